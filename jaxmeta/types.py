@@ -1,0 +1,157 @@
+"""The types every part of jaxmeta speaks: a task, how it is solved, and what is minimised.
+
+Two function types carry the library. A :class:`Learner` says how one task is solved; an
+:class:`Objective` says what the outer loop minimises. :func:`jaxmeta.objectives.episodic` turns the
+first into the second. Everything is a pure function of pytrees: batch, device and host axes are
+added from outside.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+"""A typed PRNG key, as made by ``jax.random.key``."""
+PyTree = Any
+Metrics = dict[str, Array]
+
+
+class Batch(NamedTuple):
+    """Examples of one set, all sharing the leading axis ``n``.
+
+    Attributes:
+      x: inputs, any pytree of arrays ``[n, ...]``.
+      y: integer class labels ``[n]``, or regression targets ``[n, d]``.
+      mask: ``[n]`` float32, 1 for an example and 0 for padding.
+    """
+
+    x: PyTree
+    y: Array
+    mask: Array
+
+
+class Episode(NamedTuple):
+    """One task: learn from ``support``, be judged on ``query``."""
+
+    support: Batch
+    query: Batch
+
+
+class Model(NamedTuple):
+    """Any pair of pure functions.
+
+    Attributes:
+      init: ``(key, x) -> (params, state)``, where ``x`` is a batch of inputs ``[n, ...]``.
+      apply: see :class:`Apply`.
+    """
+
+    init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
+    apply: "Apply"
+
+
+class Apply(Protocol):
+    """The forward pass of a :class:`Model`."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        """Maps inputs to outputs.
+
+        Args:
+          params: the parameters, differentiated.
+          state: statistics of the inputs (empty when the model has none).
+          x: inputs ``[n, ...]``.
+          mask: ``[n]``; examples with mask 0 take no part in any statistic. ``None`` is all ones.
+          key: randomness (dropout); ``None`` means no noise.
+          batch_statistics: normalise with the statistics of ``x`` and return *them* as the new
+            state (averaging them over steps is the caller's business); otherwise normalise with
+            ``state`` and return it unchanged.
+
+        Returns:
+          Outputs ``[n, ...]`` and the new state.
+        """
+
+
+class Learner(NamedTuple):
+    """How one task is solved: look at the support set, then predict on the query set.
+
+    Pure functions for *one* task; no task axis, no devices, no optimiser of the outer loop.
+
+    Attributes:
+      init: ``(key, episode) -> (params, state)``. ``params`` is everything that is meta-learned,
+        ``state`` what is carried and not differentiated.
+      adapt: ``(params, state, support, key) -> (adapted, metrics)``; ``adapted`` holds only what
+        differs between tasks.
+      predict: see :class:`Predict`.
+    """
+
+    init: Callable[[Key, Episode], tuple[PyTree, PyTree]]
+    adapt: Callable[[PyTree, PyTree, Batch, Key], tuple[PyTree, Metrics]]
+    predict: "Predict"
+
+
+class Predict(Protocol):
+    """How an adapted :class:`Learner` answers."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        state: PyTree,
+        adapted: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+    ) -> tuple[Array, PyTree]:
+        """Maps inputs ``x`` ``[n, ...]`` to logits ``[n, ways]`` or regression values ``[n, d]``.
+
+        ``mask`` ``[n]`` keeps padding out of batch statistics (``None`` is all ones); ``key`` is the
+        randomness, ``None`` meaning no noise, which is how evaluation calls it. Returns the outputs
+        and the statistics that normalised them, as the new state.
+        """
+
+
+class Aux(NamedTuple):
+    """What an objective reports besides its losses.
+
+    Attributes:
+      state: the new state, already averaged over the batch.
+      metrics: scalars by name.
+    """
+
+    state: PyTree
+    metrics: Metrics
+
+
+Objective = Callable[[PyTree, PyTree, PyTree, Key], tuple[Array, Aux]]
+"""``(params, state, batch, keys) -> (losses [k], Aux)``.
+
+``batch`` and ``keys`` share the leading axis: one key per task (or example), so that the work can be
+cut along it, into chunks or over devices, without changing a number.
+"""
+
+Loss = Callable[[Array, Array, Array], Array]
+"""``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over examples with mask 1."""
+
+Sampler = Callable[[PyTree, Key], Episode]
+"""``(data, key) -> Episode``, pure; ``data`` is a pytree of arrays (empty for generated tasks)."""
+
+
+class Source(NamedTuple):
+    """A distribution of tasks.
+
+    Attributes:
+      data: arrays on the device, passed to the sampler so that they are never baked into a program.
+      episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler``; raises
+        ``ValueError`` when the data cannot fill such an episode.
+    """
+
+    data: PyTree
+    episodes: Callable[..., Sampler]
