@@ -1,0 +1,60 @@
+"""Estimators of the outer gradient, written for any Objective."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.types import Array, Aux, Key, Objective, PyTree
+
+Gradient = Callable[[PyTree, PyTree, PyTree, Key], tuple[PyTree, Aux]]
+"""``(params, state, batch, keys) -> (gradient, Aux)``; ``batch`` and ``keys`` share an axis."""
+
+
+def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
+    r"""The gradient of the mean loss, :math:`\nabla \frac1k \sum_i \ell_i(\theta)`.
+
+    Args:
+      objective: the losses.
+      chunk: how many losses are computed at a time; the gradient is accumulated over chunks in a
+        scan, so memory is that of one chunk. ``None`` computes all at once.
+
+    Returns:
+      The gradient function.
+
+    Raises:
+      ValueError: when called, the batch is not a whole number of chunks.
+    """
+
+    def mean_loss(
+        params: PyTree, state: PyTree, batch: PyTree, keys: Key
+    ) -> tuple[Array, Aux]:
+        losses, aux = objective(params, state, batch, keys)
+        return jnp.mean(losses), aux
+
+    all_at_once = jax.grad(mean_loss, has_aux=True)
+
+    def gradient(
+        params: PyTree, state: PyTree, batch: PyTree, keys: Key
+    ) -> tuple[PyTree, Aux]:
+        total = keys.shape[0]
+        if chunk is None or chunk == total:
+            return all_at_once(params, state, batch, keys)
+        if total % chunk:
+            raise ValueError(
+                f"A batch of {total} cannot be cut into chunks of {chunk}: choose a divisor."
+            )
+        cut = jax.tree.map(
+            lambda leaf: leaf.reshape(total // chunk, chunk, *leaf.shape[1:]), (batch, keys)
+        )
+
+        def add(carry: PyTree, part: PyTree) -> tuple[PyTree, None]:
+            result = all_at_once(params, state, *part)
+            share = jax.tree.map(lambda leaf: leaf * (chunk / total), result)
+            return jax.tree.map(jnp.add, carry, share), None
+
+        first = jax.eval_shape(all_at_once, params, state, *jax.tree.map(lambda leaf: leaf[0], cut))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+        return jax.lax.scan(add, zeros, cut)[0]
+
+    return gradient

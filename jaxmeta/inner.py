@@ -1,0 +1,214 @@
+"""The inner loop: how parameters adapt to one task's support set, differentiably.
+
+``unroll`` is the one inner loop of the library. It takes any optax transformation, and what the
+outer loop may learn *about* adapting (step sizes, a learned optimiser's weights) is handed to it as
+``hyper``. A loop of your own is the same pair of plain functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.types import Array, Key, Metrics, PyTree
+
+InnerLoss = Callable[[PyTree, Key], Array]
+"""``(fast, key) -> scalar``: the support loss as a function of the leaves that adapt."""
+
+
+class Run(Protocol):
+    """Adapts to one task."""
+
+    def __call__(
+        self, loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key
+    ) -> tuple[PyTree, Metrics]:
+        """Returns the adapted leaves and metrics of the adaptation, usually one value a step."""
+
+
+class InnerLoop(NamedTuple):
+    """How leaves adapt to a task.
+
+    Attributes:
+      init: ``(key, fast) -> hyper``, whatever the outer loop may learn about adapting; ``()`` when
+        that is nothing.
+      run: see :class:`Run`.
+    """
+
+    init: Callable[[Key, PyTree], PyTree]
+    run: Run
+
+
+def unroll(
+    optimiser: optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation],
+    steps: int,
+    *,
+    hyper: Callable[[Key, PyTree], PyTree] | None = None,
+    per_step: bool = False,
+    first_order: bool = False,
+    rematerialise: bool = False,
+) -> InnerLoop:
+    r"""Takes ``steps`` steps of any optax transformation, to be differentiated through.
+
+    .. math:: \theta_{t+1} = \theta_t + u(\nabla L(\theta_t);\, h_t), \qquad t = 0 \dots T-1
+
+    Args:
+      optimiser: an optax transformation, or a function ``hyper -> transformation``, when something
+        about it is to be learned.
+      steps: T; 0 leaves the leaves as they are.
+      hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
+        :func:`learning_rates`.
+      per_step: the leaves of ``hyper`` have a leading axis of steps, and step t is given row t. Steps
+        beyond the last row use the last row, so that a loop may run longer than it was trained for.
+      first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
+        section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
+      rematerialise: keep only each step's parameters for the outer gradient and compute the rest of
+        the step again: memory for time.
+
+    Returns:
+      An inner loop; its metrics are ``support_loss`` and ``gradient_norm``, each ``[steps]``, both
+      measured before the step.
+
+    Raises:
+      ValueError: ``steps`` is negative, or ``hyper`` is given to an optimiser that takes none.
+      TypeError: when run, a fast leaf is not of a floating type.
+    """
+    if steps < 0:
+        raise ValueError(f"steps is {steps}: an inner loop takes 0 steps or more.")
+    fixed = isinstance(optimiser, optax.GradientTransformation)
+    if fixed and hyper is not None:
+        raise ValueError(
+            "hyper is given, but the optimiser is a fixed transformation: pass a function of hyper."
+        )
+
+    def transformation(values: PyTree, step: Array | int) -> optax.GradientTransformation:
+        if fixed:
+            return optimiser
+        if per_step:
+            values = jax.tree.map(lambda v: jnp.take(v, step, axis=0, mode="clip"), values)
+        return optimiser(values)
+
+    def init(key: Key, fast: PyTree) -> PyTree:
+        check_differentiable(fast)
+        return () if hyper is None else hyper(key, fast)
+
+    def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        check_differentiable(fast)
+
+        def one_step(carry: Any, step: Array) -> tuple[Any, Metrics]:
+            fast, optimiser_state = carry
+            value, gradient = jax.value_and_grad(loss)(fast, jax.random.fold_in(key, step))
+            if first_order:
+                gradient = jax.lax.stop_gradient(gradient)
+            updates, optimiser_state = transformation(hyper, step).update(
+                gradient, optimiser_state, fast
+            )
+            # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
+            metrics = jax.lax.stop_gradient(
+                {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
+            )
+            return (optax.apply_updates(fast, updates), optimiser_state), metrics
+
+        if rematerialise:
+            one_step = jax.checkpoint(one_step)
+        start = (fast, transformation(hyper, 0).init(fast))
+        (fast, _), metrics = jax.lax.scan(one_step, start, jnp.arange(steps))
+        return fast, metrics
+
+    return InnerLoop(init, run)
+
+
+def sgd(rates: PyTree) -> optax.GradientTransformation:
+    """Gradient descent, each update ``-rate * gradient``, with rates that may be learned.
+
+    Args:
+      rates: a scalar, or a pytree of the parameters' structure holding a scalar or an array of the
+        parameter's shape for each leaf; see :func:`learning_rates`.
+    """
+
+    def update(gradient: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        if jax.tree.structure(rates) == jax.tree.structure(0):
+            return jax.tree.map(lambda g: -rates * g, gradient), state
+        return jax.tree.map(lambda rate, g: -rate * g, rates, gradient), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def learning_rates(
+    value: float, granularity: str = "loop", steps: int | None = None
+) -> Callable[[Key, PyTree], PyTree]:
+    """Initial step sizes to be meta-learned, for ``unroll(sgd, hyper=learning_rates(...))``.
+
+    Args:
+      value: the rate that learning starts from.
+      granularity: ``"loop"`` for one rate, ``"leaf"`` for one per leaf, ``"parameter"`` for one per
+        parameter (Meta-SGD; Li et al., 2017).
+      steps: when given, a rate of its own for each of so many steps, along a leading axis (MAML++;
+        Antoniou et al., 2019, section 4); use with ``unroll(..., per_step=True)``.
+
+    Returns:
+      ``(key, fast) -> rates``.
+
+    Raises:
+      ValueError: the granularity is none of the three.
+    """
+    if granularity not in ("loop", "leaf", "parameter"):
+        raise ValueError(f"granularity is {granularity!r}: choose 'loop', 'leaf' or 'parameter'.")
+    lead = () if steps is None else (steps,)
+
+    def init(key: Key, fast: PyTree) -> PyTree:
+        if granularity == "loop":
+            return jnp.full(lead, value, jnp.float32)
+        own = granularity == "parameter"
+        return jax.tree.map(
+            lambda leaf: jnp.full(lead + (leaf.shape if own else ()), value, leaf.dtype), fast
+        )
+
+    return init
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """The name of a leaf, as in ``"block0/kernel"``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
+    """Splits parameters into those that adapt and the rest, ``None`` standing in each for the other.
+
+    Args:
+      params: any pytree.
+      fast: tells by a leaf's name, as in ``"block0/kernel"``, whether it adapts.
+
+    Returns:
+      ``(fast, slow)``, both of the structure of ``params``; :func:`merge` is the inverse.
+
+    Raises:
+      ValueError: no leaf adapts.
+    """
+    chosen = jax.tree_util.tree_map_with_path(lambda path, _: fast(path_name(path)), params)
+    if not any(jax.tree.leaves(chosen)):
+        names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        raise ValueError(f"No parameter adapts: `fast` chose none of {', '.join(names)}.")
+    return (
+        jax.tree.map(lambda leaf, yes: leaf if yes else None, params, chosen),
+        jax.tree.map(lambda leaf, yes: None if yes else leaf, params, chosen),
+    )
+
+
+def merge(fast: PyTree, slow: PyTree) -> PyTree:
+    """Puts together what :func:`partition` took apart."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, fast, slow, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def check_differentiable(fast: PyTree) -> None:
+    """Raises ``TypeError`` naming the first leaf that no gradient can move."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(fast):
+        dtype = jnp.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"Parameter '{path_name(path)}' is of type {dtype}, which the inner loop cannot "
+                "differentiate: make it floating, or leave it out with `fast`."
+            )

@@ -1,0 +1,91 @@
+"""What learners share: named normalisation, absent classes, checks of a support set."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.types import Array, Batch, Key, Model, PyTree
+
+NORMALISATIONS = ("transductive", "inductive", "running")
+
+
+def check_normalisation(normalisation: str) -> None:
+    """Raises ``ValueError`` when the mode is none of the three."""
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(
+            f"normalisation is {normalisation!r}: choose one of {', '.join(NORMALISATIONS)}."
+        )
+
+
+def look_at_support(
+    model: Model,
+    normalisation: str,
+    params: PyTree,
+    state: PyTree,
+    support: Batch,
+    key: Key | None = None,
+) -> tuple[Array, PyTree]:
+    """The model's outputs on the support set, and the statistics that normalised them."""
+    return model.apply(params, state, support.x, support.mask, key, normalisation != "running")
+
+
+def look_at_query(
+    model: Model,
+    normalisation: str,
+    params: PyTree,
+    state: PyTree,
+    support_statistics: PyTree,
+    x: PyTree,
+    mask: Array | None,
+    key: Key | None,
+) -> tuple[Array, PyTree]:
+    """The model's outputs on queries, normalised as the mode says.
+
+    ``transductive``: by the statistics of the queries themselves; ``inductive``: by those of the
+    support set; ``running``: by the averages in ``state``.
+    """
+    if normalisation == "transductive":
+        return model.apply(params, state, x, mask, key, True)
+    used = support_statistics if normalisation == "inductive" else state
+    return model.apply(params, used, x, mask, key, False)
+
+
+def present_classes(support: Batch, ways: int) -> Array:
+    """Which classes the support set shows, boolean ``[ways]``."""
+    return jnp.any((support.y[:, None] == jnp.arange(ways)[None]) & (support.mask[:, None] > 0), 0)
+
+
+def without_absent(logits: Array, present: Array) -> Array:
+    """Logits ``[n, ways]`` with minus infinity for the classes that are not ``present`` ``[ways]``."""
+    return jnp.where(present[None], logits, -jnp.inf)
+
+
+def check_support(support: Batch, ways: int | None) -> None:
+    """Checks shapes always, and labels when they are known (outside ``jit``).
+
+    Raises:
+      ValueError: lengths differ, or a label lies outside ``[0, ways)``.
+    """
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(support)}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"The support set's x, y and mask have different lengths {sorted(lengths)}: give one "
+            "label and one mask value for each example."
+        )
+    if ways is None:
+        return
+    if not jnp.issubdtype(support.y.dtype, jnp.integer):
+        raise ValueError(
+            f"Labels are of type {support.y.dtype}: give integers from 0 to {ways - 1}."
+        )
+    if not isinstance(support.y, jax.core.Tracer):
+        check_labels(np.asarray(support.y), ways)
+
+
+def check_labels(labels: np.ndarray, ways: int) -> None:
+    """Raises ``ValueError`` naming the first label outside ``[0, ways)``."""
+    outside = labels[(labels < 0) | (labels >= ways)]
+    if outside.size:
+        raise ValueError(
+            f"Label {outside[0]} is outside the {ways} ways: labels go from 0 to {ways - 1}."
+        )

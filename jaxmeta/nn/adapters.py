@@ -1,0 +1,160 @@
+"""Models from elsewhere: flax linen, flax nnx, or two functions of your own."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen, nnx
+
+from jaxmeta.types import Array, Key, Model, PyTree
+
+
+def from_functions(
+    init: Callable[[Key, PyTree], PyTree], apply: Callable[[PyTree, PyTree], Array]
+) -> Model:
+    """Makes a model of ``init(key, x) -> params`` and ``apply(params, x) -> outputs``; no state."""
+
+    def stateless_apply(
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        return apply(params, x), state
+
+    return Model(lambda key, x: (init(key, x), {}), stateless_apply)
+
+
+def from_linen(module: linen.Module) -> Model:
+    """Makes a model of a flax linen module called as ``module(x)``.
+
+    Every ``linen.BatchNorm`` inside is told which statistics to use, sees the mask, and returns the
+    statistics of its batch (the averaging over steps is done once, outside); every
+    ``linen.Dropout`` is on when a key is given. So the module needs no ``train`` argument; if its
+    ``__call__`` has one it is passed ``batch_statistics``.
+
+    Args:
+      module: maps ``[n, ...]`` to ``[n, ...]``. Only its ``params`` and ``batch_stats`` collections
+        are carried.
+
+    Returns:
+      The model; its parameters are the ``params`` collection, its state ``batch_stats``.
+    """
+    takes_train = "train" in inspect.signature(module.__call__).parameters
+
+    def call(variables: PyTree, x: PyTree, mask: Any, key: Any, batch_statistics: bool) -> Any:
+        def intercept(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            inner = context.module
+            if context.method_name == "__call__" and isinstance(inner, linen.BatchNorm):
+                # Bound modules are throw-away copies, so setting their fields touches nobody else.
+                object.__setattr__(inner, "momentum", 0.0)
+                object.__setattr__(inner, "use_running_average", not batch_statistics)
+                (array, *_) = args
+                if mask is not None:
+                    kwargs = {"mask": mask.reshape((-1,) + (1,) * (array.ndim - 1)) > 0}
+                return next_call(array, **{k: v for k, v in kwargs.items() if k == "mask"})
+            if context.method_name == "__call__" and isinstance(inner, linen.Dropout):
+                object.__setattr__(inner, "deterministic", key is None)
+                return next_call(args[0])
+            return next_call(*args, **kwargs)
+
+        options = {"train": batch_statistics} if takes_train else {}
+        rngs = {} if key is None else {"dropout": key}
+        with linen.intercept_methods(intercept):
+            return module.apply(variables, x, **options, rngs=rngs, mutable=["batch_stats"])
+
+    def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
+        options = {"train": False} if takes_train else {}
+        rngs = dict(zip(("params", "dropout"), jax.random.split(key), strict=True))
+        variables = module.init(rngs, x, **options)
+        return variables["params"], variables.get("batch_stats", {})
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        variables = {"params": params, "batch_stats": state}
+        outputs, updated = call(variables, x, mask, key, batch_statistics)
+        return outputs, updated.get("batch_stats", state)
+
+    return Model(init, apply)
+
+
+def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+    """Makes a model of a flax nnx module called as ``module(x)``.
+
+    ``nnx.BatchNorm`` and ``nnx.Dropout`` are switched as in :func:`from_linen`. A module whose
+    ``__call__`` has an argument ``mask`` is given the mask ``[n]`` to pass on to its
+    normalisation; without one, padded examples would enter the batch statistics.
+
+    Args:
+      make: builds the module, ``rngs -> module``; called once abstractly here, and by ``init``.
+
+    Returns:
+      The model; its parameters are the ``nnx.Param`` state as a pure dictionary, its state the
+      ``nnx.BatchStat`` state.
+    """
+    abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    takes_mask = "mask" in inspect.signature(abstract.__call__).parameters
+    for _, inner in nnx.iter_graph(abstract):
+        if isinstance(inner, nnx.BatchNorm):
+            inner.momentum = 0.0
+    kinds = (nnx.Param, nnx.BatchStat, nnx.RngState)
+    graph, *abstract_states = nnx.split(abstract, *kinds)
+
+    def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
+        _, params, statistics, _ = nnx.split(make(nnx.Rngs(key)), *kinds)
+        return nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        streams = _random_streams(
+            nnx.to_pure_dict(abstract_states[2]), jax.random.key(0) if key is None else key
+        )
+        filled = [
+            _filled(abstract_state, values)
+            for abstract_state, values in zip(
+                abstract_states, (params, state, streams), strict=True
+            )
+        ]
+        module = nnx.merge(graph, *filled)
+        for _, inner in nnx.iter_graph(module):
+            if isinstance(inner, nnx.BatchNorm):
+                inner.use_running_average = not batch_statistics
+            elif isinstance(inner, nnx.Dropout):
+                inner.deterministic = key is None
+        outputs = module(x, mask=mask) if takes_mask else module(x)
+        return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+    return Model(init, apply)
+
+
+def _random_streams(abstract: PyTree, key: Key) -> PyTree:
+    """Every stream of a module starts from a key of its own, with its counter at zero."""
+    leaves, tree = jax.tree.flatten(abstract)
+    fresh = [
+        jax.random.fold_in(key, i)
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else jax.numpy.zeros(leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, fresh)
+
+
+def _filled(abstract: nnx.State, values: PyTree) -> nnx.State:
+    state = jax.tree.map(lambda leaf: leaf, abstract)
+    nnx.replace_by_pure_dict(state, values)
+    return state

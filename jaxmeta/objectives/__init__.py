@@ -1,0 +1,5 @@
+"""What the outer loop minimises: factories returning an Objective."""
+
+from jaxmeta.objectives.episodic import episodic
+
+__all__ = ["episodic"]
