@@ -1,0 +1,265 @@
+"""Characters of alphabets that never were: an endless stand-in for Omniglot, drawn in JAX.
+
+As in the generative model of Lake, Salakhutdinov and Tenenbaum (2015), a *character* is a plan of a
+few strokes and how they touch, and an *example* is a person carrying out that plan with an unsteady
+hand. A stroke is the integral of its heading: a straight line has a constant heading, an arc a
+steadily turning one, a corner a jump, a hook a late fast turn, a loop a full turn.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.data.episodes import class_source
+from jaxmeta.types import Array, Key, Source
+
+STROKES = 4
+POINTS = 16
+"""Points of the polyline of one stroke."""
+
+
+class Plan(NamedTuple):
+    """Strokes ``[STROKES]`` of a character; angles in radians, lengths in strokes of full size.
+
+    Attributes:
+      heading: direction of the stroke, 0 to the right and pi / 2 down.
+      length: length along the stroke; 0 for a stroke that is not there.
+      bend: angle turned steadily from start to end.
+      corner: ``[2, STROKES]`` angles turned at once.
+      corner_at: ``[2, STROKES]`` fraction of the stroke that is drawn before each corner.
+      hook: angle turned over the last quarter.
+      parent: integer index of the earlier stroke that this one touches.
+      parent_at: fraction along the parent at which they touch.
+      own_at: fraction along this stroke at which they touch.
+      gap: ``[2, STROKES]`` vector between the two places that should touch.
+    """
+
+    heading: Array
+    length: Array
+    bend: Array
+    corner: Array
+    corner_at: Array
+    hook: Array
+    parent: Array
+    parent_at: Array
+    own_at: Array
+    gap: Array
+
+
+def _choose(uniform: Array, values: tuple[float, ...], weights: tuple[float, ...]) -> Array:
+    """Turns uniforms into values that come up as often as their weights, which sum to 1."""
+    index = jnp.searchsorted(jnp.cumsum(jnp.array(weights)), uniform)
+    return jnp.array(values)[jnp.minimum(index, len(values) - 1)]
+
+
+def _angle(uniform: Array, chance: float | Array, low: float, high: float) -> Array:
+    """Turns uniforms into angles: of either sign and size in [low, high], or else 0."""
+    signed = 2 * uniform - 1
+    size = low + (high - low) * (jnp.abs(signed) - 1 + chance) / chance
+    return jnp.where(jnp.abs(signed) > 1 - chance, jnp.sign(signed) * size, 0.0)
+
+
+def _plan(key: Key) -> Plan:
+    """Invents a character."""
+    uniform_key, normal_key, heading_key = jax.random.split(key, 3)
+    uniform = jax.random.uniform(uniform_key, (12, STROKES))
+    normal = jax.random.normal(normal_key, (2, STROKES))
+    index = jnp.arange(STROKES)
+    count = _choose(uniform[0, 0], (1, 2, 3, 4), (0.2, 0.35, 0.3, 0.15))
+    # Pens go to the right and down rather than askew, and two strokes rarely go the same way.
+    ways = jnp.array((0.0, 2.0, 1.0, 3.0, -1.0))
+    liking = jnp.log(jnp.array((0.36, 0.36, 0.1, 0.1, 0.08)))
+    order = jnp.argsort(-liking - jax.random.gumbel(heading_key, (5,)))[:STROKES]
+    heading = jnp.pi / 4 * ways[order] + 0.12 * normal[0]
+    length = 0.45 + 0.55 * uniform[1]
+    bend = _angle(uniform[2], 0.4, 0.8, 3.2) + _angle(uniform[3], 0.12, 2.5, 3.5)
+    corner = jnp.stack([
+        # A single stroke must be a character all by itself.
+        _angle(uniform[4], jnp.where(count == 1, 0.8, 0.3), 1.2, 2.4),
+        _angle(uniform[5], jnp.where(count == 1, 0.5, 0.15), 1.2, 2.4),
+    ])
+    # Some strokes do not touch the first but run beside it.
+    beside = (uniform[6] < 0.15) & (index > 0)
+    heading = jnp.where(beside, heading[0] + 0.1 * normal[0], heading)
+    side = 0.35 * jnp.sign(normal[1:]) * jnp.stack([-jnp.sin(heading), jnp.cos(heading)])
+    halves = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return Plan(
+        heading=heading,
+        # A curled stroke needs more ink to be as large as a straight one.
+        length=jnp.where(index < count, length * (1 + 0.2 * jnp.abs(bend)), 0.0),
+        bend=jnp.where(beside, bend[0], bend),
+        corner=jnp.where(beside[None], 0.0, corner),
+        corner_at=jnp.stack([0.25 + 0.2 * uniform[7], 0.6 + 0.2 * uniform[8]]),
+        hook=_angle(uniform[9], 0.15, 1.0, 3.0),
+        parent=jnp.where(beside, 0, (uniform[6] * index.astype(jnp.float32)).astype(int)),
+        parent_at=jnp.where(beside, 0.5, _choose(uniform[10], halves, (0.28, 0.1, 0.26, 0.1, 0.26))),
+        own_at=jnp.where(beside, 0.5, _choose(uniform[11], (0.0, 0.5, 1.0), (0.55, 0.3, 0.15))),
+        gap=jnp.where(beside[None], side, 0.0),
+    )
+
+
+def _unsteady(plan: Plan, key: Key) -> Plan:
+    """The plan as one hand carries it out: every number a little off."""
+    noise = jax.random.normal(key, (12, STROKES))
+    return plan._replace(
+        heading=plan.heading + 0.13 * noise[0],
+        length=plan.length * jnp.exp(0.15 * noise[1]),
+        bend=plan.bend * (1 + 0.12 * noise[2]) + 0.2 * noise[3],
+        corner=plan.corner * (1 + 0.12 * noise[4:6]),
+        corner_at=plan.corner_at + 0.05 * noise[6:8],
+        hook=plan.hook * (1 + 0.25 * noise[8]),
+        parent_at=jnp.clip(plan.parent_at + 0.05 * noise[9], 0, 1),
+        gap=plan.gap + 0.04 * noise[10:],
+    )
+
+
+def _at(points: Array, fraction: Array) -> Array:
+    """The place ``[2]`` at a fraction of the way along ``points`` ``[POINTS, 2]``."""
+    return points[jnp.rint(fraction * (POINTS - 1)).astype(int)]
+
+
+def _trace(plan: Plan, tremor: Array) -> Array:
+    """The strokes of a plan as polylines ``[STROKES, POINTS, 2]``, x to the right and y down.
+
+    ``tremor`` ``[STROKES]`` is the angle in radians by which the heading swings to and fro.
+    """
+    time = jnp.linspace(0, 1, POINTS)[None]
+    turned = jax.nn.sigmoid((time[None] - plan.corner_at[..., None]) / 0.02)
+    heading = (
+        plan.heading[:, None]
+        + plan.bend[:, None] * (time - 0.5)
+        + jnp.sum(plan.corner[..., None] * turned, axis=0)
+        + plan.hook[:, None] * jnp.maximum(4 * time - 3, 0)
+        + tremor[:, None] * jnp.sin(2 * jnp.pi * time)
+    )
+    step = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1) * plan.length[:, None, None]
+    strokes = jnp.cumsum(step, axis=1) / POINTS
+    placed = [strokes[0]]
+    for i in range(1, STROKES):
+        touch = _at(jnp.stack(placed)[plan.parent[i]], plan.parent_at[i]) + plan.gap[:, i]
+        placed.append(strokes[i] + (touch - _at(strokes[i], plan.own_at[i]))[None])
+    return jnp.stack(placed)
+
+
+def _box(strokes: Array, drawn: Array) -> tuple[Array, Array]:
+    """Middle ``[2]`` and extent ``[2]`` of the strokes that are ``drawn`` ``[STROKES]``."""
+    low = jnp.min(jnp.where(drawn[:, None, None], strokes, jnp.inf), axis=(0, 1))
+    high = jnp.max(jnp.where(drawn[:, None, None], strokes, -jnp.inf), axis=(0, 1))
+    return (low + high) / 2, high - low
+
+
+def _render(strokes: Array, drawn: Array, radius: Array, size: int) -> Array:
+    """Ink ``[size, size]`` of strokes in pixels: how deep each pixel lies in the nearest one."""
+    # A stroke that is not drawn is drawn off the paper. Segments lead and x and y stay apart, which
+    # lets XLA vectorise over pixels and fuse everything into the minimum.
+    strokes = jnp.where(drawn[:, None, None], strokes, -10.0 * size)
+    along_x, along_y = jnp.moveaxis(jnp.diff(strokes, axis=1).reshape(-1, 1, 1, 2), -1, 0)
+    start_x, start_y = jnp.moveaxis(strokes[:, :-1].reshape(-1, 1, 1, 2), -1, 0)
+    centre = jnp.arange(size, dtype=jnp.float32) + 0.5
+    x, y = centre[None, None, :] - start_x, centre[None, :, None] - start_y
+    squared = jnp.maximum(along_x**2 + along_y**2, 1e-6)
+    nearest = jnp.clip((x * along_x + y * along_y) / squared, 0, 1)
+    distance = jnp.min((x - nearest * along_x) ** 2 + (y - nearest * along_y) ** 2, axis=0)
+    return jnp.clip(radius + 0.5 - jnp.sqrt(distance), 0, 1)
+
+
+@partial(jax.jit, static_argnames="size")
+def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
+    """One drawing of one character.
+
+    Args:
+      class_key: decides the character: its strokes, how they touch, its size and place.
+      example_key: decides the hand: every angle, length and place a little off, a tremor, the
+        slant, scale and place of the whole, and the width of the pen.
+      size: pixels of a side.
+
+    Returns:
+      Ink ``[size, size, 1]`` float32 in ``[0, 1]``: 1 is ink and 0 is paper.
+
+    Source: after the generative model of Lake, Salakhutdinov and Tenenbaum (2015).
+    """
+    plan_key, size_key = jax.random.split(class_key)
+    hand, whole = jax.random.split(example_key)
+    plan = _plan(plan_key)
+    drawn = plan.length > 0
+    _, extent = _box(_trace(plan, jnp.zeros(STROKES)), drawn)
+    scale = jax.random.uniform(size_key, minval=0.5, maxval=0.7) / jnp.max(extent)
+
+    noise = jax.random.normal(whole, (7 + STROKES,))
+    turn, shear, stretch, grow, pen = noise[:5]
+    strokes = _trace(_unsteady(plan, hand), 0.1 * noise[7:])
+    cos, sin = jnp.cos(0.08 * turn), jnp.sin(0.08 * turn)
+    slant = jnp.array([[cos, -sin], [sin, cos]]) @ jnp.array([[1, 0.12 * shear], [0, 1]])
+    slant = slant * jnp.exp(jnp.stack([0.1 * stretch, -0.1 * stretch]) + 0.15 * grow)[:, None]
+    strokes = jnp.einsum("spi,ji->spj", strokes, scale * slant)
+    middle, extent = _box(strokes, drawn)
+    # The paper ends somewhere: a drawing that is too large is drawn smaller, and inside.
+    fit = jnp.minimum(1, 0.9 / jnp.max(extent))
+    room = jnp.maximum(0.46 - fit * extent / 2, 0)
+    place = 0.5 + jnp.clip(0.05 * noise[5:7], -room, room)
+    strokes = (strokes - middle[None, None]) * fit + place[None, None]
+    radius = size / 28 * 0.72 * jnp.exp(0.08 * pen)
+    return _render(size * strokes, drawn, radius, size)[..., None]
+
+
+@partial(jax.jit, static_argnames=("examples", "size"))
+def _alphabet(class_keys: Array, examples: int, size: int) -> Array:
+    """Drawings uint8 ``[classes, examples, size, size, 1]``, one class after the other."""
+
+    def one_class(class_key: Key) -> Array:
+        example_keys = jax.vmap(jax.random.fold_in, (None, 0))(class_key, jnp.arange(examples))
+        ink = jax.vmap(draw, (None, 0, None))(class_key, example_keys, size)
+        return jnp.rint(255 * ink).astype(jnp.uint8)
+
+    return jax.lax.map(one_class, class_keys)
+
+
+def glyphs(
+    classes: tuple[int, int, int] = (1000, 100, 200),
+    examples: int = 20,
+    size: int = 28,
+    rotations: bool = False,
+    seed: int = 0,
+) -> dict[str, Source]:
+    """Drawn characters of unknown alphabets, about as hard to tell apart as Omniglot's.
+
+    The characters of the three splits are disjoint, and the first few of a split do not depend on
+    how many there are.
+
+    Args:
+      classes: characters of the train, valid and test split.
+      examples: drawings of each character.
+      size: pixels of a side.
+      rotations: make four classes of each character, as in
+        :func:`~jaxmeta.data.episodes.class_source`.
+      seed: another seed, another world: same seed, same pixels.
+
+    Returns:
+      The sources ``train``, ``valid`` and ``test``.
+
+    Raises:
+      ValueError: a size or a number is below 1.
+    """
+    if min(*classes, examples, size) < 1:
+        raise ValueError(
+            f"glyphs got classes={classes}, examples={examples} and size={size}; "
+            "each must be at least 1."
+        )
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    splits = fold(jax.random.key(seed), jnp.arange(len(classes)))
+    keys = [fold(split, jnp.arange(n)) for split, n in zip(splits, classes, strict=True)]
+    # One call for all splits, since compiling takes as long as drawing.
+    images = np.asarray(_alphabet(jnp.concatenate(keys), examples, size))
+    ends = np.cumsum(classes)
+    return {
+        name: class_source(
+            images[end - n : end].reshape(n * examples, size, size, 1),
+            np.full(n, examples),
+            [f"{name} glyph {i}" for i in range(n)],
+            rotations,
+        )
+        for name, n, end in zip(("train", "valid", "test"), classes, ends, strict=True)
+    }
