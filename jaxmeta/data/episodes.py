@@ -22,13 +22,13 @@ class ClassData(NamedTuple):
 
     Attributes:
       images: uint8 ``[n, height, width, channels]``.
-      start: int32 ``[classes]``, where each class begins in ``images``.
-      count: int32 ``[classes]``, how many images each class has.
+      starts: int32 ``[classes]``, where each class begins in ``images``.
+      counts: int32 ``[classes]``, how many images each class has.
     """
 
     images: Array
-    start: Array
-    count: Array
+    starts: Array
+    counts: Array
 
 
 def class_source(
@@ -41,9 +41,10 @@ def class_source(
     ``[ways * queries, ...]``, ordered class by class: pixels float32 in ``[0, 1]``, labels int32 in
     ``[0, ways)`` in the order of drawing, masks float32. It samples under ``jit`` and ``vmap``.
 
-    With ``max_ways`` or ``max_shots`` the shapes are those of the maxima, and ``ways`` and ``shots``
-    may be traced integers. What is left over is padding: pixels 0, label 0, mask 0. The rest is what
-    the unpadded sampler draws with the same key. The query set does not depend on ``shots``.
+    With ``max_ways`` or ``max_shots`` the shapes are those of the maxima, and ``ways`` and
+    ``shots`` may be traced integers. What is left over is padding: pixels 0, label 0, mask 0. The
+    rest is what the unpadded sampler draws with the same key. The query set does not depend on
+    ``shots``.
 
     Args:
       images: uint8 ``[n, height, width, channels]``, sorted by class.
@@ -78,8 +79,8 @@ def class_source(
     largest = int(counts.max(initial=0))
     data = ClassData(
         images=jnp.asarray(images),
-        start=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
-        count=jnp.asarray(counts, jnp.int32),
+        starts=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
+        counts=jnp.asarray(counts, jnp.int32),
     )
 
     def episodes(
@@ -109,15 +110,15 @@ def class_source(
 
         def sample(data: ClassData, key: Key) -> Episode:
             class_key, example_key = jax.random.split(key)
-            classes = turns * data.count.shape[0]
+            classes = turns * data.counts.shape[0]
             chosen = _distinct(class_key, classes, jnp.int32(classes), slots_ways)
             base = chosen // turns
             # A key per class, so that its examples do not depend on how many classes there are.
             keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, jnp.arange(slots_ways))
             picks = jax.vmap(_distinct, (0, None, 0, None))(
-                keys, largest, data.count[base], queries + slots_shots
+                keys, largest, data.counts[base], queries + slots_shots
             )
-            rows = data.start[base][:, None] + picks
+            rows = data.starts[base][:, None] + picks
             x = data.images.at[rows].get(mode="clip")
             if turns > 1:
                 x = jax.vmap(jax.vmap(_turn, (0, None)))(x, chosen % turns)
@@ -137,8 +138,8 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
     Runs on concrete arrays, outside of ``jit``.
 
     Args:
-      x: inputs, any pytree of arrays ``[n, ...]``. uint8 becomes float32 in ``[0, 1]``, floats become
-        float32, other integers (say, tokens) int32.
+      x: inputs, any pytree of arrays ``[n, ...]``. uint8 becomes float32 in ``[0, 1]``, floats
+        become float32, other integers (say, tokens) int32.
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
 
@@ -201,7 +202,7 @@ def make_episode(
 def _known(value: int | Array) -> int | None:
     """The number, or ``None`` where it is traced and only known at run time."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(value)
     except jax.errors.TracerIntegerConversionError:
         return None
 
@@ -221,7 +222,7 @@ def _slots(name: str, value: int | Array, maximum: int | None) -> int:
 
 
 def _distinct(key: Key, bound: int, count: Array, draws: int) -> Array:
-    """``draws`` different integers below ``count <= bound``; past the ``count``-th they mean nothing.
+    """``draws`` different integers below ``count <= bound``; those after ``count`` mean nothing.
 
     The largest of ``bound`` uniform scores: the first few do not depend on how many are drawn.
     """

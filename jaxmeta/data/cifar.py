@@ -1,0 +1,150 @@
+"""CIFAR-100's two few-shot splits: CIFAR-FS and FC100. All 600 images of a class are used."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from jaxmeta.data import tfds
+from jaxmeta.data.episodes import class_source
+from jaxmeta.data.images import (
+    ClassImages,
+    canonical,
+    concatenate,
+    find_data,
+    load_images,
+    take_classes,
+)
+from jaxmeta.types import Source
+
+DataDir = str | os.PathLike[str] | None
+
+COARSE = {
+    "aquatic_mammals": "beaver dolphin otter seal whale",
+    "fish": "aquarium_fish flatfish ray shark trout",
+    "flowers": "orchid poppy rose sunflower tulip",
+    "food_containers": "bottle bowl can cup plate",
+    "fruit_and_vegetables": "apple mushroom orange pear sweet_pepper",
+    "household_electrical_devices": "clock keyboard lamp telephone television",
+    "household_furniture": "bed chair couch table wardrobe",
+    "insects": "bee beetle butterfly caterpillar cockroach",
+    "large_carnivores": "bear leopard lion tiger wolf",
+    "large_man-made_outdoor_things": "bridge castle house road skyscraper",
+    "large_natural_outdoor_scenes": "cloud forest mountain plain sea",
+    "large_omnivores_and_herbivores": "camel cattle chimpanzee elephant kangaroo",
+    "medium_mammals": "fox porcupine possum raccoon skunk",
+    "non-insect_invertebrates": "crab lobster snail spider worm",
+    "people": "baby boy girl man woman",
+    "reptiles": "crocodile dinosaur lizard snake turtle",
+    "small_mammals": "hamster mouse rabbit shrew squirrel",
+    "trees": "maple_tree oak_tree palm_tree pine_tree willow_tree",
+    "vehicles_1": "bicycle bus motorcycle pickup_truck train",
+    "vehicles_2": "lawn_mower rocket streetcar tank tractor",
+}
+"""The 20 superclasses, each of five classes."""
+
+CIFAR_FS = {
+    "train": """
+        apple aquarium_fish bear bee bottle bowl boy bridge bus can castle caterpillar chair
+        clock cloud cockroach couch cup dinosaur dolphin elephant forest girl hamster house
+        kangaroo keyboard lawn_mower lion lizard lobster mountain mouse mushroom oak_tree
+        orange orchid palm_tree pear pine_tree plate porcupine possum rabbit raccoon ray
+        road seal shrew skunk skyscraper snake spider squirrel streetcar sunflower tank
+        tiger train trout tulip turtle willow_tree wolf
+    """,
+    "valid": """
+        beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree
+        motorcycle otter sea shark television tractor
+    """,
+    "test": """
+        baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose
+        snail sweet_pepper table telephone wardrobe whale woman worm
+    """,
+}
+"""Classes of each part (Bertinetto et al., 2019)."""
+
+FC100 = {
+    "train": """
+        fish flowers food_containers fruit_and_vegetables household_electrical_devices
+        household_furniture large_man-made_outdoor_things large_natural_outdoor_scenes
+        reptiles trees vehicles_1 vehicles_2
+    """,
+    "valid": """
+        large_carnivores large_omnivores_and_herbivores non-insect_invertebrates
+        small_mammals
+    """,
+    "test": "aquatic_mammals insects medium_mammals people",
+}
+"""Superclasses of each part (Oreshkin et al., 2018)."""
+
+
+def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
+    """CIFAR-FS: 64, 16 and 20 classes drawn at random.
+
+    Source: Bertinetto, Henriques, Torr and Vedaldi, "Meta-learning with differentiable closed-form
+    solvers", 2019.
+
+    Args:
+      size: side in pixels; 32 is the images' own.
+      data_dir: a folder with ``cifar100/*.zip``, zips of ``<class>/<train or test>/<name>.webp``,
+        or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds them, else
+        TFDS's default.
+
+    Returns:
+      Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
+
+    Raises:
+      ValueError: a class is missing from the data.
+      FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
+    """
+    return _sources({part: names.split() for part, names in CIFAR_FS.items()}, size, data_dir)
+
+
+def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
+    """FC100: 60, 20 and 20 classes, no superclass in two parts, so that the test is farther away.
+
+    Source: Oreshkin, Rodriguez and Lacoste, "TADAM: Task dependent adaptive metric for improved
+    few-shot learning", 2018.
+
+    Args:
+      size: side in pixels; 32 is the images' own.
+      data_dir: as in :func:`cifar_fs`.
+
+    Returns:
+      Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
+
+    Raises:
+      ValueError: a class is missing from the data.
+      FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
+    """
+    return _sources(fc100_classes(), size, data_dir)
+
+
+def fc100_classes() -> dict[str, list[str]]:
+    """The classes of each part of FC100."""
+    return {
+        part: sorted(fine for name in names.split() for fine in COARSE[name].split())
+        for part, names in FC100.items()
+    }
+
+
+def _sources(split: Mapping[str, Iterable[str]], size: int, data_dir: DataDir) -> dict[str, Source]:
+    data = _load(size, data_dir)
+    index = {name: i for i, name in enumerate(data.names)}
+    missing = sorted(name for names in split.values() for name in names if name not in index)
+    if missing:
+        raise ValueError(f"CIFAR-100 is here without class {missing[0]!r}; fetch the data again.")
+    return {
+        part: class_source(*take_classes(data, [index[name] for name in names]))
+        for part, names in split.items()
+    }
+
+
+def _load(size: int, data_dir: DataDir) -> ClassImages:
+    """All classes, from zips or TFDS, in canonical order."""
+    root = find_data(data_dir, "cifar100")
+    zips = sorted(root.glob("*.zip")) if root else []
+    if not zips:
+        return tfds.cifar100(size, data_dir)
+    # The halves "apple/train" and "apple/test" of a class are used as one.
+    return canonical(
+        concatenate(load_images(path, size) for path in zips), lambda name: name.split("/")[0]
+    )

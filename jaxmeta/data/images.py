@@ -1,0 +1,344 @@
+"""Images in folders or zips of class folders, read once and cached as one array."""
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxmeta.data.episodes import class_source
+from jaxmeta.types import Source
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+_FORMAT = 1  # part of the cache key; raise it when the pixels of a cached file would change
+
+
+class ClassImages(NamedTuple):
+    """Images sorted by class, on the host.
+
+    Attributes:
+      images: uint8 ``[n, size, size, channels]``.
+      counts: int64 ``[classes]``, how many images each class has, in the order of ``images``.
+      names: what each class is called.
+    """
+
+    images: np.ndarray
+    counts: np.ndarray
+    names: tuple[str, ...]
+
+
+def load_images(
+    path: str | os.PathLike[str], size: int, grayscale: bool = False, invert: bool = False
+) -> ClassImages:
+    """Reads a folder, or a zip, of class folders.
+
+    The class of an image is the folder that holds it, at any depth, and its name the path of that
+    folder: ``Greek/character01``. One outermost folder around a whole zip does not count. Classes
+    and the images in them are ordered by name.
+
+    The result is kept in ``$JAXMETA_CACHE_DIR`` (else ``$XDG_CACHE_HOME/jaxmeta``, else
+    ``~/.cache/jaxmeta``) and made anew when a file's name, size or time changes.
+
+    Args:
+      path: the folder or ``.zip``, with images in PNG, JPEG, WebP, BMP or GIF (its first frame).
+      size: images are resized to ``size`` x ``size`` pixels with a Lanczos filter.
+      grayscale: one channel instead of three.
+      invert: swap black and white.
+
+    Returns:
+      The images, uint8 ``[n, size, size, 1 or 3]``, sorted by class.
+
+    Raises:
+      FileNotFoundError: there is nothing at ``path``.
+      ValueError: no image in it, an image outside of any class folder, or one that cannot be read.
+    """
+    path = Path(path).expanduser().resolve()
+    if not path.exists():
+        raise FileNotFoundError(f"There is no folder or zip at {path}; check the path.")
+    archive = path.is_file()
+    files, stamps = _list_zip(path) if archive else _list_folder(path)
+    if not files:
+        raise ValueError(
+            f"{path} holds no images ({', '.join(SUFFIXES)}); "
+            "give a folder or zip of class folders."
+        )
+    groups = _classes(files, strip=archive)
+    if "" in groups:
+        raise ValueError(
+            f"{path} holds the image {groups[''][0]} outside of any class folder; "
+            "put the images of each class into a folder of their own."
+        )
+
+    def decode() -> ClassImages:
+        images = np.empty((len(files), size, size, 1 if grayscale else 3), np.uint8)
+        members = [member for group in groups.values() for member in group]
+        _decode_all(path, members, lambda image: as_pixels(image, size, grayscale, invert), images)
+        counts = np.array([len(group) for group in groups.values()], np.int64)
+        return ClassImages(images, counts, tuple(groups))
+
+    return cached(path.stem, (str(path), size, grayscale, invert, stamps), decode)
+
+
+def folder(
+    path: str | os.PathLike[str],
+    size: int = 84,
+    grayscale: bool = False,
+    rotations: bool = False,
+    seed: int = 0,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+) -> dict[str, Source]:
+    """Any images of a user's own, as few-shot tasks.
+
+    Sub-folders ``train``, ``valid`` (or ``val``) and ``test`` are the split where all three exist;
+    otherwise the classes are split at random.
+
+    Args:
+      path: a folder or zip of class folders, as in :func:`load_images`.
+      size: side in pixels. 84 is what mini-ImageNet's tables use, with four poolings by 2 in conv4;
+        small pictures are better left at their own size.
+      grayscale: one channel instead of three.
+      rotations: quarter turns are classes of their own, as in
+        :func:`~jaxmeta.data.episodes.class_source`.
+      seed: of the random split.
+      fractions: shares of the classes for training, validation and test; they sum to 1.
+
+    Returns:
+      Sources by the names ``train``, ``valid`` and ``test``.
+
+    Raises:
+      FileNotFoundError: there is nothing at ``path``.
+      ValueError: as :func:`load_images`, or a part of the split is left without a class.
+    """
+    data = load_images(path, size, grayscale)
+    tops = [name.split("/")[0] for name in data.names]
+    valid = "valid" if "valid" in tops else "val"
+    if {"train", valid, "test"} <= set(tops):
+        parts = {"train": "train", "valid": valid, "test": "test"}
+        split = {
+            part: [i for i, top in enumerate(tops) if top == sub] for part, sub in parts.items()
+        }
+    else:
+        split = random_split(len(data.names), fractions, seed)
+    return {
+        part: class_source(*take_classes(data, chosen), rotations=rotations)
+        for part, chosen in split.items()
+    }
+
+
+def random_split(
+    classes: int, fractions: tuple[float, float, float], seed: int
+) -> dict[str, list[int]]:
+    """Shuffles ``range(classes)`` and cuts it into ``train``, ``valid`` and ``test``.
+
+    Args:
+      classes: how many there are.
+      fractions: the share of each part, summing to 1; boundaries are rounded.
+      seed: of the shuffle.
+
+    Raises:
+      ValueError: the fractions are not shares of 1, or a part is left empty.
+    """
+    if min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
+        raise ValueError(f"Fractions {fractions} must be positive and sum to 1; change them.")
+    first, second = np.round(np.cumsum(fractions)[:2] * classes).astype(int)
+    order = shuffled(classes, seed)
+    parts = {"train": order[:first], "valid": order[first:second], "test": order[second:]}
+    empty = [part for part, chosen in parts.items() if not chosen]
+    if empty:
+        raise ValueError(
+            f"Fractions {fractions} of {classes} classes leave none for {empty[0]}; "
+            "add classes or change the fractions."
+        )
+    return parts
+
+
+def shuffled(classes: int, seed: int) -> list[int]:
+    """``range(classes)`` in an order that is the same on every machine, for ever."""
+    # RandomState's stream is frozen by numpy's promise; that of default_rng is not.
+    return [int(i) for i in np.random.RandomState(seed).permutation(classes)]
+
+
+def take_classes(data: ClassImages, chosen: Iterable[int]) -> ClassImages:
+    """The classes ``chosen``, by index, in that order."""
+    chosen = list(chosen)
+    ends = np.cumsum(data.counts)
+    rows = [np.arange(ends[i] - data.counts[i], ends[i]) for i in chosen]
+    images = data.images[np.concatenate(rows)] if rows else data.images[:0]
+    return ClassImages(images, data.counts[chosen], tuple(data.names[i] for i in chosen))
+
+
+def canonical(data: ClassImages, class_of: Callable[[str], str] = str) -> ClassImages:
+    """The same images in an order that only the pixels and class names decide.
+
+    Folders, zips and TFDS list the same images in different orders; sorting classes by name, and
+    images by their bytes, makes one key mean the same episode whichever they came from.
+
+    Args:
+      data: images sorted by class.
+      class_of: renames a class; classes given one name become one.
+    """
+    ends = np.cumsum(data.counts)
+    rows: dict[str, list[int]] = {}
+    for name, end, count in zip(data.names, ends, data.counts, strict=True):
+        rows.setdefault(class_of(name), []).extend(range(end - count, end))
+    names = sorted(rows)
+    order = [i for n in names for i in sorted(rows[n], key=lambda i: data.images[i].tobytes())]
+    counts = np.array([len(rows[name]) for name in names], np.int64)
+    return ClassImages(data.images[order], counts, tuple(names))
+
+
+def concatenate(parts: Iterable[ClassImages]) -> ClassImages:
+    """One after the other."""
+    images, counts, names = zip(*parts, strict=True)
+    return ClassImages(np.concatenate(images), np.concatenate(counts), sum(names, ()))
+
+
+def find_data(data_dir: str | os.PathLike[str] | None, name: str) -> Path | None:
+    """The folder of data set ``name`` under ``data_dir``, or else under ``$JAXMETA_DATA_DIR``.
+
+    Raises:
+      FileNotFoundError: there is no such folder to look in.
+    """
+    root = data_dir or os.environ.get("JAXMETA_DATA_DIR")
+    if not root:
+        return None
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {path}; "
+            f"set --data_dir or JAXMETA_DATA_DIR to the one that holds {name}/."
+        )
+    return path / name if (path / name).is_dir() else None
+
+
+def cached(stem: str, key: object, make: Callable[[], ClassImages]) -> ClassImages:
+    """``make()``, remembered on disk.
+
+    Args:
+      stem: the start of the file's name, for people.
+      key: everything that decides the result, as its ``repr`` tells.
+      make: called when there is no such file or it is broken.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = Path(os.environ.get("JAXMETA_CACHE_DIR") or Path(home) / "jaxmeta")
+    digest = hashlib.sha256(repr((_FORMAT, key)).encode()).hexdigest()[:20]
+    file = root / f"{stem}-{digest}.npz"
+    data = _read_cache(file)
+    if data is None:
+        data = make()
+        _write_cache(file, data)
+    return data
+
+
+def as_pixels(image: Image.Image, size: int, grayscale: bool, invert: bool) -> np.ndarray:
+    """The image as uint8 ``[size, size, 1 or 3]``."""
+    # Convert first: a 1-bit image can only be resized to 1 bit.
+    image = image.convert("L" if grayscale else "RGB")
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image).reshape(size, size, -1)
+    return 255 - pixels if invert else pixels
+
+
+def _list_zip(path: Path) -> tuple[list[str], object]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} cannot be read as a zip ({error}); fetch it again.") from error
+    stat = path.stat()
+    return [name for name in files if _is_image(name)], (stat.st_size, stat.st_mtime_ns)
+
+
+def _list_folder(path: Path) -> tuple[list[str], object]:
+    found = sorted(p for p in path.rglob("*") if p.is_file())
+    files = [name for p in found if _is_image(name := p.relative_to(path).as_posix())]
+    stats = [(path / name).stat() for name in files]
+    return files, [(f, s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True)]
+
+
+def _is_image(name: str) -> bool:
+    # macOS puts hidden copies with image suffixes, which are no images, into its zips.
+    hidden = name.startswith((".", "__MACOSX/")) or "/." in name
+    return name.lower().endswith(SUFFIXES) and not hidden
+
+
+def _classes(files: list[str], strip: bool) -> dict[str, list[str]]:
+    """Files by the name of their class, both sorted."""
+    tops = {name.partition("/")[0] for name in files}
+    prefix = f"{tops.pop()}/" if strip and len(tops) == 1 else ""
+    if any("/" not in name[len(prefix) :] for name in files):
+        prefix = ""  # the outermost folder is itself a class
+    groups: dict[str, list[str]] = {}
+    for name in files:
+        groups.setdefault(name[len(prefix) :].rpartition("/")[0], []).append(name)
+    return {name: sorted(groups[name]) for name in sorted(groups)}
+
+
+def _decode_all(
+    path: Path,
+    members: list[str],
+    convert: Callable[[Image.Image], np.ndarray],
+    images: np.ndarray,
+) -> None:
+    """Fills ``images`` with the members of the folder or zip at ``path``."""
+
+    def fill(read: Callable[[str], bytes], first: int, last: int) -> None:
+        for i in range(first, last):
+            try:
+                with Image.open(io.BytesIO(read(members[i]))) as image:
+                    images[i] = convert(image)
+            except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(
+                    f"The image {members[i]} in {path} cannot be read ({error}); "
+                    "replace or remove it."
+                ) from error
+
+    def run(read: Callable[[str], bytes]) -> None:
+        step = 256  # images a job, so that the pool's own work does not count
+        with ThreadPoolExecutor() as pool:
+            jobs = [
+                pool.submit(fill, read, i, min(i + step, len(members)))
+                for i in range(0, len(members), step)
+            ]
+            for job in jobs:
+                job.result()
+
+    if path.is_dir():
+        run(lambda member: (path / member).read_bytes())
+        return
+    with zipfile.ZipFile(path) as archive:
+        run(archive.read)
+
+
+def _read_cache(file: Path) -> ClassImages | None:
+    """What is in the file, or ``None`` if there is none or it is broken."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            images, counts, names = stored["images"], stored["counts"], stored["names"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    if images.dtype != np.uint8 or counts.sum() != len(images) or len(counts) != len(names):
+        return None
+    return ClassImages(images, counts, tuple(names.tolist()))
+
+
+def _write_cache(file: Path, data: ClassImages) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may be reading, or writing the same: a rename shows it all or nothing.
+    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, images=data.images, counts=data.counts, names=np.array(data.names))
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink()
+        raise

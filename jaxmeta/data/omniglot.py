@@ -1,0 +1,114 @@
+"""Omniglot (Lake, Salakhutdinov and Tenenbaum, 2015): 1,623 characters, 20 drawings of each."""
+
+import os
+from collections.abc import Sequence
+
+from jaxmeta.data import tfds
+from jaxmeta.data.episodes import class_source
+from jaxmeta.data.images import (
+    ClassImages,
+    canonical,
+    concatenate,
+    find_data,
+    load_images,
+    shuffled,
+    take_classes,
+)
+from jaxmeta.types import Source
+
+CHARACTER_SPLITS = {"characters": (1100, 100, 423), "vinyals": (1028, 172, 423)}
+"""How many of the shuffled characters are for training, validation and test."""
+
+ALPHABET_SPLITS = {
+    "alphabets": "images_background",
+    "background_small1": "images_background_small1",
+    "background_small2": "images_background_small2",
+}
+"""Which archive is learned from; ``images_evaluation`` is the test."""
+
+_TFDS_PARTS = {
+    "images_background": "train",
+    "images_evaluation": "test",
+    "images_background_small1": "small1",
+    "images_background_small2": "small2",
+}
+
+
+def omniglot(
+    split: str = "characters",
+    size: int = 28,
+    rotations: bool = True,
+    data_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Source]:
+    """Omniglot as few-shot tasks. Always say which split: they differ by points of accuracy.
+
+    - ``characters``: all 1,623 characters shuffled; 1,200 to learn from, the last 100 of them held
+      out for validation, and 423 for test (Santoro et al., 2016; Finn et al., "MAML", 2017).
+    - ``vinyals``: 1,028, 172 and 423 characters, the sizes of Vinyals et al. ("Matching Networks",
+      2016). Their list did not come with the paper: this is a seeded shuffle cut to those sizes.
+    - ``alphabets``: whole alphabets are kept apart (Lake et al., 2015): 24 background alphabets,
+      the other 6 for validation, and the 20 evaluation alphabets for test.
+    - ``background_small1``, ``background_small2``: the same with one of the two minimal sets of
+      five alphabets, 4 for training and 1 for validation.
+
+    Args:
+      split: which of the above.
+      size: side in pixels; the drawings are 105 x 105 and resized with a Lanczos filter.
+      rotations: make each quarter turn a class of its own, in all three parts.
+      data_dir: a folder with ``omniglot/images_background.zip`` and the like (or the folders they
+        unpack to), or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds
+        them, else TFDS's default.
+      seed: of the shuffle of characters, or of which alphabets validate.
+
+    Returns:
+      Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 1]``, ink 1 on
+      paper 0.
+
+    Raises:
+      ValueError: there is no such split.
+      FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
+    """
+    if split in CHARACTER_SPLITS:
+        archives = ["images_background", "images_evaluation"]
+        data = canonical(concatenate([_load(name, size, data_dir) for name in archives]))
+        order = shuffled(len(data.names), seed)
+        train, valid, test = CHARACTER_SPLITS[split]
+        if train + valid + test != len(order):
+            raise ValueError(
+                f"Omniglot has {train + valid + test} characters and {len(order)} were found; "
+                "fetch the archives again."
+            )
+        parts = {
+            "train": take_classes(data, order[:train]),
+            "valid": take_classes(data, order[train : train + valid]),
+            "test": take_classes(data, order[train + valid :]),
+        }
+    elif split in ALPHABET_SPLITS:
+        background = canonical(_load(ALPHABET_SPLITS[split], size, data_dir))
+        held_out = _some_alphabets(background.names, seed)
+        chosen = [name.split("/")[0] in held_out for name in background.names]
+        parts = {
+            "train": take_classes(background, [i for i, held in enumerate(chosen) if not held]),
+            "valid": take_classes(background, [i for i, held in enumerate(chosen) if held]),
+            "test": canonical(_load("images_evaluation", size, data_dir)),
+        }
+    else:
+        valid_splits = ", ".join([*CHARACTER_SPLITS, *ALPHABET_SPLITS])
+        raise ValueError(f"Omniglot has no split {split!r}; choose one of {valid_splits}.")
+    return {part: class_source(*data, rotations=rotations) for part, data in parts.items()}
+
+
+def _some_alphabets(names: Sequence[str], seed: int) -> set[str]:
+    """One alphabet in five."""
+    alphabets = sorted({name.split("/")[0] for name in names})
+    return {alphabets[i] for i in shuffled(len(alphabets), seed)[: len(alphabets) // 5]}
+
+
+def _load(archive: str, size: int, data_dir: str | os.PathLike[str] | None) -> ClassImages:
+    """One archive, ink 255 on paper 0, from its zip, its folder or TFDS."""
+    root = find_data(data_dir, "omniglot")
+    for path in (root / f"{archive}.zip", root / archive) if root else ():
+        if path.exists():
+            return load_images(path, size, grayscale=True, invert=True)
+    return tfds.omniglot(_TFDS_PARTS[archive], size, data_dir)
