@@ -1,9 +1,10 @@
 """Characters of alphabets that never were: an endless stand-in for Omniglot, drawn in JAX.
 
-As in the generative model of Lake, Salakhutdinov and Tenenbaum (2015), a *character* is a plan of a
-few strokes and how they touch, and an *example* is a person carrying out that plan with an unsteady
-hand. A stroke is the integral of its heading: a straight line has a constant heading, an arc a
-steadily turning one, a corner a jump, a hook a late fast turn, a loop a full turn.
+As in the generative model of Lake, Salakhutdinov and Tenenbaum (2015), a *character* is a plan of
+one to four strokes and how they touch, and an *example* is a person carrying out that plan with an
+unsteady hand. A stroke is the integral of its heading: a straight line has a constant heading, an
+arc a steadily turning one, a loop turns full circle, a corner is a jump, a hook a late fast turn.
+The constants below were chosen by eye and by the calibration reported in :func:`glyphs`.
 """
 
 from functools import partial
@@ -16,7 +17,9 @@ import numpy as np
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Array, Key, Source
 
+FLOAT = jnp.float32
 STROKES = 4
+"""The most strokes a character has."""
 POINTS = 16
 """Points of the polyline of one stroke."""
 
@@ -51,8 +54,8 @@ class Plan(NamedTuple):
 
 def _choose(uniform: Array, values: tuple[float, ...], weights: tuple[float, ...]) -> Array:
     """Turns uniforms into values that come up as often as their weights, which sum to 1."""
-    index = jnp.searchsorted(jnp.cumsum(jnp.array(weights)), uniform)
-    return jnp.array(values)[jnp.minimum(index, len(values) - 1)]
+    index = jnp.searchsorted(jnp.cumsum(jnp.array(weights, FLOAT)), uniform)
+    return jnp.array(values, FLOAT)[jnp.minimum(index, len(values) - 1)]
 
 
 def _angle(uniform: Array, chance: float | Array, low: float, high: float) -> Array:
@@ -65,51 +68,53 @@ def _angle(uniform: Array, chance: float | Array, low: float, high: float) -> Ar
 def _plan(key: Key) -> Plan:
     """Invents a character."""
     uniform_key, normal_key, heading_key = jax.random.split(key, 3)
-    uniform = jax.random.uniform(uniform_key, (12, STROKES))
-    normal = jax.random.normal(normal_key, (2, STROKES))
-    index = jnp.arange(STROKES)
-    count = _choose(uniform[0, 0], (1, 2, 3, 4), (0.2, 0.35, 0.3, 0.15))
-    # Pens go to the right and down rather than askew, and two strokes rarely go the same way.
-    ways = jnp.array((0.0, 2.0, 1.0, 3.0, -1.0))
-    liking = jnp.log(jnp.array((0.36, 0.36, 0.1, 0.1, 0.08)))
-    order = jnp.argsort(-liking - jax.random.gumbel(heading_key, (5,)))[:STROKES]
+    uniform = jax.random.uniform(uniform_key, (13, STROKES), FLOAT)
+    normal = jax.random.normal(normal_key, (2, STROKES), FLOAT)
+    index = jnp.arange(STROKES, dtype=FLOAT)
+    count = _choose(uniform[0, 0], (1, 2, 3, 4), (0.12, 0.28, 0.32, 0.28))
+    # Pens go right and down rather than askew, and two strokes that touch go different ways: the
+    # Gumbel trick draws directions (in eighths of a turn) without replacement.
+    ways = jnp.array((0, 2, 1, 3, -1), FLOAT)
+    liking = jnp.log(jnp.array((0.36, 0.36, 0.1, 0.1, 0.08), FLOAT))
+    order = jnp.argsort(-liking - jax.random.gumbel(heading_key, (5,), FLOAT))[:STROKES]
     heading = jnp.pi / 4 * ways[order] + 0.12 * normal[0]
     length = 0.45 + 0.55 * uniform[1]
-    bend = _angle(uniform[2], 0.4, 0.8, 3.2) + _angle(uniform[3], 0.12, 2.5, 3.5)
-    corner = jnp.stack([
-        # A single stroke must be a character all by itself.
-        _angle(uniform[4], jnp.where(count == 1, 0.8, 0.3), 1.2, 2.4),
-        _angle(uniform[5], jnp.where(count == 1, 0.5, 0.15), 1.2, 2.4),
-    ])
-    # Some strokes do not touch the first but run beside it.
+    bend = _angle(uniform[2], 0.4, 0.8, 3.2) + _angle(uniform[3], 0.18, 4.0, 6.0)
+    # A single stroke must be a character all by itself.
+    alone = count == 1
+    first = _angle(uniform[4], jnp.where(alone, 0.9, 0.3), 1.2, 2.4)
+    second = _angle(uniform[5], jnp.where(alone, 0.7, 0.15), 1.2, 2.4)
+    # Some strokes do not touch another but run beside the first.
     beside = (uniform[6] < 0.15) & (index > 0)
     heading = jnp.where(beside, heading[0] + 0.1 * normal[0], heading)
-    side = 0.35 * jnp.sign(normal[1:]) * jnp.stack([-jnp.sin(heading), jnp.cos(heading)])
-    halves = (0.0, 0.25, 0.5, 0.75, 1.0)
+    side = 0.45 * jnp.sign(normal[1:]) * jnp.stack([-jnp.sin(heading), jnp.cos(heading)])
+    parent = (uniform[12] * index).astype(jnp.int32)
+    parent_at = _choose(uniform[10], (0, 0.25, 0.5, 0.75, 1), (0.28, 0.1, 0.26, 0.1, 0.26))
+    own_at = _choose(uniform[11], (0, 0.5, 1), (0.55, 0.3, 0.15))
     return Plan(
         heading=heading,
         # A curled stroke needs more ink to be as large as a straight one.
         length=jnp.where(index < count, length * (1 + 0.2 * jnp.abs(bend)), 0.0),
         bend=jnp.where(beside, bend[0], bend),
-        corner=jnp.where(beside[None], 0.0, corner),
+        corner=jnp.where(beside[None], 0.0, jnp.stack([first, second])),
         corner_at=jnp.stack([0.25 + 0.2 * uniform[7], 0.6 + 0.2 * uniform[8]]),
         hook=_angle(uniform[9], 0.15, 1.0, 3.0),
-        parent=jnp.where(beside, 0, (uniform[6] * index.astype(jnp.float32)).astype(int)),
-        parent_at=jnp.where(beside, 0.5, _choose(uniform[10], halves, (0.28, 0.1, 0.26, 0.1, 0.26))),
-        own_at=jnp.where(beside, 0.5, _choose(uniform[11], (0.0, 0.5, 1.0), (0.55, 0.3, 0.15))),
+        parent=jnp.where(beside, 0, parent),
+        parent_at=jnp.where(beside, 0.5, parent_at),
+        own_at=jnp.where(beside, 0.5, own_at),
         gap=jnp.where(beside[None], side, 0.0),
     )
 
 
 def _unsteady(plan: Plan, key: Key) -> Plan:
     """The plan as one hand carries it out: every number a little off."""
-    noise = jax.random.normal(key, (12, STROKES))
+    noise = jax.random.normal(key, (12, STROKES), FLOAT)
     return plan._replace(
-        heading=plan.heading + 0.13 * noise[0],
-        length=plan.length * jnp.exp(0.15 * noise[1]),
-        bend=plan.bend * (1 + 0.12 * noise[2]) + 0.2 * noise[3],
-        corner=plan.corner * (1 + 0.12 * noise[4:6]),
-        corner_at=plan.corner_at + 0.05 * noise[6:8],
+        heading=plan.heading + 0.09 * noise[0],
+        length=plan.length * jnp.exp(0.1 * noise[1]),
+        bend=plan.bend * (1 + 0.08 * noise[2]) + 0.15 * noise[3],
+        corner=plan.corner * (1 + 0.1 * noise[4:6]),
+        corner_at=plan.corner_at + 0.04 * noise[6:8],
         hook=plan.hook * (1 + 0.25 * noise[8]),
         parent_at=jnp.clip(plan.parent_at + 0.05 * noise[9], 0, 1),
         gap=plan.gap + 0.04 * noise[10:],
@@ -118,7 +123,7 @@ def _unsteady(plan: Plan, key: Key) -> Plan:
 
 def _at(points: Array, fraction: Array) -> Array:
     """The place ``[2]`` at a fraction of the way along ``points`` ``[POINTS, 2]``."""
-    return points[jnp.rint(fraction * (POINTS - 1)).astype(int)]
+    return points[jnp.rint(fraction * (POINTS - 1)).astype(jnp.int32)]
 
 
 def _trace(plan: Plan, tremor: Array) -> Array:
@@ -126,7 +131,7 @@ def _trace(plan: Plan, tremor: Array) -> Array:
 
     ``tremor`` ``[STROKES]`` is the angle in radians by which the heading swings to and fro.
     """
-    time = jnp.linspace(0, 1, POINTS)[None]
+    time = jnp.linspace(0, 1, POINTS, dtype=FLOAT)[None]
     turned = jax.nn.sigmoid((time[None] - plan.corner_at[..., None]) / 0.02)
     heading = (
         plan.heading[:, None]
@@ -158,7 +163,7 @@ def _render(strokes: Array, drawn: Array, radius: Array, size: int) -> Array:
     strokes = jnp.where(drawn[:, None, None], strokes, -10.0 * size)
     along_x, along_y = jnp.moveaxis(jnp.diff(strokes, axis=1).reshape(-1, 1, 1, 2), -1, 0)
     start_x, start_y = jnp.moveaxis(strokes[:, :-1].reshape(-1, 1, 1, 2), -1, 0)
-    centre = jnp.arange(size, dtype=jnp.float32) + 0.5
+    centre = jnp.arange(size, dtype=FLOAT) + 0.5
     x, y = centre[None, None, :] - start_x, centre[None, :, None] - start_y
     squared = jnp.maximum(along_x**2 + along_y**2, 1e-6)
     nearest = jnp.clip((x * along_x + y * along_y) / squared, 0, 1)
@@ -171,7 +176,7 @@ def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
     """One drawing of one character.
 
     Args:
-      class_key: decides the character: its strokes, how they touch, its size and place.
+      class_key: decides the character: its strokes, how they touch, its size.
       example_key: decides the hand: every angle, length and place a little off, a tremor, the
         slant, scale and place of the whole, and the width of the pen.
       size: pixels of a side.
@@ -185,15 +190,15 @@ def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
     hand, whole = jax.random.split(example_key)
     plan = _plan(plan_key)
     drawn = plan.length > 0
-    _, extent = _box(_trace(plan, jnp.zeros(STROKES)), drawn)
-    scale = jax.random.uniform(size_key, minval=0.5, maxval=0.7) / jnp.max(extent)
+    _, extent = _box(_trace(plan, jnp.zeros(STROKES, FLOAT)), drawn)
+    scale = jax.random.uniform(size_key, (), FLOAT, 0.48, 0.76) / jnp.max(extent)
 
-    noise = jax.random.normal(whole, (7 + STROKES,))
+    noise = jax.random.normal(whole, (7 + STROKES,), FLOAT)
     turn, shear, stretch, grow, pen = noise[:5]
-    strokes = _trace(_unsteady(plan, hand), 0.1 * noise[7:])
+    strokes = _trace(_unsteady(plan, hand), 0.08 * noise[7:])
     cos, sin = jnp.cos(0.08 * turn), jnp.sin(0.08 * turn)
-    slant = jnp.array([[cos, -sin], [sin, cos]]) @ jnp.array([[1, 0.12 * shear], [0, 1]])
-    slant = slant * jnp.exp(jnp.stack([0.1 * stretch, -0.1 * stretch]) + 0.15 * grow)[:, None]
+    slant = jnp.array([[cos, -sin], [sin, cos]]) @ jnp.array([[1, 0.1 * shear], [0, 1]])
+    slant = slant * jnp.exp(jnp.stack([0.08 * stretch, -0.08 * stretch]) + 0.11 * grow)[:, None]
     strokes = jnp.einsum("spi,ji->spj", strokes, scale * slant)
     middle, extent = _box(strokes, drawn)
     # The paper ends somewhere: a drawing that is too large is drawn smaller, and inside.
@@ -201,17 +206,18 @@ def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
     room = jnp.maximum(0.46 - fit * extent / 2, 0)
     place = 0.5 + jnp.clip(0.05 * noise[5:7], -room, room)
     strokes = (strokes - middle[None, None]) * fit + place[None, None]
-    radius = size / 28 * 0.72 * jnp.exp(0.08 * pen)
+    radius = size / 28 * 0.74 * jnp.exp(0.08 * pen)
     return _render(size * strokes, drawn, radius, size)[..., None]
 
 
 @partial(jax.jit, static_argnames=("examples", "size"))
 def _alphabet(class_keys: Array, examples: int, size: int) -> Array:
     """Drawings uint8 ``[classes, examples, size, size, 1]``, one class after the other."""
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
 
     def one_class(class_key: Key) -> Array:
-        example_keys = jax.vmap(jax.random.fold_in, (None, 0))(class_key, jnp.arange(examples))
-        ink = jax.vmap(draw, (None, 0, None))(class_key, example_keys, size)
+        character, hands = jax.random.split(class_key)
+        ink = jax.vmap(draw, (None, 0, None))(character, fold(hands, jnp.arange(examples)), size)
         return jnp.rint(255 * ink).astype(jnp.uint8)
 
     return jax.lax.map(one_class, class_keys)
@@ -226,8 +232,23 @@ def glyphs(
 ) -> dict[str, Source]:
     """Drawn characters of unknown alphabets, about as hard to tell apart as Omniglot's.
 
-    The characters of the three splits are disjoint, and the first few of a split do not depend on
-    how many there are.
+    The characters of the three splits come from different keys, and the first few of a split do not
+    depend on how many there are. The default 1300 characters take about 5 s of compiling and 2 s of
+    drawing on two CPU cores.
+
+    Accuracy in % of the nearest neighbour by pixels, without learning, over 1000 episodes of 5
+    ways, 1 shot and 5 queries a class (each +- 0.8, 95% confidence). Here the default train split;
+    for Omniglot all 1623 characters, antialiased to 28 pixels, ink 1, no rotations. Blurred is by a
+    Gaussian of 1.5 pixels:
+
+    ============================ ====== ========
+    nearest by                   glyphs Omniglot
+    ============================ ====== ========
+    cosine                         50.2     49.3
+    Euclidean distance             44.2     43.8
+    cosine, blurred                59.5     61.5
+    Euclidean distance, blurred    61.2     65.2
+    ============================ ====== ========
 
     Args:
       classes: characters of the train, valid and test split.

@@ -14,17 +14,17 @@ def sinusoid() -> dict[str, Source]:
     :math:`x \sim U[-5, 5]`, drawn independently for support and query. There is no data: every task
     is made from a key, and the three splits are the same distribution.
 
-    ``source.episodes(ways, shots, queries, max_ways, max_shots)`` returns a sampler of episodes with
-    x and y float32 ``[shots, 1]`` and ``[queries, 1]``. ``ways`` must be 1. With ``max_shots`` the
-    support set has that many places, ``shots`` may be a traced integer, and what is left over is
-    padding: x 0, y 0, mask 0; the wave, the query set and the examples there are stay the same.
+    ``source.episodes(ways, shots, queries, max_ways, max_shots)`` returns a sampler of episodes
+    with x and y float32 ``[shots, 1]`` and ``[queries, 1]``. ``ways`` must be 1. With ``max_shots``
+    the support set has that many places, ``shots`` may be a traced integer, and what is left over
+    is padding: x 0, y 0, mask 0; the wave, the query set and the other examples stay the same.
 
     Returns:
       The sources ``train``, ``valid`` and ``test``.
 
     Raises:
-      ValueError: from ``episodes``, when ``ways`` or ``max_ways`` is not 1, or there are no shots or
-        queries.
+      ValueError: from ``episodes``, when ``ways`` or ``max_ways`` is not 1, or there are no shots
+        or queries.
 
     Source: Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning" (2017), section 5.1; the sign of
     the phase is that of their code.
