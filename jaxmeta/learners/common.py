@@ -60,6 +60,15 @@ def without_absent(logits: Array, present: Array) -> Array:
     return jnp.where(present[None], logits, -jnp.inf)
 
 
+def check_outputs(outputs: Array, present: Array) -> None:
+    """Raises ``ValueError`` when the model has not one output for each way."""
+    if outputs.shape[-1] != present.shape[0]:
+        raise ValueError(
+            f"The model has {outputs.shape[-1]} outputs but the learner tells {present.shape[0]} "
+            "ways apart: give both the same number."
+        )
+
+
 def check_support(support: Batch, ways: int | None) -> None:
     """Checks shapes always, and labels when they are known (outside ``jit``).
 

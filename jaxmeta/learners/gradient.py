@@ -7,6 +7,7 @@ import jax
 
 from jaxmeta.inner import InnerLoop, learning_rates, merge, partition, sgd, unroll
 from jaxmeta.learners.common import (
+    check_outputs,
     check_normalisation,
     check_support,
     look_at_query,
@@ -80,6 +81,7 @@ def gradient_learner(
                 model, normalisation, merge(leaves, slow), state, support, key
             )
             if present is not None:
+                check_outputs(outputs, present)
                 outputs = without_absent(outputs, present)
             return loss(outputs, support.y, support.mask)
 

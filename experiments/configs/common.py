@@ -1,0 +1,89 @@
+"""What the configs share: the protocol of an experiment, with every field that it has.
+
+A config is made of specs (see ``jaxmeta.build``): dictionaries naming a function under ``make``, with
+its arguments. Any field can be set on the command line, as in ``--config.learner.steps=3``.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
+    """The fields of every experiment. ``train`` and ``learner`` follow ``ways`` until set apart."""
+    config = ConfigDict()
+    config.seed = 0
+    config.steps = 10_000  # outer steps
+    config.meta_batch = 32  # tasks a step
+    config.ways = ways  # as evaluated
+    config.shots = shots
+    config.queries = queries  # examples a class in the query set
+    config.log_every = 50  # outer steps a compiled call, and a line of metrics
+    config.chunk = placeholder(int)  # tasks at a time; unset: one on a CPU, all on an accelerator
+    config.train = ConfigDict()  # training episodes, where they differ from the evaluation's
+    for field in ("ways", "shots", "queries"):
+        config.train[field] = config.get_oneway_ref(field)
+    config.optimiser = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
+    config.evaluation = ConfigDict()
+    config.evaluation.every = 500  # outer steps between validations, each with a checkpoint
+    config.evaluation.validation_episodes = 200
+    config.evaluation.episodes = 600
+    config.evaluation.seed = 0  # of the episodes: the same for every method and run
+    config.evaluation.learner = ConfigDict()  # arguments of the learner that differ in evaluation
+    config.evaluation.baseline = placeholder(ConfigDict)  # a learner that meta-learns nothing
+    return config
+
+
+def classification(ways: int, shots: int, queries: int) -> ConfigDict:
+    """Few-shot classification: cross-entropy, judged by accuracy."""
+    config = protocol(ways, shots, queries)
+    config.loss = ConfigDict({"function": "jaxmeta.losses.cross_entropy"})
+    config.metric = ConfigDict({"function": "jaxmeta.losses.accuracy"})
+    config.higher_is_better = True
+    return config
+
+
+def regression(shots: int, queries: int) -> ConfigDict:
+    """Few-shot regression: squared error."""
+    config = protocol(1, shots, queries)
+    config.loss = ConfigDict({"function": "jaxmeta.losses.squared_error"})
+    config.metric = ConfigDict({"function": "jaxmeta.losses.squared_error"})
+    config.higher_is_better = False
+    return config
+
+
+def learner(config: ConfigDict, name: str, **arguments: Any) -> ConfigDict:
+    """A classifying learner of ``jaxmeta.learners``, for the ways of training and of evaluation."""
+    config.evaluation.learner.ways = config.get_oneway_ref("ways")
+    return ConfigDict(
+        {
+            "make": f"jaxmeta.learners.{name}",
+            "ways": config.train.get_oneway_ref("ways"),
+            "normalisation": "transductive",
+            **arguments,
+        }
+    )
+
+
+def classifier(config: ConfigDict, **arguments: Any) -> ConfigDict:
+    """A conv4 with a head of as many outputs as there are ways."""
+    return ConfigDict(
+        {"make": "jaxmeta.nn.conv4", "outputs": config.train.get_oneway_ref("ways"), **arguments}
+    )
+
+
+def embedding(**arguments: Any) -> ConfigDict:
+    """A conv4 without a head."""
+    return ConfigDict({"make": "jaxmeta.nn.conv4", **arguments})
+
+
+def cosine(config: ConfigDict, peak: float) -> ConfigDict:
+    """A learning rate that falls from its peak to zero over the run, along a cosine."""
+    return ConfigDict(
+        {
+            "make": "optax.cosine_decay_schedule",
+            "init_value": peak,
+            "decay_steps": config.get_oneway_ref("steps"),
+        }
+    )

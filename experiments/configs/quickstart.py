@@ -1,0 +1,19 @@
+"""MAML on drawn characters that need no download: the first thing to run.
+
+Command: python -m experiments.train --config=experiments/configs/quickstart.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.classification(ways=5, shots=1, queries=15)
+    config.steps = 1000
+    config.meta_batch = 8
+    config.data = ConfigDict({"make": "jaxmeta.data.glyphs"})
+    config.model = common.classifier(config, downsample="stride")
+    config.learner = common.learner(config, "maml", steps=1, learning_rate=0.4)
+    config.evaluation.learner.steps = 3
+    return config

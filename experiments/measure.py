@@ -1,0 +1,84 @@
+"""Evaluating a run's best checkpoint, and saying under which protocol."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments import common
+from jaxmeta import workdir
+from jaxmeta.build import build
+from jaxmeta.evaluate import evaluator, summarise
+from jaxmeta.types import Learner, PyTree, Source
+
+VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
+
+
+def measure(
+    folder: Path,
+    source: Source,
+    split: str,
+    data: Mapping[str, Any] | None = None,
+    **overrides: int,
+) -> dict[str, Any]:
+    """Evaluates the best checkpoint of a run, and its baseline if it has one, on the same episodes.
+
+    Args:
+      folder: the run's.
+      source: the tasks.
+      split: which split the source is: ``"train"``, ``"valid"`` or ``"test"``.
+      data: the spec of the source, when it is not the run's own data.
+      **overrides: ``ways``, ``shots``, ``queries`` or ``episodes``, when not the run's own.
+
+    Returns:
+      The result with its protocol, ready for JSON.
+    """
+    config = workdir.read_config(folder)
+    restored, info = workdir.load_best(folder, overrides.get("ways"))
+    evaluation = config["evaluation"]
+    episodes = overrides.get("episodes", evaluation["episodes"])
+    protocol = {
+        name: overrides.get(name, config[name]) for name in ("ways", "shots", "queries")
+    }
+    spec = {**config["learner"], **evaluation["learner"]}
+    # A learner built for more ways serves fewer when the episodes are padded to its own.
+    most = max(protocol["ways"], spec.get("ways", 1))
+    sample = source.episodes(
+        **protocol, max_ways=most if most > protocol["ways"] else None
+    )
+    key = common.evaluation_key(config, split)
+    metric = build(config["metric"])
+
+    def figures(learner: Learner, params: PyTree, state: PyTree) -> dict[str, float]:
+        run = evaluator(learner, metric, sample, episodes, common.tasks_at_a_time(config))
+        outcome = summarise(run(params, state, source.data, key))
+        return {"mean": outcome.mean, "ci95": outcome.ci95}
+
+    data = config["data"] if data is None else data
+    result = {
+        "learner": common.name_of(spec),
+        "data": {**data, "make": common.name_of(data)},
+        "split": split,
+        **protocol,
+        "metric": common.name_of(config["metric"]),
+        **figures(*restored),
+        "episodes": episodes,
+        "normalisation": spec["normalisation"],
+        "seed": config["seed"],
+        "steps": config["steps"],
+        "best_step": info["best_step"],
+        "train_seconds": round(info["train_seconds"], 1),
+        "backend": jax.default_backend(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in VERSIONS}},
+    }
+    if evaluation["baseline"] is not None:
+        baseline = {**evaluation["baseline"], "model": config["model"]}
+        if "ways" in spec:
+            baseline["ways"] = most
+        figures_of_baseline = figures(build(baseline), (), ())
+        result["baseline"] = {"learner": common.name_of(baseline), **figures_of_baseline}
+    return result

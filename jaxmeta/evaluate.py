@@ -1,0 +1,68 @@
+"""The one evaluation: the mean over many tasks, with the interval that belongs to it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.types import Array, Key, Learner, Loss, PyTree, Sampler
+
+
+class Evaluation(NamedTuple):
+    """A figure and how sure one may be of it.
+
+    Attributes:
+      mean: over episodes.
+      ci95: half the width of the 95% interval of the mean, ``1.96 s / sqrt(episodes)``, with s the
+        sample standard deviation over episodes.
+      episodes: how many.
+    """
+
+    mean: float
+    ci95: float
+    episodes: int
+
+
+def evaluator(
+    learner: Learner, metric: Loss, sample: Sampler, episodes: int, chunk: int | None = None
+) -> Callable[[PyTree, PyTree, PyTree, Key], Array]:
+    """Compiles the evaluation of a learner on drawn episodes.
+
+    Episode ``i`` is a function of ``(data, key, i)`` alone: every learner sees the same episodes.
+
+    Args:
+      learner: adapts to the support set; predictions are made without noise.
+      metric: a figure of the query set.
+      sample: draws one task.
+      episodes: how many tasks.
+      chunk: how many tasks are computed at a time; ``None`` for all at once.
+
+    Returns:
+      ``(params, state, data, key) -> values [episodes]``; see :func:`summarise`.
+
+    Raises:
+      ValueError: ``episodes`` is less than 2, which has no interval.
+    """
+    if episodes < 2:
+        raise ValueError(f"episodes is {episodes}: an interval needs at least 2.")
+
+    def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Array:
+        def one(index: Array) -> Array:
+            sample_key, adapt_key = jax.random.split(jax.random.fold_in(key, index))
+            support, query = sample(data, sample_key)
+            adapted, _ = learner.adapt(params, state, support, adapt_key)
+            outputs, _ = learner.predict(params, state, adapted, query.x, query.mask)
+            return metric(outputs, query.y, query.mask)
+
+        return jax.lax.map(one, jnp.arange(episodes), batch_size=chunk or episodes)
+
+    return jax.jit(run)
+
+
+def summarise(values: Array) -> Evaluation:
+    """Mean and 95% interval of one value an episode ``[episodes]``."""
+    array = np.asarray(values, np.float64)
+    ci95 = 1.96 * array.std(ddof=1) / np.sqrt(array.size)
+    return Evaluation(float(array.mean()), float(ci95), array.size)

@@ -1,0 +1,89 @@
+"""The one training loop: many outer steps in one compiled call, with no host in between."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.gradients import Gradient
+from jaxmeta.types import Array, Key, Metrics, PyTree, Sampler
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from step to step.
+
+    Attributes:
+      step: outer steps taken, int32.
+      params: what is meta-learned.
+      state: what is carried and not differentiated.
+      optimiser: the state of the outer optimiser.
+    """
+
+    step: Array
+    params: PyTree
+    state: PyTree
+    optimiser: PyTree
+
+
+Update = Callable[[TrainState, PyTree, Key, int], tuple[TrainState, Metrics]]
+"""``(train_state, data, key, steps) -> (train_state, metrics [steps, ...])``."""
+
+
+def start(
+    optimiser: optax.GradientTransformation, params: PyTree, state: PyTree
+) -> TrainState:
+    """The train state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params))
+
+
+def outer_loop(
+    gradient: Gradient,
+    optimiser: optax.GradientTransformation,
+    sample: Sampler,
+    meta_batch: int,
+) -> Update:
+    """Compiles many steps of: draw a meta-batch, estimate the gradient, update the parameters.
+
+    The randomness of a step is ``fold_in(key, step)``, so training continued from a saved train
+    state takes exactly the steps it would have taken.
+
+    Args:
+      gradient: the estimator of the outer gradient.
+      optimiser: of the outer loop.
+      sample: draws one task.
+      meta_batch: tasks a step.
+
+    Returns:
+      The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is static,
+      the given train state is donated, and the metrics (the objective's, and the
+      ``outer_gradient_norm``) have a leading axis of steps.
+    """
+
+    def one_step(
+        train_state: TrainState, data: PyTree, key: Key
+    ) -> tuple[TrainState, Metrics]:
+        step, params, state, optimiser_state = train_state
+        keys = jax.random.split(jax.random.fold_in(key, step), (meta_batch, 2))
+        tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
+        grads, aux = gradient(params, state, tasks, keys[:, 1])
+        updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
+        params = optax.apply_updates(params, updates)
+        metrics = {**aux.metrics, "outer_gradient_norm": optax.tree.norm(grads)}
+        return TrainState(step + 1, params, aux.state, optimiser_state), metrics
+
+    def update(
+        train_state: TrainState, data: PyTree, key: Key, steps: int
+    ) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(
+            lambda carry, _: one_step(carry, data, key), train_state, length=steps
+        )
+
+    return jax.jit(update, static_argnums=3, donate_argnums=0)
+
+
+def first_non_finite(metrics: Metrics) -> int | None:
+    """The first row at which the loss or the gradient is NaN or infinite, or ``None``."""
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["outer_gradient_norm"])
+    return None if bool(jnp.all(finite)) else int(jnp.argmin(finite))

@@ -1,0 +1,149 @@
+"""What a run leaves behind, and how a trained learner is got back from it.
+
+A run's folder holds ``config.json`` (its specs), ``shapes.json`` (the shapes of one episode, so that a
+learner can be restored without the data), ``checkpoints/``, ``metrics.jsonl`` and its results.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxmeta.build import build
+from jaxmeta.checkpoint import load, open_checkpoints
+from jaxmeta.train import TrainState, start
+from jaxmeta.types import Batch, Episode, Learner, PyTree
+
+
+class Restored(NamedTuple):
+    """A trained learner, ready to adapt and predict."""
+
+    learner: Learner
+    params: PyTree
+    state: PyTree
+
+
+def restore(workdir: str | os.PathLike[str], ways: int | None = None) -> Restored:
+    """Gives back the learner that a run evaluated, with its best checkpoint by validation.
+
+    Args:
+      workdir: the folder given to ``experiments.train``.
+      ways: number of classes, if not the run's own.
+
+    Returns:
+      ``(learner, params, state)``.
+
+    Raises:
+      ValueError: the folder holds no run, the run has no checkpoint yet, or the learner cannot tell
+        so many classes apart.
+    """
+    return load_best(pathlib.Path(workdir), ways)[0]
+
+
+def load_best(folder: pathlib.Path, ways: int | None = None) -> tuple[Restored, dict[str, Any]]:
+    """As :func:`restore`, with ``best_step`` and what the latest checkpoint says of the training."""
+    config = read_config(folder)
+    _, learner = build_learners(config, ways)
+    shapes = read_shapes(folder)
+    like = abstract_state(config, learner, shapes)
+    # Traced for its checks: a head with too few outputs is found before anything is computed.
+    jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
+    with open_checkpoints(folder / "checkpoints", config["higher_is_better"]) as checkpoints:
+        latest, best = checkpoints.latest_step(), checkpoints.best_step()
+        if latest is None:
+            raise ValueError(f"'{folder}' has no checkpoint yet: train it first.")
+        best = latest if best is None else best
+        train_state, info = load(checkpoints, best, like)
+        if best != latest:
+            _, info = load(checkpoints, latest, like)
+    return Restored(learner, train_state.params, train_state.state), {**info, "best_step": best}
+
+
+def build_learners(
+    config: Mapping[str, Any], ways: int | None = None
+) -> tuple[Learner, Learner]:
+    """The learner as it is trained, and as it is evaluated (other ways, steps or normalisation).
+
+    ``ways`` enlarges the evaluated learner; one that tells more classes apart serves fewer as it is.
+    """
+    trained = config["learner"]
+    evaluated = {**trained, **config["evaluation"]["learner"]}
+    if ways is not None and ways > evaluated.get("ways", ways):
+        evaluated["ways"] = ways
+    model = {"model": config["model"]}
+    return build({**trained, **model}), build({**evaluated, **model})
+
+
+def abstract_state(config: Mapping[str, Any], learner: Learner, shapes: Episode) -> TrainState:
+    """The shapes of a run's train state, without computing it."""
+    optimiser = build(config["optimiser"])
+
+    def make(episode: Episode) -> TrainState:
+        return start(optimiser, *learner.init(jax.random.key(0), episode))
+
+    return jax.eval_shape(make, shapes)
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """The config of a run.
+
+    Raises:
+      ValueError: the folder holds no run.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise ValueError(f"'{folder}' holds no run (no config.json): give the workdir of a run.")
+    return json.loads(path.read_text())
+
+
+def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> None:
+    """Makes a folder this config's own, or checks that it already is.
+
+    Raises:
+      ValueError: the folder holds another config's run, or files that are no run's.
+    """
+    if (folder / "config.json").exists():
+        differing = sorted(_differences(read_config(folder), json.loads(json.dumps(config))))
+        if differing:
+            raise ValueError(
+                f"'{folder}' holds a run of another config (it differs in {', '.join(differing)}): "
+                "give another workdir, or that run's config to resume it."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = [[list(leaf.shape), str(leaf.dtype)] for leaf in jax.tree.leaves(episode)]
+    tree = jax.tree.map(lambda leaf: 0, {"support": episode.support.x, "query": episode.query.x})
+    write_atomically(folder / "shapes.json", json.dumps({"x": tree, "leaves": shapes}))
+    write_atomically(folder / "config.json", json.dumps(config, indent=2, sort_keys=True))
+
+
+def read_shapes(folder: pathlib.Path) -> Episode:
+    """The shapes of one of the run's episodes, as ``jax.ShapeDtypeStruct``."""
+    stored = json.loads((folder / "shapes.json").read_text())
+    like = Episode(*(Batch(stored["x"][name], 0, 0) for name in ("support", "query")))
+    leaves = [jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in stored["leaves"]]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _differences(one: Any, other: Any, name: str = "") -> set[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        fields = set(one) | set(other)
+        missing = object()
+        return {
+            path
+            for field in fields
+            for path in _differences(
+                one.get(field, missing), other.get(field, missing), f"{name}.{field}".lstrip(".")
+            )
+        }
+    return set() if one == other else {name}
