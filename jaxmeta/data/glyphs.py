@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 def _choose(uniform: Array, values: tuple[float, ...], weights: tuple[float, ...]) -> Array:
     """Turns uniforms into values that come up as often as their weights, which sum to 1."""
-    index = jnp.searchsorted(jnp.cumsum(jnp.array(weights, FLOAT)), uniform)
+    index = jnp.searchsorted(np.cumsum(weights, dtype=FLOAT), uniform, method="compare_all")
     return jnp.array(values, FLOAT)[jnp.minimum(index, len(values) - 1)]
 
 

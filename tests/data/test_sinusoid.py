@@ -10,9 +10,11 @@ from jaxmeta.data.sinusoid import sinusoid
 KEY = jax.random.key(3)
 
 
-def tasks(n, *args, **kwargs):
-    sample = sinusoid()["train"].episodes(*args, **kwargs)
-    return jax.jit(jax.vmap(sample, (None, 0)))((), jax.random.split(KEY, n))
+@pytest.fixture(scope="module")
+def tasks():
+    sample = sinusoid()["train"].episodes(1, 10, 15)
+    many = jax.jit(jax.vmap(sample, (None, 0)))((), jax.random.split(KEY, 400))
+    return jax.tree.map(np.asarray, many)
 
 
 def wave(x, y):
@@ -22,8 +24,8 @@ def wave(x, y):
     return np.hypot(a, b), np.arctan2(-b, a), np.abs(design @ (a, b) - y[:, 0]).max()
 
 
-def test_each_task_is_one_wave_of_the_distribution():
-    support, query = jax.tree.map(np.asarray, tasks(400, 1, 10, 15))
+def test_each_task_is_one_wave_of_the_distribution(tasks):
+    support, query = tasks
     assert support.x.shape == support.y.shape == (400, 10, 1)
     assert query.x.shape == query.y.shape == (400, 15, 1)
     x = np.concatenate([support.x, query.x], axis=1)
@@ -39,10 +41,11 @@ def test_each_task_is_one_wave_of_the_distribution():
     assert abs(np.corrcoef(amplitude, phase)[0, 1]) < 0.2
 
 
-def test_support_and_query_are_drawn_independently():
-    support, query = tasks(400, 1, 5, 5)
+def test_support_and_query_are_drawn_independently(tasks):
+    support, query = tasks
     pairs = np.corrcoef(np.concatenate([support.x[..., 0], query.x[..., 0]], axis=1).T)
-    assert np.abs(pairs - np.eye(10)).max() < 0.2
+    # 5 standard errors of a correlation over 400 tasks; a shared input would give 1.
+    assert np.abs(pairs - np.eye(25)).max() < 0.25
 
 
 def test_padding_changes_nothing_else():
