@@ -1,7 +1,7 @@
 """CIFAR-100's two few-shot splits: CIFAR-FS and FC100. All 600 images of a class are used."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxmeta.data import tfds
 from jaxmeta.data.episodes import class_source
@@ -126,16 +126,9 @@ def fc100_classes() -> dict[str, list[str]]:
     }
 
 
-def _sources(split: Mapping[str, Iterable[str]], size: int, data_dir: DataDir) -> dict[str, Source]:
+def _sources(split: Mapping[str, Sequence[str]], size: int, data_dir: DataDir) -> dict[str, Source]:
     data = _load(size, data_dir)
-    index = {name: i for i, name in enumerate(data.names)}
-    missing = sorted(name for names in split.values() for name in names if name not in index)
-    if missing:
-        raise ValueError(f"CIFAR-100 is here without class {missing[0]!r}; fetch the data again.")
-    return {
-        part: class_source(*take_classes(data, [index[name] for name in names]))
-        for part, names in split.items()
-    }
+    return {part: class_source(*take_classes(data, names)) for part, names in split.items()}
 
 
 def _load(size: int, data_dir: DataDir) -> ClassImages:

@@ -166,10 +166,8 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
         return Batch(x, _inputs(y), jnp.ones(y.shape[0], jnp.float32))
     wrong = y[(y < 0) | (y >= (np.inf if ways is None else ways))]
     if wrong.size:
-        raise ValueError(
-            f"Label {wrong.flat[0]} is outside 0..{'' if ways is None else ways - 1} "
-            f"({ways} ways); number the classes from 0."
-        )
+        problem = "negative" if ways is None else f"outside 0..{ways - 1} ({ways} ways)"
+        raise ValueError(f"Label {wrong.flat[0]} is {problem}; number the classes from 0.")
     return Batch(x, jnp.asarray(y, jnp.int32), jnp.ones(y.shape[0], jnp.float32))
 
 
@@ -247,7 +245,8 @@ def _batch(x: Array, ways: int | Array, each: int | Array) -> Batch:
     real = (way < jnp.asarray(ways, jnp.int32)) & (place < jnp.asarray(each, jnp.int32))
     y = jnp.where(real, way, 0).reshape(-1)
     mask = real.reshape(-1).astype(jnp.float32)
-    x = x.reshape(slots * places, *x.shape[2:]).astype(jnp.float32) / 255
+    # XLA turns a division into this product, and jit shall not change a bit.
+    x = x.reshape(slots * places, *x.shape[2:]).astype(jnp.float32) * np.float32(1 / 255)
     return Batch(x * jnp.expand_dims(mask, range(1, x.ndim)), y, mask)
 
 
@@ -255,7 +254,7 @@ def _inputs(values: Any) -> Array:
     """uint8 to float32 in [0, 1], other integers to int32, floats to float32 if finite."""
     values = np.asarray(values)
     if values.dtype == np.uint8:
-        return jnp.asarray(values.astype(np.float32) / 255)
+        return jnp.asarray(values.astype(np.float32) * np.float32(1 / 255))
     if np.issubdtype(values.dtype, np.integer):
         return jnp.asarray(values, jnp.int32)
     values = values.astype(np.float32)

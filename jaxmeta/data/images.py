@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -123,10 +123,11 @@ def folder(
     if {"train", valid, "test"} <= set(tops):
         parts = {"train": "train", "valid": valid, "test": "test"}
         split = {
-            part: [i for i, top in enumerate(tops) if top == sub] for part, sub in parts.items()
+            part: [name for name, top in zip(data.names, tops, strict=True) if top == sub]
+            for part, sub in parts.items()
         }
     else:
-        split = random_split(len(data.names), fractions, seed)
+        split = random_split(data.names, fractions, seed)
     return {
         part: class_source(*take_classes(data, chosen), rotations=rotations)
         for part, chosen in split.items()
@@ -134,12 +135,12 @@ def folder(
 
 
 def random_split(
-    classes: int, fractions: tuple[float, float, float], seed: int
-) -> dict[str, list[int]]:
-    """Shuffles ``range(classes)`` and cuts it into ``train``, ``valid`` and ``test``.
+    names: Sequence[str], fractions: tuple[float, float, float], seed: int
+) -> dict[str, list[str]]:
+    """Shuffles the classes and cuts them into ``train``, ``valid`` and ``test``.
 
     Args:
-      classes: how many there are.
+      names: of the classes.
       fractions: the share of each part, summing to 1; boundaries are rounded.
       seed: of the shuffle.
 
@@ -148,31 +149,39 @@ def random_split(
     """
     if min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
         raise ValueError(f"Fractions {fractions} must be positive and sum to 1; change them.")
-    first, second = np.round(np.cumsum(fractions)[:2] * classes).astype(int)
-    order = shuffled(classes, seed)
+    first, second = np.round(np.cumsum(fractions)[:2] * len(names)).astype(int)
+    order = shuffled(names, seed)
     parts = {"train": order[:first], "valid": order[first:second], "test": order[second:]}
     empty = [part for part, chosen in parts.items() if not chosen]
     if empty:
         raise ValueError(
-            f"Fractions {fractions} of {classes} classes leave none for {empty[0]}; "
+            f"Fractions {fractions} of {len(names)} classes leave none for {empty[0]}; "
             "add classes or change the fractions."
         )
     return parts
 
 
-def shuffled(classes: int, seed: int) -> list[int]:
-    """``range(classes)`` in an order that is the same on every machine, for ever."""
+def shuffled(names: Sequence[str], seed: int) -> list[str]:
+    """The names in an order that is the same on every machine, for ever."""
     # RandomState's stream is frozen by numpy's promise; that of default_rng is not.
-    return [int(i) for i in np.random.RandomState(seed).permutation(classes)]
+    return [names[i] for i in np.random.RandomState(seed).permutation(len(names))]
 
 
-def take_classes(data: ClassImages, chosen: Iterable[int]) -> ClassImages:
-    """The classes ``chosen``, by index, in that order."""
-    chosen = list(chosen)
+def take_classes(data: ClassImages, names: Sequence[str]) -> ClassImages:
+    """Only the classes of these names, in this order.
+
+    Raises:
+      ValueError: a class is not there.
+    """
+    index = {name: i for i, name in enumerate(data.names)}
+    missing = [name for name in names if name not in index]
+    if missing:
+        raise ValueError(f"The images have no class {missing[0]!r}; fetch the data again.")
+    chosen = [index[name] for name in names]
     ends = np.cumsum(data.counts)
     rows = [np.arange(ends[i] - data.counts[i], ends[i]) for i in chosen]
     images = data.images[np.concatenate(rows)] if rows else data.images[:0]
-    return ClassImages(images, data.counts[chosen], tuple(data.names[i] for i in chosen))
+    return ClassImages(images, data.counts[chosen], tuple(names))
 
 
 def canonical(data: ClassImages, class_of: Callable[[str], str] = str) -> ClassImages:
@@ -322,7 +331,8 @@ def _decode_all(
 def _read_cache(file: Path) -> ClassImages | None:
     """What is in the file, or ``None`` if there is none or it is broken."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # Opened here, because np.load leaves a broken file open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             images, counts, names = stored["images"], stored["counts"], stored["names"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -69,40 +69,57 @@ def omniglot(
       ValueError: there is no such split.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
+    if split not in [*CHARACTER_SPLITS, *ALPHABET_SPLITS]:
+        choices = ", ".join([*CHARACTER_SPLITS, *ALPHABET_SPLITS])
+        raise ValueError(f"Omniglot has no split {split!r}; choose one of {choices}.")
+    background = _load(ALPHABET_SPLITS.get(split, "images_background"), size, data_dir)
+    evaluation = _load("images_evaluation", size, data_dir)
+    parts = split_characters(split, background.names, evaluation.names, seed)
+    data = canonical(concatenate([background, evaluation]))
+    return {
+        part: class_source(*take_classes(data, names), rotations=rotations)
+        for part, names in parts.items()
+    }
+
+
+def split_characters(
+    split: str, background: Sequence[str], evaluation: Sequence[str], seed: int
+) -> dict[str, list[str]]:
+    """Which characters each part of a split has.
+
+    Args:
+      split: as in :func:`omniglot`.
+      background: characters to learn from, ``Greek/character01``, in any order.
+      evaluation: characters of the evaluation alphabets.
+      seed: of the shuffle.
+
+    Raises:
+      ValueError: there are too few or too many characters.
+    """
     if split in CHARACTER_SPLITS:
-        archives = ["images_background", "images_evaluation"]
-        data = canonical(concatenate([_load(name, size, data_dir) for name in archives]))
-        order = shuffled(len(data.names), seed)
         train, valid, test = CHARACTER_SPLITS[split]
-        if train + valid + test != len(order):
+        order = shuffled(sorted([*background, *evaluation]), seed)
+        if len(order) != train + valid + test:
             raise ValueError(
                 f"Omniglot has {train + valid + test} characters and {len(order)} were found; "
                 "fetch the archives again."
             )
-        parts = {
-            "train": take_classes(data, order[:train]),
-            "valid": take_classes(data, order[train : train + valid]),
-            "test": take_classes(data, order[train + valid :]),
+        return {
+            "train": order[:train],
+            "valid": order[train : train + valid],
+            "test": order[train + valid :],
         }
-    elif split in ALPHABET_SPLITS:
-        background = canonical(_load(ALPHABET_SPLITS[split], size, data_dir))
-        held_out = _some_alphabets(background.names, seed)
-        chosen = [name.split("/")[0] in held_out for name in background.names]
-        parts = {
-            "train": take_classes(background, [i for i, held in enumerate(chosen) if not held]),
-            "valid": take_classes(background, [i for i, held in enumerate(chosen) if held]),
-            "test": canonical(_load("images_evaluation", size, data_dir)),
-        }
-    else:
-        valid_splits = ", ".join([*CHARACTER_SPLITS, *ALPHABET_SPLITS])
-        raise ValueError(f"Omniglot has no split {split!r}; choose one of {valid_splits}.")
-    return {part: class_source(*data, rotations=rotations) for part, data in parts.items()}
+    alphabets = shuffled(sorted({_alphabet(name) for name in background}), seed)
+    held_out = alphabets[: len(alphabets) // 5]
+    return {
+        "train": [name for name in sorted(background) if _alphabet(name) not in held_out],
+        "valid": [name for name in sorted(background) if _alphabet(name) in held_out],
+        "test": sorted(evaluation),
+    }
 
 
-def _some_alphabets(names: Sequence[str], seed: int) -> set[str]:
-    """One alphabet in five."""
-    alphabets = sorted({name.split("/")[0] for name in names})
-    return {alphabets[i] for i in shuffled(len(alphabets), seed)[: len(alphabets) // 5]}
+def _alphabet(name: str) -> str:
+    return name.split("/")[0]
 
 
 def _load(archive: str, size: int, data_dir: str | os.PathLike[str] | None) -> ClassImages:

@@ -78,7 +78,7 @@ def _load(
     data_dir: DataDir,
 ) -> ClassImages:
     builder = _prepared(name, data_dir)
-    import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+    import tensorflow_datasets as tfds
 
     def read() -> ClassImages:
         class_of = name_of(builder.info.features)
@@ -123,7 +123,7 @@ def _prepared(name: str, data_dir: DataDir) -> Any:
         builder.download_and_prepare()
     except Exception as error:  # TFDS lets through whatever its many parts raise
         raise RuntimeError(
-            f"TensorFlow Datasets could not prepare {name} ({type(error).__name__}: {error}); "
-            f"check the network, {instead}."
+            f"TensorFlow Datasets could not prepare {name} "
+            f"({type(error).__name__}: {str(error)[:200]}); check the network, {instead}."
         ) from error
     return builder

@@ -1,0 +1,68 @@
+import importlib.util
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmeta.data import cifar_fs, omniglot
+
+
+def without(monkeypatch, *missing):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in missing else find(name, *a)
+    )
+
+
+def test_importing_the_data_sets_imports_no_tensorflow():
+    program = (
+        "import sys, jaxmeta.data; "
+        "sys.exit(any(m.split('.')[0].startswith('tensorflow') for m in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_zips_and_without_tfds_the_error_says_what_to_do(monkeypatch):
+    without(monkeypatch, "tensorflow_datasets")
+    with pytest.raises(
+        ModuleNotFoundError, match=r"pip install .* or set --data_dir or JAXMETA_DATA"
+    ):
+        omniglot()
+    with pytest.raises(ModuleNotFoundError, match="cifar100 is not on this machine"):
+        cifar_fs()
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorFlow Datasets' own
+@pytest.mark.parametrize("missing", ["tensorflow", "importlib_resources"])
+def test_preparing_needs_packages_that_reading_does_not(monkeypatch, tmp_path, missing):
+    pytest.importorskip("tensorflow_datasets")
+    without(monkeypatch, missing)
+    with pytest.raises(
+        ModuleNotFoundError, match=f"cannot prepare omniglot without {missing}; pip"
+    ):
+        omniglot(data_dir=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's and TensorFlow Datasets' own
+@pytest.mark.parametrize("load", [omniglot, cifar_fs], ids=["omniglot", "cifar100"])
+def test_tfds_gives_the_episodes_of_the_zips(data_dir, tmp_path, monkeypatch, load, request):
+    for module in ("tensorflow", "importlib_resources", "tensorflow_datasets"):
+        pytest.importorskip(module)
+    name = request.node.callspec.id
+    seed = [sys.executable, str(data_dir / "seed_tfds.py"), "--data_dir", str(tmp_path)]
+    subprocess.run([*seed, "--dataset", name], check=True)
+    zips = load(data_dir=data_dir)
+    monkeypatch.setenv("JAXMETA_CACHE_DIR", str(tmp_path / "cache"))
+    tfds = load(data_dir=tmp_path)
+    for part, source in zips.items():
+        for ours, theirs in zip(source.data, tfds[part].data, strict=True):
+            assert np.array_equal(ours, theirs)
+    key = jax.random.key(0)
+    one, other = (s["test"].episodes(5, 1, 3)(s["test"].data, key) for s in (zips, tfds))
+    assert all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
+    if load is omniglot:
+        minimal = [load("background_small2", data_dir=d)["train"] for d in (data_dir, tmp_path)]
+        assert all(map(np.array_equal, minimal[0].data, minimal[1].data))
