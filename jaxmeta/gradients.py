@@ -26,17 +26,13 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
       ValueError: when called, the batch is not a whole number of chunks.
     """
 
-    def mean_loss(
-        params: PyTree, state: PyTree, batch: PyTree, keys: Key
-    ) -> tuple[Array, Aux]:
+    def mean_loss(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[Array, Aux]:
         losses, aux = objective(params, state, batch, keys)
         return jnp.mean(losses), aux
 
     all_at_once = jax.grad(mean_loss, has_aux=True)
 
-    def gradient(
-        params: PyTree, state: PyTree, batch: PyTree, keys: Key
-    ) -> tuple[PyTree, Aux]:
+    def gradient(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[PyTree, Aux]:
         total = keys.shape[0]
         if chunk is None or chunk == total:
             return all_at_once(params, state, batch, keys)

@@ -55,12 +55,14 @@ def unroll(
 
     Args:
       optimiser: an optax transformation, or a function ``hyper -> transformation``, when something
-        about it is to be learned.
+        about it is to be learned. Adam needs ``eps_root > 0`` to be differentiated: the square root
+        of a zero second moment has no derivative.
       steps: T; 0 leaves the leaves as they are.
       hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
         :func:`learning_rates`.
-      per_step: the leaves of ``hyper`` have a leading axis of steps, and step t is given row t. Steps
-        beyond the last row use the last row, so that a loop may run longer than it was trained for.
+      per_step: the leaves of ``hyper`` have a leading axis of steps, and step t is given row t.
+        Steps beyond the last row use the last row, so that a loop may run longer than it was
+        trained for.
       first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       rematerialise: keep only each step's parameters for the outer gradient and compute the rest of
@@ -128,7 +130,7 @@ def sgd(rates: PyTree) -> optax.GradientTransformation:
     """
 
     def update(gradient: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
-        if jax.tree.structure(rates) == jax.tree.structure(0):
+        if jax.tree_util.treedef_is_leaf(jax.tree.structure(rates)):
             return jax.tree.map(lambda g: -rates * g, gradient), state
         return jax.tree.map(lambda rate, g: -rate * g, rates, gradient), state
 
@@ -174,7 +176,7 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
-    """Splits parameters into those that adapt and the rest, ``None`` standing in each for the other.
+    """Splits parameters into those that adapt and the rest, ``None`` standing in for the other.
 
     Args:
       params: any pytree.

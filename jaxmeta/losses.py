@@ -1,7 +1,7 @@
 """Losses and metrics of one task: mask-aware, with no batch of tasks in sight.
 
-Each is ``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over the examples whose mask
-is 1, and 0 when there are none.
+Each is ``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over the examples whose
+mask is 1, and 0 when there are none.
 """
 
 import jax

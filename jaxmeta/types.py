@@ -112,9 +112,9 @@ class Predict(Protocol):
     ) -> tuple[Array, PyTree]:
         """Maps inputs ``x`` ``[n, ...]`` to logits ``[n, ways]`` or regression values ``[n, d]``.
 
-        ``mask`` ``[n]`` keeps padding out of batch statistics (``None`` is all ones); ``key`` is the
-        randomness, ``None`` meaning no noise, which is how evaluation calls it. Returns the outputs
-        and the statistics that normalised them, as the new state.
+        ``mask`` ``[n]`` keeps padding out of batch statistics (``None`` is all ones); ``key`` is
+        the randomness, ``None`` meaning no noise, which is how evaluation calls it. Returns the
+        outputs and the statistics that normalised them, as the new state.
         """
 
 
@@ -133,8 +133,8 @@ class Aux(NamedTuple):
 Objective = Callable[[PyTree, PyTree, PyTree, Key], tuple[Array, Aux]]
 """``(params, state, batch, keys) -> (losses [k], Aux)``.
 
-``batch`` and ``keys`` share the leading axis: one key per task (or example), so that the work can be
-cut along it, into chunks or over devices, without changing a number.
+``batch`` and ``keys`` share the leading axis: one key per task (or example), so that the work can
+be cut along it, into chunks or over devices, without changing a number.
 """
 
 Loss = Callable[[Array, Array, Array], Array]

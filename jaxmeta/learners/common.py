@@ -56,7 +56,7 @@ def present_classes(support: Batch, ways: int) -> Array:
 
 
 def without_absent(logits: Array, present: Array) -> Array:
-    """Logits ``[n, ways]`` with minus infinity for the classes that are not ``present`` ``[ways]``."""
+    """Logits ``[n, ways]``, minus infinity where a class is not ``present`` ``[ways]``."""
     return jnp.where(present[None], logits, -jnp.inf)
 
 

@@ -7,8 +7,8 @@ import jax
 
 from jaxmeta.inner import InnerLoop, learning_rates, merge, partition, sgd, unroll
 from jaxmeta.learners.common import (
-    check_outputs,
     check_normalisation,
+    check_outputs,
     check_support,
     look_at_query,
     look_at_support,
@@ -38,8 +38,8 @@ def gradient_learner(
 ) -> Learner:
     r"""Adapts a model's parameters to the support set by an inner loop, starting where learned.
 
-    .. math:: \theta' = \mathrm{inner}\big(\theta \mapsto L(\theta; \text{support}),\, \theta,\, h\big),
-              \qquad z = f_{\theta'}(\text{query})
+    .. math:: \theta' = \mathrm{inner}\big(\theta \mapsto L(\theta; \text{support}),\, \theta,\,
+              h\big), \qquad z = f_{\theta'}(\text{query})
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
@@ -47,8 +47,8 @@ def gradient_learner(
       ways: number of classes, at most; ``None`` for regression.
       loss: the loss of the support set.
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
-      fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others are
-        still meta-learned (ANIL: ``lambda name: "head" in name``).
+      fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others
+        are still meta-learned (ANIL: ``lambda name: "head" in name``).
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ...}``.
@@ -69,9 +69,7 @@ def gradient_learner(
         hyper = inner.init(hyper_key, partition(params, fast)[0])
         return {"model": params, "hyper": hyper}, state
 
-    def adapt(
-        params: PyTree, state: PyTree, support: Batch, key: Key
-    ) -> tuple[Adapted, Metrics]:
+    def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
         present = None if ways is None else present_classes(support, ways)
         start, slow = partition(params["model"], fast)

@@ -40,7 +40,7 @@ def prototypical(model: Model, ways: int, *, normalisation: str = "transductive"
       ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
 
     References:
-      Snell, Swersky and Zemel, 2017, Prototypical Networks for Few-shot Learning, equations 1 and 2.
+      Snell, Swersky and Zemel, 2017, Prototypical Networks for Few-shot Learning, equations 1, 2.
     """
     check_normalisation(normalisation)
 

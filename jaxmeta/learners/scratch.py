@@ -45,8 +45,8 @@ def from_scratch(
     """
     if normalisation == "running":
         raise ValueError(
-            "normalisation is 'running', but a network trained from scratch has no averages: choose "
-            "'transductive' or 'inductive'."
+            "normalisation is 'running', but a network trained from scratch has no averages: "
+            "choose 'transductive' or 'inductive'."
         )
     # First order: nothing upstream of the training run is learned, so no second derivative is used.
     inner = unroll(optax.adam(learning_rate), steps, first_order=True)
@@ -69,9 +69,7 @@ def from_scratch(
         mask: Array | None = None,
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
-        outputs, _ = learner.predict(
-            adapted.params, adapted.state, adapted.adapted, x, mask, key
-        )
+        outputs, _ = learner.predict(adapted.params, adapted.state, adapted.adapted, x, mask, key)
         return outputs, state
 
     return Learner(init, adapt, predict)

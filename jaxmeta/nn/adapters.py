@@ -61,13 +61,13 @@ def from_linen(module: linen.Module) -> Model:
                 return next_call(args[0])
             return next_call(*args, **kwargs)
 
-        options = {"train": batch_statistics} if takes_train else {}
+        options: dict[str, Any] = {"train": batch_statistics} if takes_train else {}
         rngs = {} if key is None else {"dropout": key}
         with linen.intercept_methods(intercept):
             return module.apply(variables, x, **options, rngs=rngs, mutable=["batch_stats"])
 
     def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
-        options = {"train": False} if takes_train else {}
+        options: dict[str, Any] = {"train": False} if takes_train else {}
         rngs = dict(zip(("params", "dropout"), jax.random.split(key), strict=True))
         variables = module.init(rngs, x, **options)
         return variables["params"], variables.get("batch_stats", {})
@@ -107,10 +107,12 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         if isinstance(inner, nnx.BatchNorm):
             inner.momentum = 0.0
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState)
-    graph, *abstract_states = nnx.split(abstract, *kinds)
+    # mypy's view of nnx.split does not count the filters of a tuple.
+    split: Any = nnx.split
+    graph, *abstract_states = split(abstract, *kinds)
 
     def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
-        _, params, statistics, _ = nnx.split(make(nnx.Rngs(key)), *kinds)
+        _, params, statistics, _ = split(make(nnx.Rngs(key)), *kinds)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
 
     def apply(
@@ -154,7 +156,7 @@ def _random_streams(abstract: PyTree, key: Key) -> PyTree:
     return jax.tree.unflatten(tree, fresh)
 
 
-def _filled(abstract: nnx.State, values: PyTree) -> nnx.State:
+def _filled(abstract: Any, values: PyTree) -> Any:
     state = jax.tree.map(lambda leaf: leaf, abstract)
     nnx.replace_by_pure_dict(state, values)
     return state

@@ -14,9 +14,9 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
     .. math:: z_{nijo} = \sum_{abc} x_{n,\,si+a-p,\,sj+b-q,\,c}\; k_{abco}
 
     Shifted, strided views of ``x`` are laid side by side along the channels and multiplied by the
-    flattened kernel. Under ``vmap`` over per-task kernels this stays a batched matrix product, where
-    ``lax.conv_general_dilated`` becomes a grouped convolution whose gradient is 10 to 20 times
-    slower; and it stays a matrix product under any order of differentiation.
+    flattened kernel. Under ``vmap`` over per-task kernels this stays a batched matrix product,
+    where ``lax.conv_general_dilated`` becomes a grouped convolution whose gradient is 10 to 20
+    times slower; and it stays a matrix product under any order of differentiation.
 
     Args:
       x: images ``[n, height, width, channels]``.

@@ -46,9 +46,7 @@ def episodic(
         }
         return value, used, {**reported, **figures, "loss": value}
 
-    def objective(
-        params: PyTree, state: PyTree, episodes: Episode, keys: Key
-    ) -> tuple[Array, Aux]:
+    def objective(params: PyTree, state: PyTree, episodes: Episode, keys: Key) -> tuple[Array, Aux]:
         check_episode(episodes)
         losses, used, figures = jax.vmap(task, in_axes=(None, None, 0, 0))(
             params, state, episodes, keys

@@ -1,0 +1,69 @@
+"""Imports go one way, and importing the library is light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A module may import from rooms before its own, never from later ones.
+ROOMS = (
+    ("types",),
+    ("losses", "nn", "inner", "build"),
+    ("data",),
+    ("learners",),
+    ("objectives", "gradients"),
+    ("parallel",),
+    ("train", "evaluate", "checkpoint"),
+    ("workdir",),
+)
+RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+MODULES = sorted((ROOT / "jaxmeta").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    room = path.relative_to(ROOT / "jaxmeta").with_suffix("").parts[0]
+    if room == "__init__":
+        return
+    assert room in RANK, f"say in ROOMS where jaxmeta/{room} belongs"
+    for name in imported(path):
+        parts = name.split(".")
+        assert parts[0] != "experiments", f"{path} imports {name}"
+        if parts[0] == "jaxmeta" and len(parts) > 1 and parts[1] in RANK and parts[1] != room:
+            assert RANK[parts[1]] <= RANK[room], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_thing_is_known_in_one_place(path):
+    names = set(imported(path))
+    room = path.stem
+    assert not {name for name in names if name.startswith(("absl", "ml_collections"))}
+    if room != "tfds":
+        assert not {name for name in names if name.startswith(("tensorflow", "tfds"))}
+    if room != "parallel":
+        assert "pmap" not in path.read_text()
+
+
+def test_importing_takes_no_tensorflow_and_no_data():
+    script = (
+        "import sys, jax, flax; before = set(sys.modules); import jaxmeta, jaxmeta.data;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "heavy = new & {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'orbax', 'absl'};"
+        "sys.exit(f'imports {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,195 @@
+"""The outer loop, the objective and the evaluation on a problem worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta.build import build
+from jaxmeta.evaluate import evaluator, summarise
+from jaxmeta.gradients import mean_gradient
+from jaxmeta.learners import from_scratch, maml
+from jaxmeta.losses import squared_error
+from jaxmeta.nn import from_functions, mlp
+from jaxmeta.objectives import episodic
+from jaxmeta.train import first_non_finite, outer_loop, start
+from jaxmeta.types import Batch, Episode, Learner
+
+KEY = jax.random.key(0)
+SLOPE = from_functions(lambda key, x: {"w": jnp.array([[2.0]])}, lambda p, x: x @ p["w"])
+
+
+def sample(data, key):
+    """Lines through the origin."""
+    slope_key, *keys = jax.random.split(key, 3)
+    slope = jax.random.normal(slope_key)
+
+    def points(key):
+        x = jax.random.normal(key, (4, 1))
+        return Batch(x, slope * x, jnp.ones(4))
+
+    return Episode(*map(points, keys))
+
+
+LEARNER = maml(SLOPE, steps=1, learning_rate=0.1, loss=squared_error)
+OBJECTIVE = episodic(LEARNER, squared_error)
+
+
+def loop():
+    return outer_loop(mean_gradient(OBJECTIVE), optax.sgd(0.1, momentum=0.9), sample, meta_batch=3)
+
+
+def begin():
+    return start(optax.sgd(0.1, momentum=0.9), *LEARNER.init(KEY, sample((), KEY)))
+
+
+def test_meta_gradient_of_a_line_is_its_closed_form():
+    episode = sample((), KEY)
+    x, t = (np.asarray(v, np.float64)[:, 0] for v in (episode.support.x, episode.query.x))
+    slope = float(episode.support.y[0, 0] / episode.support.x[0, 0])
+    shrink = 1 - 2 * 0.1 * np.mean(x**2)
+    adapted = slope + shrink * (2 - slope)
+    by_hand = 2 * np.mean(t**2) * (adapted - slope) * shrink
+    batch = jax.tree.map(lambda leaf: leaf[None], episode)
+    params, state = LEARNER.init(KEY, episode)
+    grads, aux = mean_gradient(OBJECTIVE)(params, state, batch, KEY[None])
+    np.testing.assert_allclose(grads["model"]["w"], [[by_hand]], rtol=1e-4)
+    loss = np.mean(t**2) * (adapted - slope) ** 2
+    np.testing.assert_allclose(aux.metrics["loss"], loss, rtol=1e-4)
+
+
+def test_steps_in_one_call_or_many_are_the_same_to_the_bit():
+    update = loop()
+    together, metrics = update(begin(), (), KEY, 6)
+    apart = begin()
+    rows = []
+    for _ in range(3):
+        apart, row = update(apart, (), KEY, 2)
+        rows.append(row["loss"])
+    jax.tree.map(np.testing.assert_array_equal, together, apart)
+    np.testing.assert_array_equal(metrics["loss"], jnp.concatenate(rows))
+
+
+def test_nothing_leaves_the_device_inside_the_loop():
+    update = loop()
+    train_state, _ = update(begin(), (), KEY, 2)
+    with jax.transfer_guard("disallow"):
+        update(train_state, (), KEY, 2)
+
+
+def test_state_is_an_average_of_what_normalised_the_queries():
+    def predict(params, state, adapted, x, mask=None, key=None):
+        return x, {"mean": jnp.mean(x)}
+
+    learner = Learner(
+        lambda key, episode: ((), {"mean": jnp.zeros(())}), lambda *_: ((), {}), predict
+    )
+    episodes = jax.vmap(sample, (None, 0))((), jax.random.split(KEY, 5))
+    _, aux = episodic(learner, squared_error, decay=0.75)(
+        (), {"mean": jnp.float32(1.0)}, episodes, jax.random.split(KEY, 5)
+    )
+    by_hand = 0.75 + 0.25 * np.mean(episodes.query.x)
+    np.testing.assert_allclose(aux.state["mean"], by_hand, rtol=1e-5)
+
+
+def test_support_and_query_must_be_alike():
+    episode = jax.tree.map(lambda leaf: leaf[None], sample((), KEY))
+    wide = episode._replace(query=episode.query._replace(x=jnp.ones((1, 4, 2))))
+    with pytest.raises(ValueError, match=r"shape \(1,\) but query examples have shape \(2,\)"):
+        OBJECTIVE((), {}, wide, KEY[None])
+
+
+def test_chunks_must_divide_the_batch():
+    episodes = jax.vmap(sample, (None, 0))((), jax.random.split(KEY, 3))
+    with pytest.raises(ValueError, match="3 cannot be cut into chunks of 2"):
+        mean_gradient(OBJECTIVE, 2)({}, {}, episodes, jax.random.split(KEY, 3))
+
+
+def test_first_non_finite_row():
+    good, bad = jnp.zeros(4), jnp.array([0.0, 0.0, jnp.nan, jnp.inf])
+    sound, broken = {"w": good}, {"w": bad}
+    assert first_non_finite({"loss": good, "outer_gradient_norm": good}, sound) is None
+    assert first_non_finite({"loss": bad, "outer_gradient_norm": good}, sound) == 2
+    assert first_non_finite({"loss": good, "outer_gradient_norm": bad}, sound) == 2
+    assert first_non_finite({"loss": good, "outer_gradient_norm": good}, broken) == 3
+
+
+def test_evaluation_is_of_the_same_episodes_for_every_learner_and_chunk():
+    def seen(params, state, adapted, x, mask=None, key=None):
+        assert key is None
+        return jnp.zeros_like(x), state
+
+    blind = Learner(lambda key, episode: ((), ()), lambda *_: ((), {}), seen)
+    values = [
+        evaluator(blind, squared_error, sample, 10, chunk)((), (), (), KEY)
+        for chunk in (1, 4, None)
+    ]
+    by_hand = [
+        jnp.mean(sample((), jax.random.split(jax.random.fold_in(KEY, i))[0]).query.y ** 2)
+        for i in range(10)
+    ]
+    for value in values:
+        np.testing.assert_allclose(value, by_hand, rtol=1e-5)
+    outcome = summarise(values[0])
+    np.testing.assert_allclose(outcome.mean, np.mean(by_hand), rtol=1e-5)
+    np.testing.assert_allclose(
+        outcome.ci95, 1.96 * np.std(by_hand, ddof=1) / np.sqrt(10), rtol=1e-4
+    )
+    with pytest.raises(ValueError, match="at least 2"):
+        evaluator(blind, squared_error, sample, 1)
+
+
+def test_from_scratch_is_adam_on_the_support_set_from_a_fresh_network():
+    model = mlp(1, (8,))
+    with jax.numpy_dtype_promotion("standard"):
+        learner = from_scratch(model, steps=5, learning_rate=0.01, loss=squared_error)
+        episode = sample((), KEY)
+        adapted, metrics = learner.adapt((), (), episode.support, KEY)
+        answers, _ = learner.predict((), (), adapted, episode.query.x)
+        params, state = adapted.params["model"], {}
+        optimiser = optax.adam(0.01)
+        optimiser_state = optimiser.init(params)
+
+        def loss(params):
+            outputs, _ = model.apply(params, state, episode.support.x)
+            return jnp.mean((outputs - episode.support.y) ** 2)
+
+        for step in range(5):
+            value, grads = jax.value_and_grad(loss)(params)
+            np.testing.assert_allclose(metrics["support_loss"][step], value, rtol=1e-5)
+            updates, optimiser_state = optimiser.update(grads, optimiser_state)
+            params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(
+            answers, model.apply(params, state, episode.query.x)[0], rtol=1e-4, atol=1e-6
+        )
+        other, _ = learner.adapt((), (), episode.support, jax.random.key(1))
+    kernels = [a.params["model"]["head"]["kernel"] for a in (adapted, other)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01
+
+
+def test_build_makes_what_a_spec_names():
+    spec = {
+        "make": "jaxmeta.learners.maml",
+        "model": {"make": "jaxmeta.nn.mlp", "outputs": 1},
+        "loss": {"function": "jaxmeta.losses.squared_error"},
+        "steps": 2,
+    }
+    learner = build(spec)
+    params, _ = learner.init(KEY, sample((), KEY))
+    assert params["model"]["head"]["kernel"].shape == (40, 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"make": "jaxmeta.nn.mlp", "output": 1}, "no argument 'output': .*outputs"),
+        ({"make": "jaxmeta.nn.mlp"}, "needs the argument 'outputs'"),
+        ({"make": "jaxmeta.nn.mpl"}, "no 'mpl'.* mlp"),
+        ({"make": "nowhere.mlp"}, "'nowhere.mlp' cannot be imported"),
+        ({"make": "mlp"}, "give the dotted name"),
+    ],
+)
+def test_build_explains_mistakes(spec, words):
+    with pytest.raises(ValueError, match=words):
+        build(spec)
