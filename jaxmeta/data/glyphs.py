@@ -255,7 +255,7 @@ def glyphs(
       examples: drawings of each character.
       size: pixels of a side.
       rotations: make four classes of each character, as in
-        :func:`~jaxmeta.data.episodes.class_source`.
+        :func:`~jaxmeta.data.class_source`.
       seed: another seed, another world: same seed, same pixels.
 
     Returns:

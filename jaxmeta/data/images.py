@@ -106,7 +106,7 @@ def folder(
         small pictures are better left at their own size.
       grayscale: one channel instead of three.
       rotations: quarter turns are classes of their own, as in
-        :func:`~jaxmeta.data.episodes.class_source`.
+        :func:`~jaxmeta.data.class_source`.
       seed: of the random split.
       fractions: shares of the classes for training, validation and test; they sum to 1.
 
