@@ -1,31 +1,79 @@
 """What the entry points share: from a config to data, samplers and keys; stopping clearly."""
 
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_dict import RequiredValueError
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from jaxmeta.build import build
-from jaxmeta.types import Key, Sampler, Source
+import experiments
+import jaxmeta
+from jaxmeta.build import build, near
+from jaxmeta.types import Key, Source
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
+NEEDED = ("data", "model", "learner", "loss", "metric", "higher_is_better")
+
+
+def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
+    """A flag for a config file, whose specs may be given any argument on the command line."""
+    return config_flags.DEFINE_config_file(
+        name, None, text, lock_config=False, accept_new_attributes=True
+    )
+
+
+def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") -> None:
+    """Checks the fields of a config against those of its file.
+
+    Raises:
+      ValueError: a field is not in the file, and not in a spec either, or one has to be set.
+    """
+    for field in config:
+        path = f"{name}.{field}"
+        try:
+            value = config[field]
+        except RequiredValueError:
+            raise ValueError(f"{path} is not set: give --{path}=VALUE.") from None
+        open_ended = "make" in known or name.endswith("evaluation.learner")
+        if field not in known and not open_ended:
+            raise ValueError(f"{name} has no field '{field}': {near(field, known)}.")
+        if isinstance(value, ConfigDict) and isinstance(known.get(field), ConfigDict):
+            check_fields(value, known[field], path)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
     """A config as plain dictionaries, all references resolved, having checked its counts.
 
     Raises:
-      ValueError: a count is too small, or validations would fall between lines of metrics.
+      ValueError: a field is missing, a count is too small, or validations would fall between lines
+        of metrics.
     """
     fields: dict[str, Any] = config.copy_and_resolve_references().to_dict()
-    for field, least in (("steps", 0), ("meta_batch", 1), ("log_every", 1)):
-        if fields[field] < least:
-            raise ValueError(f"config.{field} is {fields[field]}: give {least} or more.")
-    every = fields["evaluation"]["every"]
+    for field in NEEDED:
+        if field not in fields:
+            raise ValueError(f"The config has no field '{field}': add it to its file.")
+    evaluation = fields["evaluation"]
+    for name, value, least in (
+        ("steps", fields["steps"], 0),
+        ("meta_batch", fields["meta_batch"], 1),
+        ("log_every", fields["log_every"], 1),
+        ("evaluation.validation_episodes", evaluation["validation_episodes"], 2),
+        ("evaluation.episodes", evaluation["episodes"], 2),
+    ):
+        if value < least:
+            raise ValueError(f"config.{name} is {value}: give {least} or more.")
+    every = evaluation["every"]
     if every < 1 or every % fields["log_every"]:
         raise ValueError(
             f"config.evaluation.every is {every}: give a multiple of config.log_every, which is "
@@ -64,41 +112,89 @@ def name_of(spec: Mapping[str, Any]) -> str:
     return dotted.rpartition(".")[2]
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends the program, where there is nothing to save."""
+    # At once and not by an exception, which may crash the compiler. And not by print: the signal may
+    # have come in the middle of one.
+    os.write(
+        2, f"\nStopped by {signal.Signals(number).name}: run the same command again.\n".encode()
+    )
+    os._exit(128 + number)
+
+
 class Interruption:
-    """Notes SIGTERM and SIGINT, so that the loop can save before it stops."""
+    """Notes SIGTERM and SIGINT, so that the loop of a ``with`` block can save before it stops."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+
+    def __enter__(self) -> "Interruption":
+        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        # A second signal means that the user does not want to wait for the save.
         if self.signal is not None:
-            sys.exit(128 + number)
+            stop(number, frame)
         self.signal = signal.Signals(number)
+        os.write(2, b"\nSaving after the steps under way; once more to stop without.\n")
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Ends the program with the sentence of a ``ValueError``, not with a stack of frames."""
+    """Ends the program with the sentence of an error that a check of ours raised.
+
+    An error that others raised, as in a user's own model, keeps its frames: they tell where.
+    """
     try:
         yield
-    except (ValueError, TypeError, AttributeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        where = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        ours = [Path(path).resolve() for p in (jaxmeta, experiments) for path in p.__path__]
+        if not set(ours) & set(where.resolve().parents):
+            raise
         sys.exit(f"Error: {error}")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Starts an absl program whose bad flags and fields are reported in one sentence."""
-
     # Orbax tells of every file it touches.
-    logging.set_verbosity(logging.WARNING)
-
-    def parse(arguments: list[str]) -> list[str]:
-        try:
-            return flags.FLAGS(arguments)
-        except (flags.Error, AttributeError, KeyError, FileNotFoundError) as error:
-            sentence = str(error).strip("'\"").replace("\\'", "").replace("\\n", ": ")
-            sys.exit(f"Error: {sentence}")
-
+    logging.set_verbosity(logging.ERROR)
+    for number in SIGNALS:
+        signal.signal(number, stop)
     app.run(main, flags_parser=parse)
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Parses flags, and checks that the fields set exist."""
+    try:
+        rest = flags.FLAGS(arguments)
+        for name in ("config", "data"):
+            if name in flags.FLAGS and flags.FLAGS[name].value is not None:
+                file = config_flags.get_config_filename(flags.FLAGS[name])
+                check_fields(
+                    flags.FLAGS[name].value, ConfigFileFlagParser(name, False).parse(file), name
+                )
+    except flags.IllegalFlagValueError as error:
+        if "\n" in str(error):  # the frames of an error in the user's file
+            raise
+        sys.exit(f"Error: {str(error).rstrip('.')}; give a value of the field's type.")
+    except KeyError as error:
+        field, _, hint = error.args[0].replace("'", "").partition("\n")
+        hint = hint or "see its file for those it has."
+        sys.exit(f"Error: The config has no field '{field}': {hint[0].lower()}{hint[1:]}")
+    except OSError as error:
+        reason = str(error).splitlines()[-1].strip()
+        sys.exit(
+            f"Error: The config cannot be loaded ({reason}): give a file, as in "
+            "--config=experiments/configs/quickstart.py."
+        )
+    except (flags.Error, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    return rest

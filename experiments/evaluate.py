@@ -1,7 +1,8 @@
 """Repeats the evaluation of a run, also on other data, ways or shots.
 
   python -m experiments.evaluate --workdir=DIR [--ways=20] [--shots=5] [--queries=10] \
-      [--episodes=1000] [--split=valid] [--data=experiments/configs/OTHER.py] [--data_dir=DIR]
+      [--episodes=1000] [--inner_steps=5] [--split=valid] [--data_dir=DIR] \
+      [--data=experiments/configs/OTHER.py]
 
 Prints the result as JSON and adds it to ``evaluations.jsonl`` in the run's folder.
 """
@@ -10,33 +11,31 @@ import json
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import common
 from experiments.measure import measure
 from jaxmeta import workdir
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run.")
-DATA = config_flags.DEFINE_config_file("data", None, "A config whose data to evaluate on.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
+DATA = common.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
 OVERRIDES = [
     flags.DEFINE_integer("ways", None, "Classes of an episode, if not the run's own."),
     flags.DEFINE_integer("shots", None, "Support examples a class, if not the run's own."),
     flags.DEFINE_integer("queries", None, "Query examples a class, if not the run's own."),
     flags.DEFINE_integer("episodes", None, "How many episodes, if not the run's own."),
+    flags.DEFINE_integer("inner_steps", None, "Steps of adaptation, if not the run's own."),
 ]
 
 
 def main(arguments: list[str]) -> None:
     """Evaluates and reports."""
     with common.one_sentence():
-        if WORKDIR.value is None:
+        if common.WORKDIR.value is None:
             raise ValueError("--workdir is needed: the folder of a run, as in runs/quickstart.")
-        folder = Path(WORKDIR.value)
+        folder = Path(common.WORKDIR.value)
         config = workdir.read_config(folder)
         data = config["data"] if DATA.value is None else common.plain(DATA.value)["data"]
-        source = common.load_sources({"data": data}, DATA_DIR.value)[SPLIT.value]
+        source = common.load_sources({"data": data}, common.DATA_DIR.value)[SPLIT.value]
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
         result = measure(folder, source, SPLIT.value, data, **overrides)
     with (folder / "evaluations.jsonl").open("a") as file:

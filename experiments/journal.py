@@ -37,7 +37,7 @@ class Journal:
         self._file.close()
 
     def training(self, step: int, metrics: dict[str, Any]) -> None:
-        """Writes the means over the steps just taken; per-step figures of the inner loop as lists."""
+        """Writes means over the steps just taken; figures of each inner step as lists."""
         means = {
             f"train/{name}": np.mean(np.asarray(values, np.float64), axis=0).tolist()
             for name, values in metrics.items()

@@ -31,24 +31,26 @@ def measure(
       source: the tasks.
       split: which split the source is: ``"train"``, ``"valid"`` or ``"test"``.
       data: the spec of the source, when it is not the run's own data.
-      **overrides: ``ways``, ``shots``, ``queries`` or ``episodes``, when not the run's own.
+      **overrides: ``ways``, ``shots``, ``queries``, ``episodes`` or ``inner_steps``, when not the
+        run's own.
 
     Returns:
       The result with its protocol, ready for JSON.
     """
     config = workdir.read_config(folder)
-    restored, info = workdir.load_best(folder, overrides.get("ways"))
+    changes = {
+        argument: overrides[name]
+        for name, argument in (("ways", "ways"), ("inner_steps", "steps"))
+        if name in overrides
+    }
+    restored, info = workdir.load_best(folder, changes)
     evaluation = config["evaluation"]
     episodes = overrides.get("episodes", evaluation["episodes"])
-    protocol = {
-        name: overrides.get(name, config[name]) for name in ("ways", "shots", "queries")
-    }
-    spec = {**config["learner"], **evaluation["learner"]}
+    protocol = {name: overrides.get(name, config[name]) for name in ("ways", "shots", "queries")}
+    spec = workdir.evaluated_spec(config, changes)
     # A learner built for more ways serves fewer when the episodes are padded to its own.
-    most = max(protocol["ways"], spec.get("ways", 1))
-    sample = source.episodes(
-        **protocol, max_ways=most if most > protocol["ways"] else None
-    )
+    most = spec.get("ways", protocol["ways"])
+    sample = source.episodes(**protocol, max_ways=most if most > protocol["ways"] else None)
     key = common.evaluation_key(config, split)
     metric = build(config["metric"])
 
@@ -66,7 +68,8 @@ def measure(
         "metric": common.name_of(config["metric"]),
         **figures(*restored),
         "episodes": episodes,
-        "normalisation": spec["normalisation"],
+        "normalisation": spec.get("normalisation"),
+        "inner_steps": spec.get("steps"),
         "seed": config["seed"],
         "steps": config["steps"],
         "best_step": info["best_step"],

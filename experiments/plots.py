@@ -12,7 +12,7 @@ from jaxmeta import workdir
 from jaxmeta.types import Array, Episode, Source
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import matplotlib.pyplot as plt
 
 
 def curve(folder: Path) -> None:

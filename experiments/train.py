@@ -3,38 +3,35 @@
   python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR \
       [--data_dir=DIR] [--config.field=value]
 
-The same command resumes a run that was stopped, from its last checkpoint, and takes exactly the steps
-that an undisturbed run would have taken.
+The same command resumes a run that was stopped, from its last checkpoint, and takes exactly the
+steps that an undisturbed run would have taken.
 """
 
 import json
+import math
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from absl import flags
-from ml_collections import config_flags
 
 from experiments import common, plots
 from experiments.journal import Journal
 from experiments.measure import measure
 from jaxmeta import checkpoint, workdir
 from jaxmeta.build import build
-from jaxmeta.evaluate import evaluator, summarise
+from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.objectives import episodic
 from jaxmeta.parallel import over_devices
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start
-from jaxmeta.types import Key, Learner, Loss, Sampler, Source
+from jaxmeta.types import Key, Source
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is written, and resumed from.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
+CONFIG = common.define_config("config", "The experiment.")
 
 
 class Run(NamedTuple):
@@ -43,10 +40,8 @@ class Run(NamedTuple):
     config: Mapping[str, Any]
     folder: pathlib.Path
     sources: Mapping[str, Source]
-    validation_sampler: Sampler
-    evaluated: Learner
-    metric: Loss
     update: Update
+    validate: Callable[[TrainState], Evaluation]
     train_state: TrainState
     key: Key
 
@@ -56,14 +51,13 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     sources = common.load_sources(config, data_dir)
     sample = sources["train"].episodes(**config["train"])
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
-    validation_sampler, _ = (sources[name].episodes(**protocol) for name in ("valid", "test"))
+    validation_sample, _ = (sources[name].episodes(**protocol) for name in ("valid", "test"))
     learner, evaluated = workdir.build_learners(config)
+    chunk = common.tasks_at_a_time(config)
     loss, metric = build(config["loss"]), build(config["metric"])
     optimiser = build(config["optimiser"])
     objective = episodic(learner, loss, {common.name_of(config["metric"]): metric})
-    gradient = over_devices(
-        mean_gradient(objective, common.tasks_at_a_time(config)), jax.devices()
-    )
+    gradient = over_devices(mean_gradient(objective, chunk), jax.devices())
     update = outer_loop(gradient, optimiser, sample, config["meta_batch"])
 
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
@@ -74,28 +68,26 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     # Traced here for its checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: update(state, data, key, 1), train_state)
     workdir.claim(folder, config, example)
-    return Run(
-        config, folder, sources, validation_sampler, evaluated, metric, update, train_state, key
+    for sentence in checkpoint.set_aside_unreadable(folder / "checkpoints", train_state):
+        print(f"Warning: {sentence}", file=sys.stderr)
+    scores = evaluator(
+        evaluated, metric, validation_sample, config["evaluation"]["validation_episodes"], chunk
     )
+    valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
+
+    def validate(train_state: TrainState) -> Evaluation:
+        return summarise(scores(train_state.params, train_state.state, valid, valid_key))
+
+    return Run(config, folder, sources, update, validate, train_state, key)
 
 
 def train(run: Run) -> None:
     """Takes the steps that are left, validating and saving on the way."""
-    config, settings = run.config, run.config["evaluation"]
-    data, valid = run.sources["train"].data, run.sources["valid"]
-    valid_key = common.evaluation_key(config, "valid")
-    validate = evaluator(
-        run.evaluated,
-        run.metric,
-        run.validation_sampler,
-        settings["validation_episodes"],
-        common.tasks_at_a_time(config),
-    )
-    interruption = common.Interruption()
-    with checkpoint.open_checkpoints(
-        run.folder / "checkpoints", config["higher_is_better"]
-    ) as checkpoints:
-        train_state, info = run.train_state, {"train_seconds": 0.0, "validation": None}
+    config, data = run.config, run.sources["train"].data
+    opened = checkpoint.open_checkpoints(run.folder / "checkpoints", config["higher_is_better"])
+    with opened as checkpoints, common.Interruption() as interruption:
+        train_state = run.train_state
+        info: dict[str, Any] = {"train_seconds": 0.0, "validation": None}
         saved = checkpoints.latest_step()
         if saved is not None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
@@ -105,22 +97,21 @@ def train(run: Run) -> None:
                 began = time.monotonic()
                 count = min(config["log_every"], config["steps"] - step)
                 train_state, metrics = run.update(train_state, data, run.key, count)
-                bad = first_non_finite(metrics)
+                bad = first_non_finite(metrics, (train_state.params, train_state.state))
                 if bad is not None:
-                    sys.exit(_diverged(step + bad, checkpoints.latest_step(), run.folder))
+                    sys.exit(_diverged(step + bad + 1, checkpoints.latest_step(), run.folder))
                 step += count
                 journal.training(step, metrics)
-                due = step % settings["every"] == 0 or step == config["steps"]
+                due = step % config["evaluation"]["every"] == 0 or step == config["steps"]
                 if due:
-                    values = validate(train_state.params, train_state.state, valid.data, valid_key)
-                    score = summarise(values)
+                    score = run.validate(train_state)
                     journal.validation(step, score)
                     info["validation"] = score.mean
                 info["train_seconds"] += time.monotonic() - began
                 if due or interruption.signal:
-                    score_of_step = info["validation"] if due else None
+                    score_of_step = info["validation"] if due else math.nan
                     checkpoint.save(checkpoints, step, train_state, info, score_of_step)
-                if interruption.signal and step < config["steps"]:
+                if interruption.signal:
                     sys.exit(_interrupted(interruption.signal, step))
         if saved is None and step == 0:
             checkpoint.save(checkpoints, step, train_state, info)
@@ -129,9 +120,9 @@ def train(run: Run) -> None:
 def _diverged(step: int, saved: int | None, folder: pathlib.Path) -> str:
     kept = "none was saved yet" if saved is None else f"step {saved} in '{folder}/checkpoints'"
     return (
-        f"Error: the loss or its gradient is not finite at step {step}; the last good checkpoint is "
-        f"{kept}; try a smaller learning rate (of the optimiser or of the inner loop), fewer inner "
-        "steps, or clipped gradients."
+        f"Error: the loss, its gradient or a parameter is not finite at step {step}; the last good "
+        f"checkpoint is {kept}; try a smaller learning rate (of the optimiser or of the inner "
+        "loop), fewer inner steps, or clipped gradients."
     )
 
 
@@ -142,13 +133,13 @@ def _interrupted(number: signal.Signals, step: int) -> str:
 def main(arguments: list[str]) -> None:
     """Trains, evaluates on the test classes, and draws."""
     with common.one_sentence():
-        if CONFIG.value is None or WORKDIR.value is None:
+        if CONFIG.value is None or common.WORKDIR.value is None:
             raise ValueError(
                 "--config and --workdir are needed, as in --config=experiments/configs/"
                 "quickstart.py --workdir=runs/quickstart."
             )
-        config, folder = common.plain(CONFIG.value), pathlib.Path(WORKDIR.value)
-        run = prepare(config, folder, DATA_DIR.value)
+        config, folder = common.plain(CONFIG.value), pathlib.Path(common.WORKDIR.value)
+        run = prepare(config, folder, common.DATA_DIR.value)
     train(run)
     result = measure(folder, run.sources["test"], "test")
     workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")

@@ -1,14 +1,15 @@
 """From a dictionary to the object it names: how a config becomes functions.
 
 A *spec* is a mapping with the dotted name of a function under ``make`` and its arguments beside it,
-``{"make": "jaxmeta.nn.conv4", "filters": 64}``; a mapping ``{"function": "jaxmeta.losses.accuracy"}``
-is that function itself. Specs nest. Anybody's function can be named, so nothing is registered.
+``{"make": "jaxmeta.nn.conv4", "filters": 64}``; a mapping ``{"function":
+"jaxmeta.losses.accuracy"}`` is that function itself. Specs nest. Anybody's function can be named,
+so nothing is registered.
 """
 
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -45,7 +46,7 @@ def call(name: str, arguments: Mapping[str, Any]) -> Any:
     for argument in arguments:
         if argument not in signature.parameters and not takes_any:
             raise ValueError(
-                f"{name} takes no argument '{argument}': {_near(argument, signature.parameters)}."
+                f"{name} takes no argument '{argument}': {near(argument, signature.parameters)}."
             )
     for parameter in signature.parameters.values():
         required = parameter.default is parameter.empty and parameter.kind in (
@@ -71,11 +72,12 @@ def find(name: str) -> Any:
             f"'{name}' cannot be imported ({error}): give the dotted name of a function."
         ) from error
     if not hasattr(module, attribute):
-        raise ValueError(f"'{module_name}' has no '{attribute}': {_near(attribute, dir(module))}.")
+        raise ValueError(f"'{module_name}' has no '{attribute}': {near(attribute, dir(module))}.")
     return getattr(module, attribute)
 
 
-def _near(word: str, words: Any) -> str:
+def near(word: str, words: Iterable[str]) -> str:
+    """What may have been meant by a word: the words like it, or else all of them."""
     candidates = [candidate for candidate in words if not candidate.startswith("_")]
     near = difflib.get_close_matches(word, candidates, n=3, cutoff=0.5)
     return f"the near ones are {', '.join(near)}" if near else f"choose {', '.join(candidates)}"

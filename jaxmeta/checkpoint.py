@@ -1,10 +1,14 @@
 """Checkpoints by orbax: the latest two, and the best by validation.
 
-Orbax writes into a temporary folder and renames it when everything is on disk, so a crash never
-leaves a broken checkpoint as the latest.
+Orbax writes into a temporary folder and renames it when everything is written, so a killed process
+never leaves a broken checkpoint. A failing disk or a power cut may: :func:`set_aside_unreadable`.
 """
 
+import json
+import math
 import pathlib
+import tempfile
+import textwrap
 from typing import Any
 
 import jax
@@ -48,15 +52,18 @@ def save(
     step: int,
     tree: PyTree,
     info: dict[str, Any],
-    validation: float | None = None,
+    validation: float = math.nan,
 ) -> None:
-    """Writes a pytree of arrays and a JSON-able dictionary beside it; an existing step is kept."""
+    """Writes a pytree of arrays and a JSON-able dictionary beside it; an existing step is kept.
+
+    A validation that is not finite cannot be the best: it counts as none.
+    """
     if step in checkpoints.all_steps():
         return
     checkpoints.save(
         step,
         args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(info)),
-        metrics=None if validation is None else {"validation": validation},
+        metrics=None if not math.isfinite(validation) else {"validation": validation},
         force=True,
     )
 
@@ -71,11 +78,46 @@ def load(
       step: which one.
       like: a pytree of arrays or of ``jax.ShapeDtypeStruct``, giving the structure.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    loaded = checkpoints.restore(
-        step,
-        args=ocp.args.Composite(
-            tree=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore()
-        ),
-    )
+    loaded = checkpoints.restore(step, args=_restore_args(like))
     return loaded["tree"], loaded["info"]
+
+
+def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
+    """Moves checkpoints that cannot be read out of a folder, beside it; loses nothing.
+
+    Args:
+      directory: the folder of checkpoints, not open.
+      like: as for :func:`load`.
+
+    Returns:
+      A sentence for each that was moved.
+
+    Raises:
+      ValueError: none can be read; then none is moved.
+    """
+    steps = [path for path in directory.glob("*") if path.name.isdigit()]
+    broken = {}
+    for path in steps:
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+                reader.restore(path.resolve(), args=_restore_args(like))
+            if (path / "metrics").exists():
+                json.loads((path / "metrics" / "metrics").read_text())
+        except Exception as error:  # of many types
+            broken[path] = textwrap.shorten(str(error), 100)
+    if broken and len(broken) == len(steps):
+        raise ValueError(
+            f"No checkpoint in '{directory}' can be read ({broken[steps[0]]}): resume with the "
+            "versions that wrote them, or give another workdir."
+        )
+    sentences = []
+    for path, reason in broken.items():
+        aside = tempfile.mkdtemp(prefix=f"unreadable-{path.name}-", dir=directory.parent)
+        path.rename(aside)
+        sentences.append(f"Checkpoint {path.name} cannot be read ({reason}): moved to '{aside}'.")
+    return sentences
+
+
+def _restore_args(like: PyTree) -> ocp.args.Composite:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    return ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())

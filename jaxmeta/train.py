@@ -31,9 +31,7 @@ Update = Callable[[TrainState, PyTree, Key, int], tuple[TrainState, Metrics]]
 """``(train_state, data, key, steps) -> (train_state, metrics [steps, ...])``."""
 
 
-def start(
-    optimiser: optax.GradientTransformation, params: PyTree, state: PyTree
-) -> TrainState:
+def start(optimiser: optax.GradientTransformation, params: PyTree, state: PyTree) -> TrainState:
     """The train state before the first step."""
     return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params))
 
@@ -56,34 +54,42 @@ def outer_loop(
       meta_batch: tasks a step.
 
     Returns:
-      The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is static,
-      the given train state is donated, and the metrics (the objective's, and the
+      The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is
+      static, the given train state is donated, and the metrics (the objective's, and the
       ``outer_gradient_norm``) have a leading axis of steps.
     """
 
-    def one_step(
-        train_state: TrainState, data: PyTree, key: Key
-    ) -> tuple[TrainState, Metrics]:
+    def one_step(train_state: TrainState, data: PyTree, key: Key) -> tuple[TrainState, Metrics]:
         step, params, state, optimiser_state = train_state
         keys = jax.random.split(jax.random.fold_in(key, step), (meta_batch, 2))
         tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
         grads, aux = gradient(params, state, tasks, keys[:, 1])
-        updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
-        params = optax.apply_updates(params, updates)
+        # Optax raises floats to the power of an integer count, which "strict" would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
+            params = optax.apply_updates(params, updates)
         metrics = {**aux.metrics, "outer_gradient_norm": optax.tree.norm(grads)}
         return TrainState(step + 1, params, aux.state, optimiser_state), metrics
 
     def update(
         train_state: TrainState, data: PyTree, key: Key, steps: int
     ) -> tuple[TrainState, Metrics]:
-        return jax.lax.scan(
-            lambda carry, _: one_step(carry, data, key), train_state, length=steps
-        )
+        return jax.lax.scan(lambda carry, _: one_step(carry, data, key), train_state, length=steps)
 
     return jax.jit(update, static_argnums=3, donate_argnums=0)
 
 
-def first_non_finite(metrics: Metrics) -> int | None:
-    """The first row at which the loss or the gradient is NaN or infinite, or ``None``."""
+def first_non_finite(metrics: Metrics, after: PyTree) -> int | None:
+    """The first row of metrics at which the loss, the gradient or what came of it is not finite.
+
+    Args:
+      metrics: with a leading axis of steps.
+      after: arrays that the last step left.
+
+    Returns:
+      The row, or ``None`` when all numbers are finite.
+    """
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["outer_gradient_norm"])
+    sound = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(after))
+    finite = finite.at[-1].set(finite[-1] & sound)
     return None if bool(jnp.all(finite)) else int(jnp.argmin(finite))

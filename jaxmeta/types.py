@@ -123,7 +123,8 @@ class Aux(NamedTuple):
 
     Attributes:
       state: the new state, already averaged over the batch.
-      metrics: scalars by name.
+      metrics: means over the batch by name, ``"loss"`` among them; figures of the inner loop keep
+        their axis of steps.
     """
 
     state: PyTree

@@ -1,12 +1,13 @@
 """What a run leaves behind, and how a trained learner is got back from it.
 
-A run's folder holds ``config.json`` (its specs), ``shapes.json`` (the shapes of one episode, so that a
-learner can be restored without the data), ``checkpoints/``, ``metrics.jsonl`` and its results.
+A run's folder holds ``config.json`` (its specs), ``shapes.json`` (the shapes of one episode, so
+that a learner can be restored without the data), ``checkpoints/``, ``metrics.jsonl`` and results.
 """
 
 import json
 import os
 import pathlib
+import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,55 +27,64 @@ class Restored(NamedTuple):
     state: PyTree
 
 
-def restore(workdir: str | os.PathLike[str], ways: int | None = None) -> Restored:
+def restore(workdir: str | os.PathLike[str], **changes: Any) -> Restored:
     """Gives back the learner that a run evaluated, with its best checkpoint by validation.
 
     Args:
       workdir: the folder given to ``experiments.train``.
-      ways: number of classes, if not the run's own.
+      **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
+        ``steps`` or ``normalisation``. More ways than the learner was built for enlarge it; one for
+        more classes serves fewer as it is.
 
     Returns:
       ``(learner, params, state)``.
 
     Raises:
-      ValueError: the folder holds no run, the run has no checkpoint yet, or the learner cannot tell
-        so many classes apart.
+      ValueError: the folder holds no run, the run has no checkpoint that can be read, or the
+        learner cannot tell so many classes apart.
     """
-    return load_best(pathlib.Path(workdir), ways)[0]
+    return load_best(pathlib.Path(workdir), changes)[0]
 
 
-def load_best(folder: pathlib.Path, ways: int | None = None) -> tuple[Restored, dict[str, Any]]:
-    """As :func:`restore`, with ``best_step`` and what the latest checkpoint says of the training."""
+def load_best(
+    folder: pathlib.Path, changes: Mapping[str, Any]
+) -> tuple[Restored, dict[str, Any]]:
+    """As :func:`restore`, with ``best_step`` and what the last checkpoint tells of the training."""
     config = read_config(folder)
-    _, learner = build_learners(config, ways)
+    learner = build({**evaluated_spec(config, changes), "model": config["model"]})
     shapes = read_shapes(folder)
     like = abstract_state(config, learner, shapes)
     # Traced for its checks: a head with too few outputs is found before anything is computed.
     jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
-    with open_checkpoints(folder / "checkpoints", config["higher_is_better"]) as checkpoints:
-        latest, best = checkpoints.latest_step(), checkpoints.best_step()
-        if latest is None:
-            raise ValueError(f"'{folder}' has no checkpoint yet: train it first.")
-        best = latest if best is None else best
-        train_state, info = load(checkpoints, best, like)
-        if best != latest:
-            _, info = load(checkpoints, latest, like)
+    try:
+        with open_checkpoints(folder / "checkpoints", config["higher_is_better"]) as checkpoints:
+            latest, best = checkpoints.latest_step(), checkpoints.best_step()
+            if latest is not None:
+                best = latest if best is None else best
+                train_state, _ = load(checkpoints, best, like)
+                _, info = load(checkpoints, latest, like)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"A checkpoint in '{folder}' cannot be read ({textwrap.shorten(str(error), 100)}): "
+            "train again in that folder to put it right."
+        ) from error
+    if latest is None:
+        raise ValueError(f"'{folder}' has no checkpoint yet: train it first.")
     return Restored(learner, train_state.params, train_state.state), {**info, "best_step": best}
 
 
-def build_learners(
-    config: Mapping[str, Any], ways: int | None = None
-) -> tuple[Learner, Learner]:
-    """The learner as it is trained, and as it is evaluated (other ways, steps or normalisation).
-
-    ``ways`` enlarges the evaluated learner; one that tells more classes apart serves fewer as it is.
-    """
-    trained = config["learner"]
-    evaluated = {**trained, **config["evaluation"]["learner"]}
-    if ways is not None and ways > evaluated.get("ways", ways):
-        evaluated["ways"] = ways
+def build_learners(config: Mapping[str, Any]) -> tuple[Learner, Learner]:
+    """The learner as it is trained, and as it is evaluated."""
     model = {"model": config["model"]}
-    return build({**trained, **model}), build({**evaluated, **model})
+    return build({**config["learner"], **model}), build({**evaluated_spec(config, {}), **model})
+
+
+def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of the learner as it is evaluated; it may differ from the one that is trained."""
+    spec = {**config["learner"], **config["evaluation"]["learner"]}
+    if "ways" in changes and "ways" in spec:
+        changes = {**changes, "ways": max(changes["ways"], spec["ways"])}
+    return {**spec, **changes}
 
 
 def abstract_state(config: Mapping[str, Any], learner: Learner, shapes: Episode) -> TrainState:
@@ -123,7 +133,8 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
 def read_shapes(folder: pathlib.Path) -> Episode:
     """The shapes of one of the run's episodes, as ``jax.ShapeDtypeStruct``."""
     stored = json.loads((folder / "shapes.json").read_text())
-    like = Episode(*(Batch(stored["x"][name], 0, 0) for name in ("support", "query")))
+    leaf: Any = 0
+    like = Episode(*(Batch(stored["x"][name], leaf, leaf) for name in ("support", "query")))
     leaves = [jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in stored["leaves"]]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

@@ -1,7 +1,7 @@
 """What the configs share: the protocol of an experiment, with every field that it has.
 
-A config is made of specs (see ``jaxmeta.build``): dictionaries naming a function under ``make``, with
-its arguments. Any field can be set on the command line, as in ``--config.learner.steps=3``.
+A config is made of specs (see ``jaxmeta.build``): dictionaries naming a function under ``make``,
+with its arguments. Any field can be set on the command line, as in ``--config.learner.steps=3``.
 """
 
 from typing import Any
@@ -53,17 +53,37 @@ def regression(shots: int, queries: int) -> ConfigDict:
     return config
 
 
-def learner(config: ConfigDict, name: str, **arguments: Any) -> ConfigDict:
-    """A classifying learner of ``jaxmeta.learners``, for the ways of training and of evaluation."""
-    config.evaluation.learner.ways = config.get_oneway_ref("ways")
-    return ConfigDict(
-        {
-            "make": f"jaxmeta.learners.{name}",
-            "ways": config.train.get_oneway_ref("ways"),
-            "normalisation": "transductive",
-            **arguments,
-        }
+def maml(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
+    """MAML, with every argument that a command line may want to set."""
+    return learner(
+        config,
+        "maml",
+        steps=steps,
+        learning_rate=learning_rate,
+        learned_rates=placeholder(str),
+        rates_per_step=placeholder(int),
+        first_order=False,
     )
+
+
+def prototypical(config: ConfigDict) -> ConfigDict:
+    """Prototypical networks, trained with ``train.ways`` and evaluated with ``ways``."""
+    return learner(config, "prototypical")
+
+
+def scratch(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
+    """A network trained from scratch on each support set."""
+    return learner(config, "from_scratch", steps=steps, learning_rate=learning_rate)
+
+
+def learner(config: ConfigDict, name: str, **arguments: Any) -> ConfigDict:
+    """A learner of ``jaxmeta.learners``, or of your own when the name has a dot."""
+    arguments["normalisation"] = "transductive"
+    if config.higher_is_better:  # classification: a class more or less is another head
+        arguments["ways"] = config.train.get_oneway_ref("ways")
+        config.evaluation.learner.ways = config.get_oneway_ref("ways")
+    make = name if "." in name else f"jaxmeta.learners.{name}"
+    return ConfigDict({"make": make, **arguments})
 
 
 def classifier(config: ConfigDict, **arguments: Any) -> ConfigDict:
@@ -86,4 +106,11 @@ def cosine(config: ConfigDict, peak: float) -> ConfigDict:
             "init_value": peak,
             "decay_steps": config.get_oneway_ref("steps"),
         }
+    )
+
+
+def omniglot() -> ConfigDict:
+    """All of Omniglot at 28 pixels, split by characters at random, turned by 90 degrees as well."""
+    return ConfigDict(
+        {"make": "jaxmeta.data.omniglot", "split": "characters", "size": 28, "rotations": True}
     )

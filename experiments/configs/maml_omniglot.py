@@ -10,8 +10,8 @@ def get_config() -> ConfigDict:
     config.steps = 12_000
     config.meta_batch = 16
     config.train.queries = 5
-    config.data = ConfigDict({"make": "jaxmeta.data.omniglot", "split": "characters"})
+    config.data = common.omniglot()
     config.model = common.classifier(config, downsample="stride")
-    config.learner = common.learner(config, "maml", steps=1, learning_rate=0.4)
+    config.learner = common.maml(config, steps=1, learning_rate=0.4)
     config.evaluation.learner.steps = 3
     return config

@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config.meta_batch = 1
     config.train.ways = 60
     config.train.queries = 5
-    config.data = ConfigDict({"make": "jaxmeta.data.omniglot", "split": "characters"})
+    config.data = common.omniglot()
     config.model = common.embedding(downsample="stride")
-    config.learner = common.learner(config, "prototypical")
+    config.learner = common.prototypical(config)
     return config

@@ -4,7 +4,7 @@ A data set is a function that returns the sources ``train``, ``valid`` and ``tes
 """
 
 from jaxmeta.data.cifar import cifar_fs, fc100
-from jaxmeta.data.episodes import class_source, make_batch, make_episode
+from jaxmeta.data.episodes import class_source, make_batch, make_episode, make_inputs
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot
@@ -19,6 +19,7 @@ __all__ = [
     "load_images",
     "make_batch",
     "make_episode",
+    "make_inputs",
     "omniglot",
     "sinusoid",
 ]

@@ -132,14 +132,39 @@ def class_source(
     return Source(data, episodes)
 
 
+def make_inputs(x: PyTree) -> PyTree:
+    """Makes inputs of a user's own arrays, as the episodes of this library have them.
+
+    Args:
+      x: any pytree of arrays ``[n, ...]``. uint8 becomes float32 in ``[0, 1]``, floats become
+        float32, other integers (say, tokens) int32.
+
+    Raises:
+      ValueError: a value is not finite.
+    """
+
+    def convert(values: Any) -> Array:
+        values = np.asarray(values)
+        if values.dtype == np.uint8:
+            return jnp.asarray(values.astype(np.float32) * np.float32(1 / 255))
+        if np.issubdtype(values.dtype, np.integer):
+            return jnp.asarray(values, jnp.int32)
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            bad = np.argwhere(~np.isfinite(values))[0].tolist()
+            raise ValueError(f"The value at {bad} is {values[tuple(bad)]}; remove or replace it.")
+        return jnp.asarray(values)
+
+    return jax.tree.map(convert, x)
+
+
 def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
     """Checks a user's own arrays and makes a :class:`~jaxmeta.types.Batch` of them.
 
     Runs on concrete arrays, outside of ``jit``.
 
     Args:
-      x: inputs, any pytree of arrays ``[n, ...]``. uint8 becomes float32 in ``[0, 1]``, floats
-        become float32, other integers (say, tokens) int32.
+      x: inputs, any pytree of arrays ``[n, ...]``, converted as by :func:`make_inputs`.
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
 
@@ -149,7 +174,7 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
     Raises:
       ValueError: lengths differ, a value is not finite, or a label is out of range.
     """
-    x = jax.tree.map(_inputs, x)
+    x = make_inputs(x)
     y = np.asarray(y)
     lengths = [leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(x)]
     if y.ndim == 0 or not lengths or set(lengths) != {y.shape[0]}:
@@ -163,7 +188,7 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
                 f"Labels of {ways} ways must be integers and are {y.dtype}; convert them, or leave "
                 "ways out for regression targets."
             )
-        return Batch(x, _inputs(y), jnp.ones(y.shape[0], jnp.float32))
+        return Batch(x, make_inputs(y), jnp.ones(y.shape[0], jnp.float32))
     wrong = y[(y < 0) | (y >= (np.inf if ways is None else ways))]
     if wrong.size:
         problem = "negative" if ways is None else f"outside 0..{ways - 1} ({ways} ways)"
@@ -248,17 +273,3 @@ def _batch(x: Array, ways: int | Array, each: int | Array) -> Batch:
     # XLA turns a division into this product, and jit shall not change a bit.
     x = x.reshape(slots * places, *x.shape[2:]).astype(jnp.float32) * np.float32(1 / 255)
     return Batch(x * jnp.expand_dims(mask, range(1, x.ndim)), y, mask)
-
-
-def _inputs(values: Any) -> Array:
-    """uint8 to float32 in [0, 1], other integers to int32, floats to float32 if finite."""
-    values = np.asarray(values)
-    if values.dtype == np.uint8:
-        return jnp.asarray(values.astype(np.float32) * np.float32(1 / 255))
-    if np.issubdtype(values.dtype, np.integer):
-        return jnp.asarray(values, jnp.int32)
-    values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        bad = np.argwhere(~np.isfinite(values))[0].tolist()
-        raise ValueError(f"The value at {bad} is {values[tuple(bad)]}; remove or replace it.")
-    return jnp.asarray(values)

@@ -1,0 +1,23 @@
+"""Prototypical networks on a folder (or zip) of your own: one sub-folder of images for each class.
+
+Command: python -m experiments.train --config=experiments/configs/protonet_folder.py --workdir=DIR \
+    --config.data.path=IMAGES
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import required_placeholder
+
+from experiments.configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.classification(ways=5, shots=1, queries=10)
+    config.steps = 2_000
+    config.meta_batch = 4
+    config.train.ways = 10
+    config.data = ConfigDict(
+        {"make": "jaxmeta.data.folder", "path": required_placeholder(str), "size": 32}
+    )
+    config.model = common.embedding()
+    config.learner = common.learner(config, "prototypical")
+    return config
