@@ -13,7 +13,6 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
-from ml_collections.config_dict import RequiredValueError
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 import experiments
@@ -37,19 +36,14 @@ def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") ->
     """Checks the fields of a config against those of its file.
 
     Raises:
-      ValueError: a field is not in the file, and not in a spec either, or one has to be set.
+      ValueError: a field is neither in the file nor an argument in a spec.
     """
     for field in config:
-        path = f"{name}.{field}"
-        try:
-            value = config[field]
-        except RequiredValueError:
-            raise ValueError(f"{path} is not set: give --{path}=VALUE.") from None
         open_ended = "make" in known or name.endswith("evaluation.learner")
         if field not in known and not open_ended:
             raise ValueError(f"{name} has no field '{field}': {near(field, known)}.")
-        if isinstance(value, ConfigDict) and isinstance(known.get(field), ConfigDict):
-            check_fields(value, known[field], path)
+        if isinstance(config[field], ConfigDict) and isinstance(known.get(field), ConfigDict):
+            check_fields(config[field], known[field], f"{name}.{field}")
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -117,7 +111,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def stop(number: int, frame: FrameType | None) -> None:
     """Ends the program, where there is nothing to save."""
-    # At once and not by an exception, which may crash the compiler. And not by print: the signal may
+    # At once, not by an exception, which may crash the compiler. And not by print: the signal may
     # have come in the middle of one.
     os.write(
         2, f"\nStopped by {signal.Signals(number).name}: run the same command again.\n".encode()

@@ -53,8 +53,8 @@ def call(name: str, arguments: Mapping[str, Any]) -> Any:
             parameter.POSITIONAL_OR_KEYWORD,
             parameter.KEYWORD_ONLY,
         )
-        if required and parameter.name not in arguments:
-            raise ValueError(f"{name} needs the argument '{parameter.name}': add it to the spec.")
+        if required and arguments.get(parameter.name) is None:
+            raise ValueError(f"{name} needs the argument '{parameter.name}': set it in the spec.")
     return function(**arguments)
 
 

@@ -5,7 +5,7 @@ Command: python -m experiments.train --config=experiments/configs/protonet_folde
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import required_placeholder
+from ml_collections.config_dict import placeholder
 
 from experiments.configs import common
 
@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
     config.meta_batch = 4
     config.train.ways = 10
     config.data = ConfigDict(
-        {"make": "jaxmeta.data.folder", "path": required_placeholder(str), "size": 32}
+        {"make": "jaxmeta.data.folder", "path": placeholder(str), "size": 32}
     )
     config.model = common.embedding()
-    config.learner = common.learner(config, "prototypical")
+    config.learner = common.prototypical(config)
     return config

@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from experiments import common
+from jaxmeta import checkpoint, workdir
+
+ROOT = Path(__file__).parents[2]
+WAVES = Path(__file__).with_name("waves.py")
+DOTS = Path(__file__).with_name("dots.py")
+
+
+def start(module: str, *arguments: object) -> subprocess.Popen[str]:
+    """Starts an entry point as a user does, on one device."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Waits for an entry point; its exit status and what it wrote on stderr."""
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors
+
+
+def start_waves(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return start("train", f"--config={WAVES}", f"--workdir={folder}", *arguments)
+
+
+def last_train_state(folder: Path) -> list[np.ndarray]:
+    """The leaves of the newest checkpoint: step, parameters, state of the optimiser."""
+    config = workdir.read_config(folder)
+    learner, _ = workdir.build_learners(config)
+    like = workdir.abstract_state(config, learner, workdir.read_shapes(folder))
+    with checkpoint.open_checkpoints(
+        folder / "checkpoints", config["higher_is_better"]
+    ) as checkpoints:
+        step = checkpoints.latest_step()
+        return [
+            np.asarray(leaf)
+            for leaf in jax.tree.leaves(checkpoint.load(checkpoints, step, like)[0])
+        ]
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs the ``main`` of an entry point in this process, with flags."""
+
+    def run(module: ModuleType, *arguments: object) -> None:
+        # How ml_collections loads a config file.
+        warnings.filterwarnings("ignore", ".*load_module", DeprecationWarning)
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        with flagsaver.flagsaver():
+            module.main(common.parse(sys.argv))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of ``waves.py`` that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    status, errors = finish(start_waves(folder))
+    assert status == 0, errors
+    return folder

@@ -1,0 +1,109 @@
+"""One run from end to end: what it leaves behind, and what can be done with that."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import evaluate, train
+from experiments.journal import read_metrics
+from jaxmeta.data import make_episode
+from jaxmeta.workdir import restore
+from tests.experiments.conftest import DOTS
+from tests.experiments.dots import patterns
+
+Launch = Callable[..., None]
+FIELDS = (
+    "learner data split ways shots queries metric mean ci95 episodes normalisation inner_steps "
+    "seed steps best_step train_seconds backend devices versions"
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {method: tmp_path_factory.mktemp(method) / "run" for method in ("maml", "prototypical")}
+
+
+@pytest.fixture(params=["maml", "prototypical"])
+def method(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def folder(method: str, runs: dict[str, Path], launch: Launch) -> Path:
+    """A run of each method, made once."""
+    if not runs[method].exists():
+        launch(train, f"--config={DOTS}:{method}", f"--workdir={runs[method]}")
+    return runs[method]
+
+
+def again(launch: Launch, folder: Path, *arguments: str) -> dict[str, object]:
+    launch(evaluate, f"--workdir={folder}", *arguments)
+    return json.loads((folder / "evaluations.jsonl").read_text().splitlines()[-1])
+
+
+def test_what_it_leaves_behind(folder: Path, method: str) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result) == set(FIELDS.split())
+    assert result["learner"] == method
+    assert result["data"] == {"make": "patterns", "classes": 12, "examples": 4}
+    assert result["inner_steps"] == (5 if method == "maml" else None)
+    assert result["metric"] == "accuracy"
+    assert result["versions"]["jax"] == jax.__version__
+    assert result["devices"].startswith(f"{jax.device_count()} x")
+    assert 1 / 3 < result["mean"] <= 1, "the patterns are easy to tell apart"
+    for name in ("curve.png", "episode.png"):
+        with Image.open(folder / name) as image:
+            image.verify()
+    assert any(path.stat().st_size for path in (folder / "events").iterdir())
+    rows = read_metrics(folder)
+    assert [row["step"] for row in rows] == [20, 20, 40, 40]
+    assert {"train/loss", "train/accuracy", "train/outer_gradient_norm"} <= set(rows[0])
+    assert {"step", "validation/mean", "validation/ci95"} == set(rows[1])
+
+
+def test_evaluating_again_gives_the_same(folder: Path, launch: Launch) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    assert again(launch, folder) == result
+    fewer = again(launch, folder, "--episodes=4", "--split=train")
+    assert (fewer["episodes"], fewer["split"]) == (4, "train")
+    other = again(launch, folder, f"--data={DOTS}", "--data.data.classes=6")
+    assert other["data"] == {"make": "patterns", "classes": 6, "examples": 4}
+
+
+def test_evaluating_other_episodes(
+    folder: Path, method: str, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = again(launch, folder, "--ways=2", "--shots=2", "--queries=1")
+    assert (result["ways"], result["shots"], result["queries"]) == (2, 2, 1)
+    assert result["mean"] > 1 / 2
+    if method == "prototypical":
+        more = again(launch, folder, "--ways=6")
+        assert more["ways"] == 6
+        assert more["mean"] > 1 / 6
+        return
+    before = (folder / "evaluations.jsonl").read_text()
+    with pytest.raises(SystemExit, match="The model has 3 outputs but the learner tells 6 ways"):
+        launch(evaluate, f"--workdir={folder}", "--ways=6")
+    assert (folder / "evaluations.jsonl").read_text() == before
+
+
+def test_restored_it_classifies_arrays(folder: Path) -> None:
+    learner, params, state = restore(folder)
+    data = patterns(classes=12, examples=4)["test"].data
+    x = np.asarray(data.images).reshape(12, 4, 8, 8, 1)[[0, 5, 11]]
+    labels = np.array([2, 0, 1])
+    support, query = make_episode(x[:, 0], labels, x[:, 1], labels, ways=3)
+
+    @jax.jit
+    def answer(support, query):
+        adapted, _ = learner.adapt(params, state, support, jax.random.key(0))
+        return learner.predict(params, state, adapted, query.x, query.mask)[0]
+
+    outputs = answer(support, query)
+    assert outputs.shape == (3, 3)
+    assert outputs.argmax(axis=-1).tolist() == labels.tolist()
