@@ -18,7 +18,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 import experiments
 import jaxmeta
 from jaxmeta.build import build, near
-from jaxmeta.types import Key, Source
+from jaxmeta.types import Key, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
@@ -81,6 +81,18 @@ def load_sources(config: Mapping[str, Any], data_dir: str | None) -> dict[str, S
     context = {"data_dir": data_dir} if data_dir else {}
     sources: dict[str, Source] = build(config["data"], **context)
     return sources
+
+
+def sampler(sources: Mapping[str, Source], split: str, protocol: Mapping[str, int]) -> Sampler:
+    """The sampler of a split's episodes.
+
+    Raises:
+      ValueError: the split cannot fill such an episode.
+    """
+    try:
+        return sources[split].episodes(**protocol)
+    except ValueError as error:
+        raise ValueError(f"The {split} split is too small: {error}") from error
 
 
 def evaluation_key(config: Mapping[str, Any], split: str) -> Key:

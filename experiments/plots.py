@@ -1,5 +1,7 @@
 """The pictures of a run: how it learned, and what one episode looks like."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -43,7 +45,10 @@ def curve(folder: Path) -> None:
 
 
 def episode(folder: Path, source: Source) -> None:
-    """Draws the first test episode, ``episode.png``: support set, queries, and the predictions."""
+    """Draws the first test episode, ``episode.png``: support set, queries, and the predictions.
+
+    Inputs that are neither images nor numbers are not drawn.
+    """
     config = workdir.read_config(folder)
     learner, params, state = workdir.restore(folder)
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
@@ -58,17 +63,22 @@ def episode(folder: Path, source: Source) -> None:
         adapted, _ = learner.adapt(params, state, task.support, adapt_key)
         return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
 
-    outputs = np.asarray(answer(task))
-    task = jax.tree.map(np.asarray, task)
-    if np.issubdtype(task.query.y.dtype, np.integer):
-        figure = _classification(task, outputs.argmax(axis=-1), config["ways"])
+    shape = () if isinstance(task.query.x, Mapping | tuple | list) else task.query.x.shape[1:]
+    labelled = np.issubdtype(task.query.y.dtype, np.integer)
+    if labelled and len(shape) == 3 and shape[-1] in (1, 3):
+        draw = partial(_classification, ways=config["ways"])
+    elif not labelled and shape == task.query.y.shape[1:] == (1,):
+        draw = _regression
     else:
-        figure = _regression(task, outputs)
+        return
+    outputs = np.asarray(answer(task))
+    figure = draw(jax.tree.map(np.asarray, task), outputs)
     figure.savefig(folder / "episode.png", dpi=120)
     plt.close(figure)
 
 
-def _classification(task: Episode, predicted: np.ndarray, ways: int) -> matplotlib.figure.Figure:
+def _classification(task: Episode, outputs: np.ndarray, ways: int) -> matplotlib.figure.Figure:
+    predicted = outputs.argmax(axis=-1)
     rows = [
         (task.support.x[task.support.y == way], task.query.x[task.query.y == way], way)
         for way in range(ways)

@@ -49,9 +49,9 @@ class Run(NamedTuple):
 def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | None) -> Run:
     """Builds a run and makes the folder its own; every mistake in a config is found here."""
     sources = common.load_sources(config, data_dir)
-    sample = sources["train"].episodes(**config["train"])
+    sample = common.sampler(sources, "train", config["train"])
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
-    validation_sample, _ = (sources[name].episodes(**protocol) for name in ("valid", "test"))
+    validation_sample, _ = (common.sampler(sources, part, protocol) for part in ("valid", "test"))
     learner, evaluated = workdir.build_learners(config)
     chunk = common.tasks_at_a_time(config)
     loss, metric = build(config["loss"]), build(config["metric"])
@@ -118,11 +118,13 @@ def train(run: Run) -> None:
 
 
 def _diverged(step: int, saved: int | None, folder: pathlib.Path) -> str:
-    kept = "none was saved yet" if saved is None else f"step {saved} in '{folder}/checkpoints'"
+    kept = f"the last good checkpoint is step {saved} in '{folder}/checkpoints'"
+    if saved is None:
+        kept = "no checkpoint was saved yet"
     return (
-        f"Error: the loss, its gradient or a parameter is not finite at step {step}; the last good "
-        f"checkpoint is {kept}; try a smaller learning rate (of the optimiser or of the inner "
-        "loop), fewer inner steps, or clipped gradients."
+        f"Error: the loss, its gradient or a parameter is not finite at step {step}; {kept}; try a "
+        "smaller learning rate (of the optimiser or of the inner loop), fewer inner steps, or "
+        "clipped gradients."
     )
 
 
@@ -141,6 +143,8 @@ def main(arguments: list[str]) -> None:
         config, folder = common.plain(CONFIG.value), pathlib.Path(common.WORKDIR.value)
         run = prepare(config, folder, common.DATA_DIR.value)
     train(run)
+    episodes = config["evaluation"]["episodes"]
+    print(f"Evaluating the best checkpoint on {episodes} test episodes.", file=sys.stderr)
     result = measure(folder, run.sources["test"], "test")
     workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     plots.curve(folder)

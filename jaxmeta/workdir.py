@@ -46,9 +46,7 @@ def restore(workdir: str | os.PathLike[str], **changes: Any) -> Restored:
     return load_best(pathlib.Path(workdir), changes)[0]
 
 
-def load_best(
-    folder: pathlib.Path, changes: Mapping[str, Any]
-) -> tuple[Restored, dict[str, Any]]:
+def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restored, dict[str, Any]]:
     """As :func:`restore`, with ``best_step`` and what the last checkpoint tells of the training."""
     config = read_config(folder)
     learner = build({**evaluated_spec(config, changes), "model": config["model"]})

@@ -15,9 +15,7 @@ def get_config() -> ConfigDict:
     config.steps = 2_000
     config.meta_batch = 4
     config.train.ways = 10
-    config.data = ConfigDict(
-        {"make": "jaxmeta.data.folder", "path": placeholder(str), "size": 32}
-    )
+    config.data = ConfigDict({"make": "jaxmeta.data.folder", "path": placeholder(str), "size": 32})
     config.model = common.embedding()
     config.learner = common.prototypical(config)
     return config

@@ -4,15 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 
 from jaxmeta.data import tfds
+from jaxmeta.data.classes import ClassImages, canonical, concatenate, take_classes
 from jaxmeta.data.episodes import class_source
-from jaxmeta.data.images import (
-    ClassImages,
-    canonical,
-    concatenate,
-    find_data,
-    load_images,
-    take_classes,
-)
+from jaxmeta.data.images import find_data, load_images
 from jaxmeta.types import Source
 
 DataDir = str | os.PathLike[str] | None

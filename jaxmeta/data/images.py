@@ -4,35 +4,22 @@ import hashlib
 import io
 import os
 import tempfile
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from jaxmeta.data.classes import ClassImages, random_split, take_classes
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 _FORMAT = 1  # part of the cache key; raise it when the pixels of a cached file would change
-
-
-class ClassImages(NamedTuple):
-    """Images sorted by class, on the host.
-
-    Attributes:
-      images: uint8 ``[n, size, size, channels]``.
-      counts: int64 ``[classes]``, how many images each class has, in the order of ``images``.
-      names: what each class is called.
-    """
-
-    images: np.ndarray
-    counts: np.ndarray
-    names: tuple[str, ...]
 
 
 def load_images(
@@ -134,82 +121,6 @@ def folder(
     }
 
 
-def random_split(
-    names: Sequence[str], fractions: tuple[float, float, float], seed: int
-) -> dict[str, list[str]]:
-    """Shuffles the classes and cuts them into ``train``, ``valid`` and ``test``.
-
-    Args:
-      names: of the classes.
-      fractions: the share of each part, summing to 1; boundaries are rounded.
-      seed: of the shuffle.
-
-    Raises:
-      ValueError: the fractions are not shares of 1, or a part is left empty.
-    """
-    if min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
-        raise ValueError(f"Fractions {fractions} must be positive and sum to 1; change them.")
-    first, second = np.round(np.cumsum(fractions)[:2] * len(names)).astype(int)
-    order = shuffled(names, seed)
-    parts = {"train": order[:first], "valid": order[first:second], "test": order[second:]}
-    empty = [part for part, chosen in parts.items() if not chosen]
-    if empty:
-        raise ValueError(
-            f"Fractions {fractions} of {len(names)} classes leave none for {empty[0]}; "
-            "add classes or change the fractions."
-        )
-    return parts
-
-
-def shuffled(names: Sequence[str], seed: int) -> list[str]:
-    """The names in an order that is the same on every machine, for ever."""
-    # RandomState's stream is frozen by numpy's promise; that of default_rng is not.
-    return [names[i] for i in np.random.RandomState(seed).permutation(len(names))]
-
-
-def take_classes(data: ClassImages, names: Sequence[str]) -> ClassImages:
-    """Only the classes of these names, in this order.
-
-    Raises:
-      ValueError: a class is not there.
-    """
-    index = {name: i for i, name in enumerate(data.names)}
-    missing = [name for name in names if name not in index]
-    if missing:
-        raise ValueError(f"The images have no class {missing[0]!r}; fetch the data again.")
-    chosen = [index[name] for name in names]
-    ends = np.cumsum(data.counts)
-    rows = [np.arange(ends[i] - data.counts[i], ends[i]) for i in chosen]
-    images = data.images[np.concatenate(rows)] if rows else data.images[:0]
-    return ClassImages(images, data.counts[chosen], tuple(names))
-
-
-def canonical(data: ClassImages, class_of: Callable[[str], str] = str) -> ClassImages:
-    """The same images in an order that only the pixels and class names decide.
-
-    Folders, zips and TFDS list the same images in different orders; sorting classes by name, and
-    images by their bytes, makes one key mean the same episode whichever they came from.
-
-    Args:
-      data: images sorted by class.
-      class_of: renames a class; classes given one name become one.
-    """
-    ends = np.cumsum(data.counts)
-    rows: dict[str, list[int]] = {}
-    for name, end, count in zip(data.names, ends, data.counts, strict=True):
-        rows.setdefault(class_of(name), []).extend(range(end - count, end))
-    names = sorted(rows)
-    order = [i for n in names for i in sorted(rows[n], key=lambda i: data.images[i].tobytes())]
-    counts = np.array([len(rows[name]) for name in names], np.int64)
-    return ClassImages(data.images[order], counts, tuple(names))
-
-
-def concatenate(parts: Iterable[ClassImages]) -> ClassImages:
-    """One after the other."""
-    images, counts, names = zip(*parts, strict=True)
-    return ClassImages(np.concatenate(images), np.concatenate(counts), sum(names, ()))
-
-
 def find_data(data_dir: str | os.PathLike[str] | None, name: str) -> Path | None:
     """The folder of data set ``name`` under ``data_dir``, or else under ``$JAXMETA_DATA_DIR``.
 
@@ -243,7 +154,11 @@ def cached(stem: str, key: object, make: Callable[[], ClassImages]) -> ClassImag
     data = _read_cache(file)
     if data is None:
         data = make()
-        _write_cache(file, data)
+        try:
+            _write_cache(file, data)
+        except OSError as error:
+            sentence = f"{file} cannot be written ({error}); images are decoded anew each time."
+            warnings.warn(sentence, stacklevel=2)
     return data
 
 

@@ -4,16 +4,9 @@ import os
 from collections.abc import Sequence
 
 from jaxmeta.data import tfds
+from jaxmeta.data.classes import ClassImages, canonical, concatenate, shuffled, take_classes
 from jaxmeta.data.episodes import class_source
-from jaxmeta.data.images import (
-    ClassImages,
-    canonical,
-    concatenate,
-    find_data,
-    load_images,
-    shuffled,
-    take_classes,
-)
+from jaxmeta.data.images import find_data, load_images
 from jaxmeta.types import Source
 
 CHARACTER_SPLITS = {"characters": (1100, 100, 423), "vinyals": (1028, 172, 423)}

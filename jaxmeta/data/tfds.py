@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxmeta.data.images import ClassImages, as_pixels, cached, canonical
+from jaxmeta.data.classes import ClassImages, canonical
+from jaxmeta.data.images import as_pixels, cached
 
 DataDir = str | os.PathLike[str] | None
 

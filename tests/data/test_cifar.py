@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxmeta.data import cifar, cifar_fs, fc100
-from jaxmeta.data.images import canonical, load_images
+from jaxmeta.data.classes import canonical
+from jaxmeta.data.images import load_images
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 

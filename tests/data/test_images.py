@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmeta.data import folder, images, load_images
+from jaxmeta.data import classes, folder, images, load_images
 
 
 def pixels(seed, shape=(6, 6, 3)):
@@ -165,13 +165,21 @@ def test_folder_splits_at_random_by_its_seed(tmp_path):
         folder(tmp_path / "set", size=2, fractions=(0.5, 0.2, 0.2))
 
 
+def test_a_cache_that_cannot_be_written_only_costs_time(pictures, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JAXMETA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.warns(UserWarning, match="cannot be written"):
+        data = load_images(pictures, 2)
+    assert data.images.shape[0] == 4
+
+
 def test_canonical_order_forgets_where_the_images_came_from():
     array = pixels(0, (6, 2, 2, 1))
-    one = images.ClassImages(array, np.array([2, 3, 1]), ("b/x", "a", "b/y"))
+    one = classes.ClassImages(array, np.array([2, 3, 1]), ("b/x", "a", "b/y"))
     order = [4, 2, 3, 5, 1, 0]
-    other = images.ClassImages(array[order], np.array([3, 1, 2]), ("a", "b/y", "b/x"))
-    assert same(images.canonical(one), images.canonical(other))
-    merged = images.canonical(one, lambda name: name[0])
+    other = classes.ClassImages(array[order], np.array([3, 1, 2]), ("a", "b/y", "b/x"))
+    assert same(classes.canonical(one), classes.canonical(other))
+    merged = classes.canonical(one, lambda name: name[0])
     assert merged.names == ("a", "b")
     assert merged.counts.tolist() == [3, 3]
     assert {i.tobytes() for i in merged.images[3:]} == {array[i].tobytes() for i in (0, 1, 5)}

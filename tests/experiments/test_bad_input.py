@@ -97,7 +97,7 @@ def test_of_a_field(flags: str, launch: Launch, tmp_path: Path) -> None:
 
 
 EPISODES = {
-    "config.ways=13": ["13 ways", "has 12", "fewer ways"],
+    "config.ways=13": ["The train split is too small", "13 ways", "has 12", "fewer ways"],
     "config.queries=4": ["1 shots and 4 queries", "5 images", "'pattern 0' has 4", "fewer"],
     "config.learner.ways=4": ["3 outputs", "4 ways", "same number"],
     "config.data.make=jaxmeta.data.nothing": ["'jaxmeta.data' has no 'nothing'"],

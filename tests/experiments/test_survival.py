@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.journal import read_metrics
+from jaxmeta import checkpoint
 from tests.experiments.conftest import finish, last_train_state, start_waves
 
 
@@ -135,6 +136,19 @@ def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturb
     (aside,) = folder.glob("unreadable-12-*")
     assert str(aside) in warning
     assert_same_end(folder, undisturbed)
+
+
+def test_the_best_is_the_last_of_equals_and_always_finite(tmp_path: Path) -> None:
+    tree = {"x": np.zeros(2, np.float32)}
+    for higher, scores in ((True, [3, 4, 4, np.nan, 1]), (False, [3, 2, 2, np.nan, 2.5])):
+        folder = tmp_path / str(higher)
+        with checkpoint.open_checkpoints(folder, higher) as checkpoints:
+            for step, score in enumerate(scores):
+                checkpoint.save(checkpoints, step, tree, {}, score)
+            assert checkpoints.best_step() == 2
+            assert checkpoints.all_steps() == [2, 3, 4]
+        with checkpoint.open_checkpoints(folder, higher) as checkpoints:
+            assert checkpoints.best_step() == 2
 
 
 def test_an_unfinished_save_is_ignored(tmp_path: Path, undisturbed: Path) -> None:
