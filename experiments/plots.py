@@ -1,6 +1,6 @@
 """The pictures of a run: how it learned, and what one episode looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -63,9 +63,10 @@ def episode(folder: Path, source: Source) -> None:
         adapted, _ = learner.adapt(params, state, task.support, adapt_key)
         return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
 
-    shape = () if isinstance(task.query.x, Mapping | tuple | list) else task.query.x.shape[1:]
+    shape: tuple[int, ...] = getattr(task.query.x, "shape", ())[1:]
     labelled = np.issubdtype(task.query.y.dtype, np.integer)
-    if labelled and len(shape) == 3 and shape[-1] in (1, 3):
+    draw: Callable[[Episode, np.ndarray], matplotlib.figure.Figure]
+    if labelled and shape[2:] in ((1,), (3,)):
         draw = partial(_classification, ways=config["ways"])
     elif not labelled and shape == task.query.y.shape[1:] == (1,):
         draw = _regression
