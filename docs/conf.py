@@ -23,3 +23,11 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # the fields of a NamedTuple are documented once, by "Attributes"
 napoleon_custom_sections = [("Source", "notes")]
+
+
+def setup(app):
+    # The fields of a NamedTuple stand under "Attributes"; autodoc adds "Alias for field number 0".
+    def skip(app, what, name, thing, skipped, options):
+        return True if type(thing).__name__ == "_tuplegetter" else None
+
+    app.connect("autodoc-skip-member", skip)

@@ -7,7 +7,7 @@ from experiments.configs import common
 
 def get_config() -> ConfigDict:
     config = common.classification(ways=5, shots=1, queries=15)
-    config.steps = 12_000
+    config.steps = 9_000
     config.meta_batch = 16
     config.train.queries = 5
     config.data = common.omniglot()
