@@ -103,14 +103,17 @@ def unroll(
             value, gradient = jax.value_and_grad(loss)(fast, jax.random.fold_in(key, step))
             if first_order:
                 gradient = jax.lax.stop_gradient(gradient)
-            updates, optimiser_state = transformation(hyper, step).update(
-                gradient, optimiser_state, fast
-            )
+            # Optax raises floats to the power of an integer count, which "strict" would refuse.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, optimiser_state = transformation(hyper, step).update(
+                    gradient, optimiser_state, fast
+                )
+                updated = optax.apply_updates(fast, updates)
             # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
             metrics = jax.lax.stop_gradient(
                 {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
             )
-            return (optax.apply_updates(fast, updates), optimiser_state), metrics
+            return (updated, optimiser_state), metrics
 
         if rematerialise:
             one_step = jax.checkpoint(one_step)

@@ -31,13 +31,11 @@ class Case(NamedTuple):
       learner: for ``WAYS`` ways and images of ``SIZE`` pixels.
       equivariant: relabelling the classes permutes the predictions.
       learns: has parameters that the outer loop trains.
-      promotion: of types; optax's Adam multiplies floats by integers, so needs ``"standard"``.
     """
 
     learner: Learner
     equivariant: bool = False
     learns: bool = True
-    promotion: str = "strict"
 
 
 def sample(data: object, key: Key) -> Episode:

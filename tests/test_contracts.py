@@ -60,7 +60,6 @@ CASES = {
         gradient_learner(
             CLASSIFIER, unroll(optax.adam(1e-2, eps_root=1e-8), 2, rematerialise=True), WAYS
         ),
-        promotion="standard",
     ),
     "prototypical": Case(prototypical(EMBEDDING, WAYS), equivariant=True),
     "prototypical_inductive": Case(
@@ -69,7 +68,6 @@ CASES = {
     "from_scratch": Case(
         from_scratch(CLASSIFIER, WAYS, steps=3, learning_rate=1e-2),
         learns=False,
-        promotion="standard",
     ),
 }
 ROWS = [
@@ -80,5 +78,4 @@ ROWS = [
 @pytest.mark.parametrize("contract", contracts.CONTRACTS, ids=lambda contract: contract.__name__)
 @pytest.mark.parametrize("case", ROWS)
 def test_contract(case, contract):
-    with jax.numpy_dtype_promotion(case.promotion):
-        contract(case)
+    contract(case)

@@ -64,8 +64,8 @@ def check_outputs(outputs: Array, present: Array) -> None:
     """Raises ``ValueError`` when the model has not one output for each way."""
     if outputs.shape[-1] != present.shape[0]:
         raise ValueError(
-            f"The model has {outputs.shape[-1]} outputs but the learner tells {present.shape[0]} "
-            "ways apart: give both the same number."
+            f"The model has {outputs.shape[-1]} outputs but the learner is to tell "
+            f"{present.shape[0]} ways apart: give both the same number, that of the training."
         )
 
 

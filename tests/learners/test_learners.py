@@ -108,7 +108,7 @@ def test_mistakes_are_named_before_anything_is_computed(make):
 def test_a_head_must_fit_the_ways():
     learner = maml(mlp(4), 3)
     params, state = learner.init(KEY, Episode(SUPPORT, SUPPORT))
-    with pytest.raises(ValueError, match="4 outputs but the learner tells 3 ways apart"):
+    with pytest.raises(ValueError, match="4 outputs but the learner is to tell 3 ways apart"):
         learner.adapt(params, state, SUPPORT, KEY)
 
 
