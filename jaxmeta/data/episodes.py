@@ -90,11 +90,11 @@ def class_source(
         max_ways: int | None = None,
         max_shots: int | None = None,
     ) -> Sampler:
-        slots_ways = _slots("ways", ways, max_ways)
-        slots_shots = _slots("shots", shots, max_shots)
-        queries = _slots("queries", queries, None)
-        most_ways = slots_ways if (known := _known(ways)) is None else known
-        most_shots = slots_shots if (known := _known(shots)) is None else known
+        slots_ways = static_places("ways", ways, max_ways)
+        slots_shots = static_places("shots", shots, max_shots)
+        queries = static_places("queries", queries, None)
+        most_ways = slots_ways if (known := known_number(ways)) is None else known
+        most_shots = slots_shots if (known := known_number(shots)) is None else known
         if most_ways > turns * len(counts):
             raise ValueError(
                 f"An episode of {most_ways} ways needs as many classes and the source has "
@@ -172,7 +172,8 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
       The batch, its mask all ones.
 
     Raises:
-      ValueError: lengths differ, a value is not finite, or a label is out of range.
+      ValueError: lengths differ, ``y`` has another shape, a value is not finite, or a label is out
+        of range.
     """
     x = make_inputs(x)
     y = np.asarray(y)
@@ -182,7 +183,13 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
             f"A batch needs as many inputs as labels and got {lengths} inputs for labels of shape "
             f"{list(y.shape)}; give both the same leading axis."
         )
-    if not np.issubdtype(y.dtype, np.integer):
+    labels = np.issubdtype(y.dtype, np.integer)
+    if y.ndim != (1 if labels or ways is not None else 2):
+        raise ValueError(
+            f"The batch has {y.dtype} y of shape {list(y.shape)}; give integer labels as [n] or "
+            "float targets as [n, d]."
+        )
+    if not labels:
         if ways is not None:
             raise ValueError(
                 f"Labels of {ways} ways must be integers and are {y.dtype}; convert them, or leave "
@@ -222,7 +229,7 @@ def make_episode(
     return Episode(support, query)
 
 
-def _known(value: int | Array) -> int | None:
+def known_number(value: int | Array) -> int | None:
     """The number, or ``None`` where it is traced and only known at run time."""
     try:
         return operator.index(value)
@@ -230,9 +237,13 @@ def _known(value: int | Array) -> int | None:
         return None
 
 
-def _slots(name: str, value: int | Array, maximum: int | None) -> int:
-    """How many places the static shape has for ``value`` of something."""
-    known = _known(value)
+def static_places(name: str, value: int | Array, maximum: int | None) -> int:
+    """How many places the shape has: ``maximum``, or ``value`` itself where that is ``None``.
+
+    Raises:
+      ValueError: the value is below 1, above the maximum, or traced where there is none.
+    """
+    known = known_number(value)
     if known is not None and known < 1:
         raise ValueError(f"An episode needs at least one of its {name} and got {known}; raise it.")
     if maximum is None:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.data.episodes import _known, _slots
+from jaxmeta.data.episodes import known_number, static_places
 from jaxmeta.types import Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 
@@ -39,13 +39,13 @@ def _episodes(
     max_ways: int | None = None,
     max_shots: int | None = None,
 ) -> Sampler:
-    if _known(ways) != 1 or max_ways not in (None, 1):
+    if known_number(ways) != 1 or max_ways not in (None, 1):
         raise ValueError(
             f"sinusoid has no classes and got ways={ways} and max_ways={max_ways}; "
             "give ways=1 and leave max_ways out."
         )
-    places = _slots("shots", shots, max_shots)
-    queries = _slots("queries", queries, None)
+    places = static_places("shots", shots, max_shots)
+    queries = static_places("queries", queries, None)
 
     def sample(data: PyTree, key: Key) -> Episode:
         del data

@@ -212,7 +212,10 @@ def test_make_batch_scales_and_converts():
         (np.zeros((2, 2)), [0, -1], None, "Label -1 is negative"),
         (np.zeros((2, 2)), [0.0, 1.0], 2, "must be integers and are float64"),
         (np.array([[0.0, np.nan]]), [0], 2, r"value at \[0, 1\] is nan"),
-        (np.zeros((1, 2)), [np.inf], None, r"value at \[0\] is inf"),
+        (np.zeros((1, 2)), [[np.inf]], None, r"value at \[0, 0\] is inf"),
+        (np.zeros((2, 2)), [[0], [1]], 2, r"y of shape \[2, 1\]; give integer labels as \[n\]"),
+        (np.zeros((2, 2)), [[0], [1]], None, r"y of shape \[2, 1\]; give integer labels as"),
+        (np.zeros((2, 2)), [0.5, 1.5], None, r"float64 y of shape \[2\]; .* targets as \[n, d\]"),
         ({}, [0], 2, r"got \[\] inputs"),
     ],
 )
