@@ -119,5 +119,9 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
 
 
 def _restore_args(like: PyTree) -> ocp.args.Composite:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    # A sharding of our own: orbax's default is that of the writer, whose devices may not be here.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
+    )
     return ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())

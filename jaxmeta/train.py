@@ -33,7 +33,9 @@ Update = Callable[[TrainState, PyTree, Key, int], tuple[TrainState, Metrics]]
 
 def start(optimiser: optax.GradientTransformation, params: PyTree, state: PyTree) -> TrainState:
     """The train state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params))
+    begin = TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params))
+    # No leaf may share its buffer, which is donated, with another, as some optimisers' states do.
+    return jax.tree.map(jnp.copy, begin)
 
 
 def outer_loop(

@@ -13,7 +13,7 @@ from experiments import evaluate, train
 from experiments.journal import read_metrics
 from jaxmeta.data import make_episode
 from jaxmeta.workdir import restore
-from tests.experiments.conftest import DOTS
+from tests.experiments.conftest import DOTS, finish, start
 from tests.experiments.dots import patterns
 
 Launch = Callable[..., None]
@@ -107,3 +107,15 @@ def test_restored_it_classifies_arrays(folder: Path) -> None:
     outputs = answer(support, query)
     assert outputs.shape == (3, 3)
     assert outputs.argmax(axis=-1).tolist() == labels.tolist()
+
+
+def test_written_on_eight_devices_it_is_read_on_one(folder: Path) -> None:
+    assert jax.device_count() == 8
+    before = (folder / "result.json").read_text()
+    status, errors = finish(start("evaluate", f"--workdir={folder}"))
+    assert status == 0, errors
+    one = json.loads((folder / "evaluations.jsonl").read_text().splitlines()[-1])
+    eight = json.loads(before)
+    assert one["devices"].startswith("1 x")
+    assert one["mean"] == pytest.approx(eight["mean"], abs=0.05)
+    assert one["best_step"] == eight["best_step"]
