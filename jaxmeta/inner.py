@@ -45,7 +45,6 @@ def unroll(
     steps: int,
     *,
     hyper: Callable[[Key, PyTree], PyTree] | None = None,
-    per_step: bool = False,
     first_order: bool = False,
     rematerialise: bool = False,
 ) -> InnerLoop:
@@ -59,10 +58,7 @@ def unroll(
         of a zero second moment has no derivative.
       steps: T; 0 leaves the leaves as they are.
       hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
-        :func:`learning_rates`.
-      per_step: the leaves of ``hyper`` have a leading axis of steps, and step t is given row t.
-        Steps beyond the last row use the last row, so that a loop may run longer than it was
-        trained for.
+        :func:`learning_rates`, and :func:`per_step` for values of its own for each step.
       first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       rematerialise: keep only each step's parameters for the outer gradient and compute the rest of
@@ -87,8 +83,8 @@ def unroll(
     def transformation(values: PyTree, step: Array | int) -> optax.GradientTransformation:
         if fixed:
             return optimiser
-        if per_step:
-            values = jax.tree.map(lambda v: jnp.take(v, step, axis=0, mode="clip"), values)
+        if isinstance(values, PerStep):
+            values = jax.tree.map(lambda v: jnp.take(v, step, axis=0, mode="clip"), values.rows)
         return optimiser(values)
 
     def init(key: Key, fast: PyTree) -> PyTree:
@@ -140,17 +136,13 @@ def sgd(rates: PyTree) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def learning_rates(
-    value: float, granularity: str = "loop", steps: int | None = None
-) -> Callable[[Key, PyTree], PyTree]:
+def learning_rates(value: float, granularity: str = "loop") -> Callable[[Key, PyTree], PyTree]:
     """Initial step sizes to be meta-learned, for ``unroll(sgd, hyper=learning_rates(...))``.
 
     Args:
       value: the rate that learning starts from.
       granularity: ``"loop"`` for one rate, ``"leaf"`` for one per leaf, ``"parameter"`` for one per
         parameter (Meta-SGD; Li et al., 2017).
-      steps: when given, a rate of its own for each of so many steps, along a leading axis (MAML++;
-        Antoniou et al., 2019, section 4); use with ``unroll(..., per_step=True)``.
 
     Returns:
       ``(key, fast) -> rates``.
@@ -160,14 +152,47 @@ def learning_rates(
     """
     if granularity not in ("loop", "leaf", "parameter"):
         raise ValueError(f"granularity is {granularity!r}: choose 'loop', 'leaf' or 'parameter'.")
-    lead = () if steps is None else (steps,)
 
     def init(key: Key, fast: PyTree) -> PyTree:
         if granularity == "loop":
-            return jnp.full(lead, value, jnp.float32)
+            return jnp.full((), value, jnp.result_type(*jax.tree.leaves(fast)))
         own = granularity == "parameter"
         return jax.tree.map(
-            lambda leaf: jnp.full(lead + (leaf.shape if own else ()), value, leaf.dtype), fast
+            lambda leaf: jnp.full(leaf.shape if own else (), value, leaf.dtype), fast
+        )
+
+    return init
+
+
+class PerStep(NamedTuple):
+    """Hyper-parameters of each step, each leaf with a leading axis of steps."""
+
+    rows: PyTree
+
+
+def per_step(
+    hyper: Callable[[Key, PyTree], PyTree], steps: int
+) -> Callable[[Key, PyTree], PerStep]:
+    """Gives each step hyper-parameters of its own, all starting from the same values.
+
+    Step t of :func:`unroll` uses row t. Steps beyond the last row use the last row, so that a loop
+    may run longer than it was trained for.
+
+    Args:
+      hyper: ``(key, fast) -> values`` for one step.
+      steps: how many rows.
+
+    Returns:
+      ``(key, fast) -> PerStep``.
+
+    References:
+      Antoniou et al., 2019, How to Train Your MAML, section 4, learns rates per layer and step.
+    """
+
+    def init(key: Key, fast: PyTree) -> PerStep:
+        values = hyper(key, fast)
+        return PerStep(
+            jax.tree.map(lambda v: jnp.repeat(jnp.asarray(v)[None], steps, axis=0), values)
         )
 
     return init
@@ -214,6 +239,6 @@ def check_differentiable(fast: PyTree) -> None:
         dtype = jnp.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
-                f"Parameter '{path_name(path)}' is of type {dtype}, which the inner loop cannot "
-                "differentiate: make it floating, or leave it out with `fast`."
+                f"Parameter '{path_name(path)}' is of type {dtype}, which no gradient can move: "
+                "make it floating, or a constant of the model instead of a parameter."
             )

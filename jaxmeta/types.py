@@ -67,7 +67,7 @@ class Apply(Protocol):
 
         Args:
           params: the parameters, differentiated.
-          state: statistics of the inputs (empty when the model has none).
+          state: statistics of the inputs, floating (empty when the model has none).
           x: inputs ``[n, ...]``.
           mask: ``[n]``; examples with mask 0 take no part in any statistic. ``None`` is all ones.
           key: randomness (dropout); ``None`` means no noise.

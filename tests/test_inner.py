@@ -7,7 +7,16 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from jaxmeta.inner import InnerLoop, learning_rates, merge, partition, sgd, unroll
+from jaxmeta.inner import (
+    InnerLoop,
+    PerStep,
+    learning_rates,
+    merge,
+    partition,
+    per_step,
+    sgd,
+    unroll,
+)
 
 KEY = jax.random.key(0)
 CURVATURE = jnp.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 1.5]])
@@ -84,7 +93,8 @@ def test_equal_rates_are_one_rate_at_any_granularity(granularity, steps):
     def loss(leaves, key):
         return quadratic(leaves["a"], key) + jnp.sum(leaves["b"] ** 4)
 
-    loop = unroll(sgd, 3, hyper=learning_rates(0.1, granularity, steps), per_step=steps is not None)
+    rates = learning_rates(0.1, granularity)
+    loop = unroll(sgd, 3, hyper=rates if steps is None else per_step(rates, steps))
     hyper = loop.init(KEY, start)
     shapes = {leaf.shape for leaf in jax.tree.leaves(hyper)}
     lead = () if steps is None else (steps,)
@@ -97,12 +107,12 @@ def test_equal_rates_are_one_rate_at_any_granularity(granularity, steps):
 
 def test_each_step_uses_its_own_rate_and_later_ones_the_last():
     rates = jnp.array([0.1, 0.2])
-    loop = unroll(sgd, 3, hyper=lambda key, fast: rates, per_step=True)
+    loop = unroll(sgd, 3, hyper=lambda key, fast: PerStep(rates))
     by_hand = START
     for rate in (0.1, 0.2, 0.2):
         by_hand = by_hand - rate * CURVATURE @ by_hand
     np.testing.assert_allclose(adapt(loop, START), by_hand, rtol=1e-6)
-    by_rate = jax.grad(lambda hyper: jnp.sum(adapt(loop, START, hyper)))(rates)
+    by_rate = jax.grad(lambda rows: jnp.sum(adapt(loop, START, PerStep(rows))))(rates)
     assert np.all(np.abs(by_rate) > 1e-3)
 
 

@@ -49,3 +49,18 @@ def test_padding_with_an_absent_label_gives_finite_values_and_gradients():
     assert np.isfinite(loss(LOGITS))
     assert np.all(np.isfinite(jax.grad(loss)(LOGITS)))
     assert np.all(np.isfinite(jax.hessian(loss)(LOGITS)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "y"),
+    [
+        (squared_error, jnp.ones((5, 1)), jnp.ones(5)),
+        (squared_error, jnp.ones(5), jnp.ones(5)),
+        (cross_entropy, LOGITS, LABELS[:, None]),
+        (accuracy, LOGITS, LABELS[:4]),
+        (cross_entropy, LOGITS[None], LABELS),
+    ],
+)
+def test_shapes_that_would_be_broadcast_are_refused(loss, outputs, y):
+    with pytest.raises(ValueError, match=r"have shape .*: give"):
+        loss(outputs, y, ONES)

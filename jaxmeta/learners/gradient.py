@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmeta.inner import InnerLoop, learning_rates, merge, partition, sgd, unroll
+from jaxmeta.inner import InnerLoop, learning_rates, merge, partition, per_step, sgd, unroll
 from jaxmeta.learners.common import (
     check_normalisation,
     check_outputs,
@@ -147,18 +147,26 @@ def maml(
       loss: the loss of the support set.
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``.
 
+    Returns:
+      A learner with parameters ``{"model": ..., "hyper": ...}``, ``hyper`` being the learned rates.
+
+    Raises:
+      ValueError: as :func:`gradient_learner`, or the options of the rates contradict each other.
+
     References:
       Finn, Abbeel and Levine, 2017, equation 1 and section 5.2 (first order); Li et al., 2017,
       Meta-SGD, equation 2; Antoniou et al., 2019, How to Train Your MAML, section 4.
     """
     if learned_rates is None:
+        if rates_per_step is not None:
+            raise ValueError(
+                f"rates_per_step is {rates_per_step} but the rates are not learned: give "
+                "learned_rates too."
+            )
         inner = unroll(sgd(learning_rate), steps, first_order=first_order)
     else:
-        inner = unroll(
-            sgd,
-            steps,
-            hyper=learning_rates(learning_rate, learned_rates, rates_per_step),
-            per_step=rates_per_step is not None,
-            first_order=first_order,
-        )
+        rates = learning_rates(learning_rate, learned_rates)
+        if rates_per_step is not None:
+            rates = per_step(rates, rates_per_step)
+        inner = unroll(sgd, steps, hyper=rates, first_order=first_order)
     return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)

@@ -26,6 +26,8 @@ class Adapted(NamedTuple):
 def prototypical(model: Model, ways: int, *, normalisation: str = "transductive") -> Learner:
     r"""Prototypical networks: a class is the mean of its embedded examples.
 
+    The support set is embedded without noise: dropout, if any, acts on the queries.
+
     .. math:: c_k = \frac{1}{|S_k|} \sum_{x \in S_k} f(x), \qquad z_k = -\lVert f(x) - c_k \rVert^2
 
     Args:

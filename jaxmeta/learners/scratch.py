@@ -28,7 +28,10 @@ def from_scratch(
     loss: Loss = cross_entropy,
     normalisation: str = "transductive",
 ) -> Learner:
-    """Initialises a network anew for each task and trains it on the support set with Adam.
+    r"""Initialises a network anew for each task and trains it on the support set with Adam.
+
+    .. math:: \theta_0 \sim \mathrm{init}, \qquad
+              \theta_{t+1} = \mathrm{Adam}(\theta_t, \nabla L(\theta_t;\, \text{support}))
 
     Nothing is meta-learned: ``params`` is empty, and what ``adapt`` returns is the whole network.
 
@@ -39,6 +42,9 @@ def from_scratch(
       learning_rate: Adam's step size.
       loss: the loss of the support set.
       normalisation: ``"transductive"`` or ``"inductive"``.
+
+    Returns:
+      A learner with no parameters.
 
     Raises:
       ValueError: the normalisation is ``"running"``, which a network without a past does not have.

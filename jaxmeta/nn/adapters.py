@@ -45,31 +45,25 @@ def from_linen(module: linen.Module) -> Model:
     """
     takes_train = "train" in inspect.signature(module.__call__).parameters
 
-    def call(variables: PyTree, x: PyTree, mask: Any, key: Any, batch_statistics: bool) -> Any:
+    def switched(mask: Array | None, key: Key | None, batch_statistics: bool) -> Any:
         def intercept(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             inner = context.module
             if context.method_name == "__call__" and isinstance(inner, linen.BatchNorm):
                 # Bound modules are throw-away copies, so setting their fields touches nobody else.
                 object.__setattr__(inner, "momentum", 0.0)
                 object.__setattr__(inner, "use_running_average", not batch_statistics)
-                (array, *_) = args
-                if mask is not None:
-                    kwargs = {"mask": mask.reshape((-1,) + (1,) * (array.ndim - 1)) > 0}
-                return next_call(array, **{k: v for k, v in kwargs.items() if k == "mask"})
+                return next_call(args[0], mask=_spread(mask, args[0]))
             if context.method_name == "__call__" and isinstance(inner, linen.Dropout):
                 object.__setattr__(inner, "deterministic", key is None)
                 return next_call(args[0])
             return next_call(*args, **kwargs)
 
-        options: dict[str, Any] = {"train": batch_statistics} if takes_train else {}
-        rngs = {} if key is None else {"dropout": key}
-        with linen.intercept_methods(intercept):
-            return module.apply(variables, x, **options, rngs=rngs, mutable=["batch_stats"])
+        return linen.intercept_methods(intercept)
 
     def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
-        options: dict[str, Any] = {"train": False} if takes_train else {}
-        rngs = dict(zip(("params", "dropout"), jax.random.split(key), strict=True))
-        variables = module.init(rngs, x, **options)
+        options: dict[str, Any] = {"train": True} if takes_train else {}
+        with switched(None, None, True):
+            variables = module.init(key, x, **options)
         return variables["params"], variables.get("batch_stats", {})
 
     def apply(
@@ -80,8 +74,13 @@ def from_linen(module: linen.Module) -> Model:
         key: Key | None = None,
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
+        options: dict[str, Any] = {"train": batch_statistics} if takes_train else {}
+        rngs = {} if key is None else {"dropout": key}
         variables = {"params": params, "batch_stats": state}
-        outputs, updated = call(variables, x, mask, key, batch_statistics)
+        with switched(mask, key, batch_statistics):
+            outputs, updated = module.apply(
+                variables, x, **options, rngs=rngs, mutable=["batch_stats"]
+            )
         return outputs, updated.get("batch_stats", state)
 
     return Model(init, apply)
@@ -90,9 +89,7 @@ def from_linen(module: linen.Module) -> Model:
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """Makes a model of a flax nnx module called as ``module(x)``.
 
-    ``nnx.BatchNorm`` and ``nnx.Dropout`` are switched as in :func:`from_linen`. A module whose
-    ``__call__`` has an argument ``mask`` is given the mask ``[n]`` to pass on to its
-    normalisation; without one, padded examples would enter the batch statistics.
+    ``nnx.BatchNorm`` and ``nnx.Dropout`` are switched, and see the mask, as in :func:`from_linen`.
 
     Args:
       make: builds the module, ``rngs -> module``; called once abstractly here, and by ``init``.
@@ -100,13 +97,25 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     Returns:
       The model; its parameters are the ``nnx.Param`` state as a pure dictionary, its state the
       ``nnx.BatchStat`` state.
+
+    Raises:
+      ValueError: the module has variables of other kinds, which nothing would carry.
     """
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-    takes_mask = "mask" in inspect.signature(abstract.__call__).parameters
     for _, inner in nnx.iter_graph(abstract):
         if isinstance(inner, nnx.BatchNorm):
             inner.momentum = 0.0
     kinds = (nnx.Param, nnx.BatchStat, nnx.RngState)
+    others = {
+        type(inner).__name__
+        for _, inner in nnx.iter_graph(abstract)
+        if isinstance(inner, nnx.Variable) and not isinstance(inner, kinds)
+    }
+    if others:
+        raise ValueError(
+            f"The module has variables of the kind {', '.join(sorted(others))}, which nothing "
+            "would carry: make them nnx.Param or nnx.BatchStat."
+        )
     # mypy's view of nnx.split does not count the filters of a tuple.
     split: Any = nnx.split
     graph, *abstract_states = split(abstract, *kinds)
@@ -133,15 +142,26 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
             )
         ]
         module = nnx.merge(graph, *filled)
+
+        class Masked(nnx.BatchNorm):
+            def __call__(self, x: Any, *_: Any, **__: Any) -> Any:
+                return super().__call__(x, not batch_statistics, mask=_spread(mask, x))
+
         for _, inner in nnx.iter_graph(module):
             if isinstance(inner, nnx.BatchNorm):
-                inner.use_running_average = not batch_statistics
+                # The merged module is a throw-away copy: nobody else's class changes.
+                inner.__class__ = Masked
             elif isinstance(inner, nnx.Dropout):
                 inner.deterministic = key is None
-        outputs = module(x, mask=mask) if takes_mask else module(x)
+        outputs = module(x)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
     return Model(init, apply)
+
+
+def _spread(mask: Array | None, x: Array) -> Array | None:
+    """The mask ``[n]`` as boolean ``[n, 1, ...]``, of the rank of ``x``."""
+    return None if mask is None else mask.reshape((-1,) + (1,) * (x.ndim - 1)) > 0
 
 
 def _random_streams(abstract: PyTree, key: Key) -> PyTree:

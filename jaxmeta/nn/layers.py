@@ -25,9 +25,17 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
 
     Returns:
       ``[n, ceil(height / stride), ceil(width / stride), outputs]``.
+
+    Raises:
+      ValueError: image and kernel differ in channels.
     """
-    n, height, width, _ = x.shape
-    rows, columns, channels, outputs = kernel.shape
+    n, height, width, channels = x.shape
+    rows, columns, kernel_channels, outputs = kernel.shape
+    if channels != kernel_channels:
+        raise ValueError(
+            f"Images have {channels} channels but the kernel takes {kernel_channels}: give images "
+            "like those that the model was made for."
+        )
     out_height, out_width = -(-height // stride), -(-width // stride)
 
     def pads(size: int, out: int, window: int) -> tuple[int, int]:

@@ -70,7 +70,8 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
       subtract it again.
 
     Raises:
-      ValueError: ``downsample`` is neither of the two.
+      ValueError: ``downsample`` is neither of the two, or (from ``init``) nothing is left of the
+        images after four halvings.
     """
     if downsample not in ("pool", "stride"):
         raise ValueError(f"downsample is {downsample!r}: choose 'pool' or 'stride'.")
@@ -83,13 +84,20 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
         for name, block_key in zip(blocks, keys, strict=True):
             params[name] = {
                 "kernel": _he(block_key, (3, 3, channels, filters), jnp.float32),
-                "scale": jnp.ones(filters),
-                "offset": jnp.zeros(filters),
+                "scale": jnp.ones(filters, jnp.float32),
+                "offset": jnp.zeros(filters, jnp.float32),
             }
-            state[name] = Statistics(jnp.zeros(filters), jnp.ones(filters))
+            state[name] = Statistics(
+                jnp.zeros(filters, jnp.float32), jnp.ones(filters, jnp.float32)
+            )
             channels = filters
+        features = jax.eval_shape(lambda: embed(params, state, x, None, True)[0]).shape[-1]
+        if features == 0:
+            raise ValueError(
+                f"Images of {x.shape[1]} x {x.shape[2]} pixels are too small to be halved four "
+                "times: give 16 pixels or more, or downsample='stride'."
+            )
         if outputs is not None:
-            features = jax.eval_shape(lambda: embed(params, state, x, None, True)[0]).shape[-1]
             params["head"] = _dense(head_key, features, outputs)
         return params, state
 
@@ -125,7 +133,10 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
 
 
 def _dense(key: Key, inputs: int, outputs: int) -> dict[str, Array]:
-    return {"kernel": _glorot(key, (inputs, outputs), jnp.float32), "bias": jnp.zeros(outputs)}
+    return {
+        "kernel": _glorot(key, (inputs, outputs), jnp.float32),
+        "bias": jnp.zeros(outputs, jnp.float32),
+    }
 
 
 def _affine(layer: PyTree, x: Array) -> Array:

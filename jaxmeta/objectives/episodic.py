@@ -62,11 +62,12 @@ def episodic(
 
 def check_episode(episodes: Episode) -> None:
     """Raises ``ValueError`` when support and query examples of ``[k, n, ...]`` differ in shape."""
-    for support, query in zip(
-        jax.tree.leaves(episodes.support.x), jax.tree.leaves(episodes.query.x), strict=True
-    ):
-        if support.shape[2:] != query.shape[2:]:
-            raise ValueError(
-                f"Support examples have shape {support.shape[2:]} but query examples have shape "
-                f"{query.shape[2:]}: an episode needs both alike."
-            )
+    support, query = (
+        jax.tree.map(lambda leaf: leaf.shape[2:], batch.x)
+        for batch in (episodes.support, episodes.query)
+    )
+    if support != query:
+        raise ValueError(
+            f"Support examples have shape {support} but query examples have shape {query}: an "
+            "episode needs both alike."
+        )

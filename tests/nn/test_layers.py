@@ -77,3 +77,8 @@ def test_masked_examples_take_no_part_in_statistics():
     alone, alone_used = batch_norm(kept, *arguments, None, True)
     np.testing.assert_allclose(y[np.array([0, 2, 3])], alone, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), used, alone_used)
+
+
+def test_convolution_refuses_channels_that_do_not_fit():
+    with pytest.raises(ValueError, match="3 channels but the kernel takes 1"):
+        conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 1, 4)))

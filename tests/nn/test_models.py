@@ -41,6 +41,11 @@ def test_conv4_refuses_an_unknown_downsampling():
         conv4(downsample="average")
 
 
+def test_conv4_refuses_images_too_small_to_halve_four_times():
+    with pytest.raises(ValueError, match="8 x 8 pixels are too small"):
+        conv4(filters=4).init(KEY, jnp.ones((2, 8, 8, 1)))
+
+
 def test_mlp_is_affine_maps_and_relus():
     model = mlp(2, (5,))
     x = jax.random.normal(KEY, (3, 4))
@@ -61,6 +66,15 @@ class Linen(linen.Module):
         return linen.Dense(2)(linen.Dropout(0.5, deterministic=not train)(x))
 
 
+class Plain(linen.Module):
+    """Without a ``train`` argument, which the adapter does not need."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.BatchNorm()(linen.Dense(4)(x))
+        return linen.Dense(2)(linen.Dropout(0.5)(x))
+
+
 class Nnx(nnx.Module):
     def __init__(self, rngs: nnx.Rngs):
         self.first = nnx.Linear(3, 4, rngs=rngs)
@@ -68,16 +82,21 @@ class Nnx(nnx.Module):
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
         self.last = nnx.Linear(4, 2, rngs=rngs)
 
-    def __call__(self, x, mask=None):
-        mask = None if mask is None else mask[:, None] > 0
-        return self.last(self.dropout(self.norm(self.first(x), mask=mask)))
+    def __call__(self, x):
+        return self.last(self.dropout(self.norm(self.first(x))))
 
 
 X = jax.random.normal(jax.random.key(1), (6, 3))
 
 
-@pytest.mark.parametrize("make", [lambda: from_linen(Linen()), lambda: from_nnx(Nnx)])
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+MODULES = {
+    "linen": lambda: from_linen(Linen()),
+    "linen_without_train": lambda: from_linen(Plain()),
+    "nnx": lambda: from_nnx(Nnx),
+}
+
+
+@pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
 class TestFlaxAdapters:
     def test_statistics_are_those_of_the_batch_and_serve_again(self, make):
         model = make()
@@ -131,6 +150,16 @@ class TestFlaxAdapters:
             together,
             alone,
         )
+
+
+def test_an_nnx_module_with_other_variables_is_refused():
+    class Counting(Nnx):
+        def __init__(self, rngs):
+            super().__init__(rngs)
+            self.calls = nnx.Variable(jnp.zeros(()))
+
+    with pytest.raises(ValueError, match="variables of the kind Variable"):
+        from_nnx(Counting)
 
 
 def test_two_functions_make_a_model():
