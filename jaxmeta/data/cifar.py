@@ -78,9 +78,9 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
 
     Args:
       size: side in pixels; 32 is the images' own.
-      data_dir: a folder with ``cifar100/*.zip``, zips of ``<class>/<train or test>/<name>.webp``,
-        or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds them, else
-        TFDS's default.
+      data_dir: a folder with ``cifar100/*.zip``, zips of ``<class>/<train or test>/<name>.webp``
+        (or the folders they unpack to, ``cifar100/<class>``), or else a TFDS data folder. ``None``
+        is ``$JAXMETA_DATA_DIR`` where it holds them, else TFDS's default.
 
     Returns:
       Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
@@ -126,12 +126,15 @@ def _sources(split: Mapping[str, Sequence[str]], size: int, data_dir: DataDir) -
 
 
 def _load(size: int, data_dir: DataDir) -> ClassImages:
-    """All classes, from zips or TFDS, in canonical order."""
+    """All classes, from zips, their folders or TFDS, in canonical order."""
     root = find_data(data_dir, "cifar100")
-    zips = sorted(root.glob("*.zip")) if root else []
-    if not zips:
+    found = sorted(root.glob("*.zip")) if root else []
+    # TFDS, too, calls its folder cifar100; there are no classes in that one.
+    if root and not found and any((root / c).is_dir() for c in " ".join(COARSE.values()).split()):
+        found = [root]
+    if not found:
         return tfds.cifar100(size, data_dir)
     # The halves "apple/train" and "apple/test" of a class are used as one.
     return canonical(
-        concatenate(load_images(path, size) for path in zips), lambda name: name.split("/")[0]
+        concatenate(load_images(path, size) for path in found), lambda name: name.split("/")[0]
     )
