@@ -97,8 +97,9 @@ def class_source(
         most_shots = slots_shots if (known := known_number(shots)) is None else known
         if most_ways > turns * len(counts):
             raise ValueError(
-                f"An episode of {most_ways} ways needs as many classes and the source has "
-                f"{turns * len(counts)}; ask for fewer ways."
+                f"An episode of {most_ways} ways needs as many classes and this split has "
+                f"{turns * len(counts)}; ask for fewer ways, or give it more classes (add some, or "
+                "split them in other fractions)."
             )
         poorest = int(np.argmin(counts))
         if most_shots + queries > counts[poorest]:

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jaxmeta.data.classes import ClassImages, random_split, take_classes
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-_FORMAT = 1  # part of the cache key; raise it when the pixels of a cached file would change
+_FORMAT = 2  # part of the cache key; raise it when the pixels of a cached file would change
 
 
 def load_images(
@@ -28,8 +28,11 @@ def load_images(
     """Reads a folder, or a zip, of class folders.
 
     The class of an image is the folder that holds it, at any depth, and its name the path of that
-    folder: ``Greek/character01``. One outermost folder around a whole zip does not count. Classes
+    folder: ``Greek/character01``. One outermost folder around all others does not count. Classes
     and the images in them are ordered by name.
+
+    Images are turned upright as their EXIF says, transparent ones are laid on white, and those of
+    16 bits keep the upper 8.
 
     The result is kept in ``$JAXMETA_CACHE_DIR`` (else ``$XDG_CACHE_HOME/jaxmeta``, else
     ``~/.cache/jaxmeta``) and made anew when a file's name, size or time changes.
@@ -50,14 +53,13 @@ def load_images(
     path = Path(path).expanduser().resolve()
     if not path.exists():
         raise FileNotFoundError(f"There is no folder or zip at {path}; check the path.")
-    archive = path.is_file()
-    files, stamps = _list_zip(path) if archive else _list_folder(path)
+    files, stamps = _list_zip(path) if path.is_file() else _list_folder(path)
     if not files:
         raise ValueError(
             f"{path} holds no images ({', '.join(SUFFIXES)}); "
             "give a folder or zip of class folders."
         )
-    groups = _classes(files, strip=archive)
+    groups = _classes(files)
     if "" in groups:
         raise ValueError(
             f"{path} holds the image {groups[''][0]} outside of any class folder; "
@@ -80,12 +82,12 @@ def folder(
     grayscale: bool = False,
     rotations: bool = False,
     seed: int = 0,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    fractions: tuple[float, float, float] = (0.5, 0.25, 0.25),
 ) -> dict[str, Source]:
     """Any images of a user's own, as few-shot tasks.
 
-    Sub-folders ``train``, ``valid`` (or ``val``) and ``test`` are the split where all three exist;
-    otherwise the classes are split at random.
+    Sub-folders ``train``, ``valid`` (or ``val``) and ``test``, with class folders in each, are the
+    split; where there are none, the classes are split at random.
 
     Args:
       path: a folder or zip of class folders, as in :func:`load_images`.
@@ -102,19 +104,25 @@ def folder(
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: as :func:`load_images`, or a part of the split is left without a class.
+      ValueError: as :func:`load_images`, only two of the three sub-folders are there, or a part of
+        the split is left without a class.
     """
     data = load_images(path, size, grayscale)
     tops = [name.split("/")[0] for name in data.names]
-    valid = "valid" if "valid" in tops else "val"
-    if {"train", valid, "test"} <= set(tops):
-        parts = {"train": "train", "valid": valid, "test": "test"}
-        split = {
-            part: [name for name, top in zip(data.names, tops, strict=True) if top == sub]
-            for part, sub in parts.items()
-        }
-    else:
+    parts = {"train": "train", "valid": "valid" if "valid" in tops else "val", "test": "test"}
+    absent = [part for part, top in parts.items() if top not in tops]
+    if len(absent) == 1:
+        raise ValueError(
+            f"{path} has two of the sub-folders train, valid and test but no {absent[0]}; move "
+            "some classes there, or put all into one folder to have them split at random."
+        )
+    if absent:
         split = random_split(data.names, fractions, seed)
+    else:
+        split = {
+            part: [name for name, at in zip(data.names, tops, strict=True) if at == top]
+            for part, top in parts.items()
+        }
     return {
         part: class_source(*take_classes(data, chosen), rotations=rotations)
         for part, chosen in split.items()
@@ -163,7 +171,13 @@ def cached(stem: str, key: object, make: Callable[[], ClassImages]) -> ClassImag
 
 
 def as_pixels(image: Image.Image, size: int, grayscale: bool, invert: bool) -> np.ndarray:
-    """The image as uint8 ``[size, size, 1 or 3]``."""
+    """The image as uint8 ``[size, size, 1 or 3]``, upright, and white where transparent."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit gray, which Pillow would clip at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     # Convert first: a 1-bit image can only be resized to 1 bit.
     image = image.convert("L" if grayscale else "RGB")
     if image.size != (size, size):
@@ -195,10 +209,10 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not hidden
 
 
-def _classes(files: list[str], strip: bool) -> dict[str, list[str]]:
+def _classes(files: list[str]) -> dict[str, list[str]]:
     """Files by the name of their class, both sorted."""
     tops = {name.partition("/")[0] for name in files}
-    prefix = f"{tops.pop()}/" if strip and len(tops) == 1 else ""
+    prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
     if any("/" not in name[len(prefix) :] for name in files):
         prefix = ""  # the outermost folder is itself a class
     groups: dict[str, list[str]] = {}

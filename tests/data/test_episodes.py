@@ -156,7 +156,7 @@ def test_quarter_turns_are_classes_of_their_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((7, 1, 1), "7 ways .* has 6; ask"),
+        ((7, 1, 1), "7 ways .* this split has 6; ask for fewer ways, or give .* more classes"),
         ((2, 3, 3), "3 shots and 3 queries needs 6 images a class and 'class 0' has 5"),
         ((0, 1, 1), "one of its ways and got 0"),
         ((2, 0, 1), "one of its shots and got 0"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from jaxmeta.data import classes, folder, images, load_images
 
@@ -51,6 +51,13 @@ def test_classes_are_the_folders_that_hold_images(pictures):
     assert np.array_equal(data.images, np.stack([pixels(seed) for seed in range(4)]))
 
 
+def test_an_outermost_folder_does_not_count(pictures, tmp_path):
+    inner = load_images(pictures, 6)
+    (tmp_path / "outer").mkdir()
+    pictures.rename(tmp_path / "outer/pictures")
+    assert same(load_images(tmp_path / "outer", 6), inner)
+
+
 @pytest.mark.parametrize("inside", ["", "wrapped/"])
 def test_a_zip_is_read_like_its_folder(pictures, tmp_path, inside):
     archive = pack(pictures, tmp_path / "pictures.zip", inside)
@@ -77,6 +84,38 @@ def test_one_bit_images_are_shrunk_to_shades_of_gray(tmp_path):
     assert np.all((image[:, 1] > 50) & (image[:, 1] < 200))
     assert np.all(image[:, 3] > 240)
     assert np.all(image[:, 0] < 15)
+
+
+def save(path: Path, image: Image.Image, **options: object) -> None:
+    path.parent.mkdir(parents=True)
+    image.save(path, **options)
+
+
+def test_sixteen_bits_keep_the_upper_eight(tmp_path):
+    levels = np.array([[0, 300], [40_000, 65_535]], np.uint16)
+    save(tmp_path / "deep/only/a.png", Image.fromarray(levels))
+    assert load_images(tmp_path / "deep", 2, True).images[0, ..., 0].tolist() == [
+        [0, 1],
+        [156, 255],
+    ]
+    assert load_images(tmp_path / "deep", 2).images[0, 1, 0].tolist() == [156] * 3
+
+
+def test_transparent_images_are_laid_on_white(tmp_path):
+    ink = np.zeros((2, 2, 4), np.uint8)  # black, and transparent but for one pixel
+    ink[0, 0, 3] = 255
+    save(tmp_path / "ink/only/a.png", Image.fromarray(ink))
+    palette = Image.fromarray(np.array([[0, 1], [1, 1]], np.uint8)).convert("P")
+    save(tmp_path / "ink/other/a.png", palette, transparency=1)
+    for image in load_images(tmp_path / "ink", 2, grayscale=True).images[..., 0]:
+        assert image.tolist() == [[0, 255], [255, 255]]
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # held so that a quarter turn clockwise rights it
+    save(tmp_path / "turned/only/a.png", Image.fromarray(pixels(0)), exif=exif)
+    assert np.array_equal(load_images(tmp_path / "turned", 6).images[0], np.rot90(pixels(0), -1))
 
 
 def test_the_second_reading_decodes_nothing(pictures, monkeypatch):
@@ -128,20 +167,30 @@ def test_what_is_no_folder_of_classes_is_refused(pictures, tmp_path):
         load_images(tmp_path / "fake.zip", 6)
 
 
-@pytest.mark.parametrize("valid", ["valid", "val"])
-def test_folder_uses_the_split_that_is_there(tmp_path, valid):
+@pytest.mark.parametrize(("root", "valid"), [("set", "valid"), ("set", "val"), ("set/in", "valid")])
+def test_folder_uses_the_split_that_is_there(tmp_path, root, valid):
     for number, part in enumerate(["train", "test", valid]):
         for c in range(number + 1):
             write(
-                tmp_path / f"set/{part}/c{c}/a.png", np.full((2, 2, 3), 10 * number + c, np.uint8)
+                tmp_path / f"{root}/{part}/c{c}/a.png",
+                np.full((2, 2, 3), 10 * number + c, np.uint8),
             )
     sources = folder(tmp_path / "set", size=2)
     found = {part: source.data.images[:, 0, 0, 0].tolist() for part, source in sources.items()}
     assert found == {"train": [0], "test": [10, 11], "valid": [20, 21, 22]}
 
 
+@pytest.mark.parametrize("absent", ["train", "valid", "test"])
+def test_folder_mixes_no_split_that_lacks_a_part(tmp_path, absent):
+    for part in {"train", "valid", "test"} - {absent}:
+        for c in range(10):
+            write(tmp_path / f"set/{part}/c{c}/a.png", pixels(c))
+    with pytest.raises(ValueError, match=f"sub-folders train, valid and test but no {absent}; mov"):
+        folder(tmp_path / "set", size=2)
+
+
 def test_folder_splits_at_random_by_its_seed(tmp_path):
-    for c in range(10):
+    for c in range(20):
         for i in range(2):
             write(tmp_path / f"set/c{c}/{i}.png", np.full((2, 2, 3), c, np.uint8))
 
@@ -151,16 +200,16 @@ def test_folder_splits_at_random_by_its_seed(tmp_path):
 
     split = classes(0)
     assert {part: len(found) for part, found in split.items()} == {
-        "train": 6,
-        "valid": 2,
-        "test": 2,
+        "train": 10,
+        "valid": 5,
+        "test": 5,
     }
-    assert sorted(c for part in split.values() for c in part) == list(range(10))
+    assert sorted(c for part in split.values() for c in part) == list(range(20))
     assert classes(0) == split != classes(1)
     train = folder(tmp_path / "set", size=2, rotations=True)["train"]
-    jax.eval_shape(train.episodes(24, 1, 1), train.data, jax.random.key(0))
-    with pytest.raises(ValueError, match="of 10 classes leave none for valid"):
-        folder(tmp_path / "set", size=2, fractions=(0.97, 0.01, 0.02))
+    jax.eval_shape(train.episodes(40, 1, 1), train.data, jax.random.key(0))
+    with pytest.raises(ValueError, match="of 20 classes leave none for valid"):
+        folder(tmp_path / "set", size=2, fractions=(0.95, 0.02, 0.03))
     with pytest.raises(ValueError, match="must be positive and sum to 1"):
         folder(tmp_path / "set", size=2, fractions=(0.5, 0.2, 0.2))
 

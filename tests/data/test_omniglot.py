@@ -84,7 +84,7 @@ def test_an_episode_of_the_usual_split(data_dir, monkeypatch):
     assert query.x.shape == (4, 100, 28, 28, 1)
     assert float(query.x.max()) == 1
     assert float(query.x.min()) == 0
-    with pytest.raises(ValueError, match="1693 ways needs as many classes and the source has 1692"):
+    with pytest.raises(ValueError, match="1693 ways needs as many classes and this split has 1692"):
         source.episodes(423 * 4 + 1, 1, 1)
     with pytest.raises(ValueError, match=r"needs 21 images a class and '.*/character.*' has 20"):
         source.episodes(5, 5, 16)
