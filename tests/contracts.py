@@ -16,10 +16,11 @@ import pytest
 
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.losses import accuracy, cross_entropy
+from jaxmeta.nn import Statistics, batch_norm, conv2d
 from jaxmeta.objectives import episodic
 from jaxmeta.parallel import over_devices
 from jaxmeta.train import Update, outer_loop, start
-from jaxmeta.types import Batch, Episode, Key, Learner
+from jaxmeta.types import Batch, Episode, Key, Learner, Model
 
 WAYS, SHOTS, QUERIES, SIZE = 3, 2, 4, 8
 
@@ -36,6 +37,30 @@ class Case(NamedTuple):
     learner: Learner
     equivariant: bool = False
     learns: bool = True
+
+
+def small(outputs):
+    """One block of conv4 and a linear layer: all that can go wrong, compiled in a second."""
+
+    def init(key, x):
+        kernel_key, head_key = jax.random.split(key)
+        params = {
+            "block0": {
+                "kernel": jax.random.normal(kernel_key, (3, 3, 1, 6)) / 3,
+                "scale": jnp.ones(6),
+                "offset": jnp.zeros(6),
+            },
+            "head": {"kernel": jax.random.normal(head_key, (16 * 6, outputs)) / 10},
+        }
+        return params, Statistics(jnp.zeros(6), jnp.ones(6))
+
+    def apply(params, state, x, mask=None, key=None, batch_statistics=True):
+        block = params["block0"]
+        x = conv2d(x, block["kernel"], stride=2)
+        x, used = batch_norm(x, block["scale"], block["offset"], state, mask, batch_statistics)
+        return jax.nn.relu(x).reshape(x.shape[0], -1) @ params["head"]["kernel"], used
+
+    return Model(init, apply)
 
 
 def sample(data: object, key: Key) -> Episode:

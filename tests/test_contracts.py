@@ -2,40 +2,16 @@
 
 import contracts
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
-from contracts import WAYS, Case
+from contracts import WAYS, Case, sample, small, task
 
+from jaxmeta.evaluate import evaluator
 from jaxmeta.inner import unroll
 from jaxmeta.learners import from_scratch, gradient_learner, maml, prototypical
-from jaxmeta.nn import Statistics, batch_norm, conv2d
-from jaxmeta.types import Model
-
-
-def small(outputs):
-    """One block of conv4 and a linear layer: all that can go wrong, compiled in a second."""
-
-    def init(key, x):
-        kernel_key, head_key = jax.random.split(key)
-        params = {
-            "block0": {
-                "kernel": jax.random.normal(kernel_key, (3, 3, 1, 6)) / 3,
-                "scale": jnp.ones(6),
-                "offset": jnp.zeros(6),
-            },
-            "head": {"kernel": jax.random.normal(head_key, (16 * 6, outputs)) / 10},
-        }
-        return params, Statistics(jnp.zeros(6), jnp.ones(6))
-
-    def apply(params, state, x, mask=None, key=None, batch_statistics=True):
-        block = params["block0"]
-        x = conv2d(x, block["kernel"], stride=2)
-        x, used = batch_norm(x, block["scale"], block["offset"], state, mask, batch_statistics)
-        return jax.nn.relu(x).reshape(x.shape[0], -1) @ params["head"]["kernel"], used
-
-    return Model(init, apply)
-
+from jaxmeta.losses import accuracy
+from jaxmeta.train import start
 
 CLASSIFIER, EMBEDDING = small(WAYS), small(8)
 
@@ -79,3 +55,19 @@ ROWS = [
 @pytest.mark.parametrize("case", ROWS)
 def test_contract(case, contract):
     contract(case)
+
+
+def test_averages_of_transductive_training_serve_running_evaluation():
+    trained = Case(prototypical(EMBEDDING, WAYS))
+    running = prototypical(EMBEDDING, WAYS, normalisation="running")
+    train_state = start(contracts.OPTIMISER, *trained.learner.init(jax.random.key(1), task()))
+    untrained = jax.tree.map(np.asarray, train_state.state)
+    train_state, _ = contracts.updater(trained)(train_state, (), contracts.KEY, 20)
+    judge = evaluator(running, accuracy, sample, 50)
+    kept, forgotten = (
+        np.mean(judge(train_state.params, state, (), jax.random.key(3)))
+        for state in (train_state.state, untrained)
+    )
+    assert kept > 0.9
+    assert np.abs(train_state.state.mean - untrained.mean).max() > 0.01
+    assert kept >= forgotten
