@@ -15,11 +15,7 @@ CONFIG = "experiments/configs/protonet_folder.py"
 SMALL = [
     "--config.steps=4",
     "--config.log_every=2",
-    "--config.meta_batch=8",
-    "--config.ways=2",
-    "--config.queries=3",
-    "--config.train.ways=4",
-    "--config.data.size=16",
+    "--config.meta_batch=8",  # as many tasks as the tests have devices
     "--config.model.filters=4",
     "--config.evaluation.every=2",
     "--config.evaluation.validation_episodes=4",
@@ -32,9 +28,9 @@ def test_a_folder_of_class_folders(
     launch: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAXMETA_CACHE_DIR", str(tmp_path / "cache"))
-    data = patterns(classes=10, examples=4)["train"].data
+    data = patterns(classes=20, examples=11)["train"].data
     for i, image in enumerate(np.asarray(data.images)[..., 0]):
-        path = tmp_path / "images" / f"class{i // 4}" / f"{i % 4}.png"
+        path = tmp_path / "images" / f"class{i // 11}" / f"{i % 11}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
     folder = tmp_path / "run"
