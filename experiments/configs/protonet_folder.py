@@ -3,8 +3,8 @@
 Command: python -m experiments.train --config=experiments/configs/protonet_folder.py --workdir=DIR \
     --config.data.path=IMAGES
 
-20 classes are enough: 10 are trained on, 5 validate and 5 test. With fewer, lower config.train.ways and
-config.ways.
+20 classes are enough: 10 are trained on, 5 validate and 5 test. With fewer, lower config.train.ways
+and config.ways.
 """
 
 from ml_collections import ConfigDict
