@@ -1,5 +1,6 @@
 """What the entry points share: from a config to data, samplers and keys; stopping clearly."""
 
+import inspect
 import os
 import signal
 import sys
@@ -11,14 +12,16 @@ from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 import experiments
 import jaxmeta
-from jaxmeta.build import build, near
-from jaxmeta.types import Key, Sampler, Source
+from jaxmeta import learners
+from jaxmeta.build import build, find, near
+from jaxmeta.types import Key, PyTree, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
@@ -50,22 +53,25 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     """A config as plain dictionaries, all references resolved, having checked its counts.
 
     Raises:
-      ValueError: a field is missing, a count is too small, or validations would fall between lines
-        of metrics.
+      ValueError: a field is missing, a count is too small, or two counts do not go together.
     """
     fields: dict[str, Any] = config.copy_and_resolve_references().to_dict()
     for field in NEEDED:
         if field not in fields:
             raise ValueError(f"The config has no field '{field}': add it to its file.")
-    evaluation = fields["evaluation"]
+    evaluation, chunk = fields["evaluation"], fields["chunk"]
+    schedule = fields["optimiser"].get("learning_rate")
+    decay = schedule.get("decay_steps") if isinstance(schedule, dict) else None
     for name, value, least in (
         ("steps", fields["steps"], 0),
         ("meta_batch", fields["meta_batch"], 1),
         ("log_every", fields["log_every"], 1),
         ("evaluation.validation_episodes", evaluation["validation_episodes"], 2),
         ("evaluation.episodes", evaluation["episodes"], 2),
+        ("chunk", chunk, 1),
+        ("optimiser.learning_rate.decay_steps", decay, 1),
     ):
-        if value < least:
+        if value is not None and value < least:
             raise ValueError(f"config.{name} is {value}: give {least} or more.")
     every = evaluation["every"]
     if every < 1 or every % fields["log_every"]:
@@ -73,26 +79,80 @@ def plain(config: ConfigDict) -> dict[str, Any]:
             f"config.evaluation.every is {every}: give a multiple of config.log_every, which is "
             f"{fields['log_every']}."
         )
+    if chunk is not None and fields["meta_batch"] % chunk:
+        raise ValueError(
+            f"config.chunk is {chunk}: give a divisor of config.meta_batch, which is "
+            f"{fields['meta_batch']}."
+        )
+    trained, evaluated = (fields["learner"].get("steps"), evaluation["learner"].get("steps"))
+    if trained is not None and evaluated is not None and evaluated < trained:
+        raise ValueError(
+            f"config.evaluation.learner.steps is {evaluated}, fewer than config.learner.steps, "
+            f"which is {trained}: set both."
+        )
     return fields
 
 
 def load_sources(config: Mapping[str, Any], data_dir: str | None) -> dict[str, Source]:
-    """The train, valid and test task distributions of a config."""
-    context = {"data_dir": data_dir} if data_dir else {}
+    """The train, valid and test task distributions of a config.
+
+    ``data_dir`` is for data that lie in it; glyphs, say, have no use for it.
+    """
+    takes_it = "data_dir" in inspect.signature(find(config["data"]["make"])).parameters
+    context = {"data_dir": data_dir} if data_dir and takes_it else {}
     sources: dict[str, Source] = build(config["data"], **context)
     return sources
 
 
-def sampler(sources: Mapping[str, Source], split: str, protocol: Mapping[str, int]) -> Sampler:
-    """The sampler of a split's episodes.
+def sampler(
+    source: Source, split: str, protocol: Mapping[str, int], learner: Mapping[str, Any]
+) -> Sampler:
+    """The sampler of a split's episodes for the learner of a spec.
+
+    Episodes of fewer ways than the learner was built for are padded to those.
 
     Raises:
-      ValueError: the split cannot fill such an episode.
+      ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
     """
+    ways, most = protocol["ways"], learner.get("ways")
+    if most is not None and most < ways:
+        raise ValueError(
+            f"The learner tells {most} ways apart and episodes of the {split} split have {ways}: "
+            "give the learner more ways, or the episodes fewer."
+        )
+    padding = {"max_ways": most} if most is not None and most > ways else {}
     try:
-        return sources[split].episodes(**protocol)
+        return source.episodes(**protocol, **padding)
     except ValueError as error:
         raise ValueError(f"The {split} split is too small: {error}") from error
+
+
+def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
+    """Draws an episode, whose labels are then known, unlike those of the compiled program.
+
+    Raises:
+      ValueError: a label lies outside the ways.
+    """
+    if ways is not None:
+        for batch in jax.jit(sample)(data, jax.random.key(0)):
+            learners.common.check_labels(np.asarray(batch.y), ways)
+
+
+def devices_for(tasks: int, chunk: int | None) -> list[jax.Device]:
+    """As many devices as can share the tasks of a step equally, in whole chunks."""
+    devices = jax.devices()
+    count = max(
+        count
+        for count in range(1, len(devices) + 1)
+        if tasks % count == 0 and (chunk is None or tasks // count % chunk == 0)
+    )
+    if count < len(devices):
+        print(
+            f"Training on {count} of {len(devices)} devices: more cannot share a meta_batch of "
+            f"{tasks} equally.",
+            file=sys.stderr,
+        )
+    return devices[:count]
 
 
 def evaluation_key(config: Mapping[str, Any], split: str) -> Key:

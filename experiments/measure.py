@@ -12,7 +12,7 @@ from experiments import common
 from jaxmeta import workdir
 from jaxmeta.build import build
 from jaxmeta.evaluate import evaluator, summarise
-from jaxmeta.types import Learner, PyTree, Source
+from jaxmeta.types import Episode, Learner, PyTree, Source
 
 VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
 
@@ -48,9 +48,8 @@ def measure(
     episodes = overrides.get("episodes", evaluation["episodes"])
     protocol = {name: overrides.get(name, config[name]) for name in ("ways", "shots", "queries")}
     spec = workdir.evaluated_spec(config, changes)
-    # A learner built for more ways serves fewer when the episodes are padded to its own.
-    most = spec.get("ways", protocol["ways"])
-    sample = source.episodes(**protocol, max_ways=most if most > protocol["ways"] else None)
+    sample = common.sampler(source, split, protocol, spec)
+    _check_inputs(jax.eval_shape(sample, source.data, jax.random.key(0)), folder, restored)
     key = common.evaluation_key(config, split)
     metric = build(config["metric"])
 
@@ -81,7 +80,30 @@ def measure(
     if evaluation["baseline"] is not None:
         baseline = {**evaluation["baseline"], "model": config["model"]}
         if "ways" in spec:
-            baseline["ways"] = most
+            baseline["ways"] = spec["ways"]
         figures_of_baseline = figures(build(baseline), (), ())
         result["baseline"] = {"learner": common.name_of(baseline), **figures_of_baseline}
     return result
+
+
+def _check_inputs(episode: Episode, folder: Path, restored: workdir.Restored) -> None:
+    """Raises ``ValueError`` when inputs are not alike to the training's and the learner fails.
+
+    Inputs of another size alone may do: an embedding serves images of several.
+    """
+
+    def inputs(episode: Episode) -> list[str]:
+        leaves = jax.tree.leaves(episode.support.x)
+        return [f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves]
+
+    key = jax.random.key(0)
+    given, expected = inputs(episode), inputs(workdir.read_shapes(folder))
+    try:
+        jax.eval_shape(restored.learner.adapt, *restored[1:], episode.support, key)
+    except (TypeError, ValueError) as error:
+        if given == expected:
+            raise
+        raise ValueError(
+            f"The inputs are {', '.join(given)} and those of the training were "
+            f"{', '.join(expected)}: give data of the same kind."
+        ) from error

@@ -1,7 +1,6 @@
 """The pictures of a run: how it learned, and what one episode looks like."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -45,14 +44,14 @@ def curve(folder: Path) -> None:
 
 
 def episode(folder: Path, source: Source) -> None:
-    """Draws the first test episode, ``episode.png``: support set, queries, and the predictions.
+    """Draws the first test episode, ``episode.png``.
 
-    Inputs that are neither images nor numbers are not drawn.
+    Images and curves are drawn; of other inputs, only the predictions against what is right.
     """
     config = workdir.read_config(folder)
     learner, params, state = workdir.restore(folder)
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
-    sample = source.episodes(**protocol)
+    sample = common.sampler(source, "test", protocol, workdir.evaluated_spec(config, {}))
     sample_key, adapt_key = jax.random.split(
         jax.random.fold_in(common.evaluation_key(config, "test"), 0)
     )
@@ -63,44 +62,62 @@ def episode(folder: Path, source: Source) -> None:
         adapted, _ = learner.adapt(params, state, task.support, adapt_key)
         return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
 
-    shape: tuple[int, ...] = getattr(task.query.x, "shape", ())[1:]
-    labelled = np.issubdtype(task.query.y.dtype, np.integer)
-    draw: Callable[[Episode, np.ndarray], matplotlib.figure.Figure]
-    if labelled and shape[2:] in ((1,), (3,)):
-        draw = partial(_classification, ways=config["ways"])
-    elif not labelled and shape == task.query.y.shape[1:] == (1,):
-        draw = _regression
-    else:
+    draw = _choose(task, outputs := answer(task))
+    if draw is None:
         return
-    outputs = np.asarray(answer(task))
-    figure = draw(jax.tree.map(np.asarray, task), outputs)
+    support, query = (
+        jax.tree.map(lambda leaf, kept=batch.mask > 0: np.asarray(leaf)[kept], batch)
+        for batch in task
+    )
+    figure = draw(Episode(support, query), np.asarray(outputs)[task.query.mask > 0])
     figure.savefig(folder / "episode.png", dpi=120)
     plt.close(figure)
 
 
-def _classification(task: Episode, outputs: np.ndarray, ways: int) -> matplotlib.figure.Figure:
+Draw = Callable[[Episode, np.ndarray], matplotlib.figure.Figure]
+
+
+def _choose(task: Episode, outputs: Array) -> Draw | None:
+    """How to draw an episode, by its shapes; ``None`` when there is no way."""
+    x, y = task.query.x, task.query.y
+    shape: tuple[int, ...] = getattr(x, "shape", ())
+    if np.issubdtype(y.dtype, np.integer):
+        if y.ndim != 1 or outputs.ndim != 2:
+            return None
+        return _images if len(shape) == 4 and shape[3] in (1, 3) else _confusion
+    if outputs.shape != y.shape:
+        return None
+    return _curve if shape == y.shape == (y.shape[0], 1) else _scatter
+
+
+def _images(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
     predicted = outputs.argmax(axis=-1)
     rows = [
         (task.support.x[task.support.y == way], task.query.x[task.query.y == way], way)
-        for way in range(ways)
+        for way in np.unique(task.support.y)
     ]
-    shots, queries = len(rows[0][0]), len(rows[0][1])
+    shots = max(len(support) for support, _, _ in rows)
+    queries = max(len(query) for _, query, _ in rows)
     figure, axes = plt.subplots(
-        ways,
+        len(rows),
         shots + queries,
-        figsize=(0.7 * (shots + queries) + 0.6, 0.8 * ways + 0.5),
+        figsize=(0.7 * (shots + queries) + 0.6, 0.8 * len(rows) + 0.5),
         squeeze=False,
         layout="constrained",
     )
     for row, (support, query, way) in zip(axes, rows, strict=True):
         guesses = predicted[task.query.y == way]
         row[0].set_ylabel(f"class {way}", fontsize=8)
-        for axis, image in zip(row, np.concatenate([support, query]), strict=True):
+        for axis in row:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        # A class may have fewer examples than another.
+        used = [*row[: len(support)], *row[shots : shots + len(query)]]
+        for axis, image in zip(used, np.concatenate([support, query]), strict=True):
             axis.imshow(1 - image if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-        for axis in row[:shots]:
+            axis.set_frame_on(True)
+        for axis in used[: len(support)]:
             _frame(axis, "tab:blue")
-        for axis, guess in zip(row[shots:], guesses, strict=True):
+        for axis, guess in zip(used[len(support) :], guesses, strict=True):
             _frame(axis, "tab:green" if guess == way else "tab:red")
             if guess != way:
                 axis.set_title(f"said {guess}", fontsize=7, color="tab:red", pad=2)
@@ -112,7 +129,28 @@ def _classification(task: Episode, outputs: np.ndarray, ways: int) -> matplotlib
     return figure
 
 
-def _regression(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
+def _confusion(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
+    counts = np.zeros((outputs.shape[1], outputs.shape[1]), int)
+    np.add.at(counts, (task.query.y, outputs.argmax(axis=-1)), 1)
+    figure, axis = plt.subplots(layout="constrained")
+    axis.imshow(counts, cmap="Blues", vmax=2 * counts.max())
+    for (label, predicted), count in np.ndenumerate(counts):
+        axis.text(predicted, label, str(count), ha="center", va="center")
+    axis.set(xlabel="prediction", ylabel="label", title="queries")
+    axis.set(xticks=range(len(counts)), yticks=range(len(counts)))
+    return figure
+
+
+def _scatter(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
+    figure, axis = plt.subplots(layout="constrained")
+    truth = task.query.y.ravel()
+    axis.plot([truth.min(), truth.max()], [truth.min(), truth.max()], "--", color="gray")
+    axis.plot(truth, outputs.ravel(), "o", markersize=3)
+    axis.set(xlabel="target", ylabel="prediction", title="queries")
+    return figure
+
+
+def _curve(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     order = np.argsort(task.query.x[:, 0])
     axis.plot(task.query.x[order, 0], task.query.y[order, 0], "--", color="gray", label="truth")

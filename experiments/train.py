@@ -49,15 +49,20 @@ class Run(NamedTuple):
 def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | None) -> Run:
     """Builds a run and makes the folder its own; every mistake in a config is found here."""
     sources = common.load_sources(config, data_dir)
-    sample = common.sampler(sources, "train", config["train"])
+    trained_spec, spec = config["learner"], workdir.evaluated_spec(config, {})
+    sample = common.sampler(sources["train"], "train", config["train"], trained_spec)
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
-    validation_sample, _ = (common.sampler(sources, part, protocol) for part in ("valid", "test"))
+    valid_sample, test_sample = (
+        common.sampler(sources[split], split, protocol, spec) for split in ("valid", "test")
+    )
     learner, evaluated = workdir.build_learners(config)
     chunk = common.tasks_at_a_time(config)
     loss, metric = build(config["loss"]), build(config["metric"])
     optimiser = build(config["optimiser"])
     objective = episodic(learner, loss, {common.name_of(config["metric"]): metric})
-    gradient = over_devices(mean_gradient(objective, chunk), jax.devices())
+    gradient = over_devices(
+        mean_gradient(objective, chunk), common.devices_for(config["meta_batch"], chunk)
+    )
     update = outer_loop(gradient, optimiser, sample, config["meta_batch"])
 
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
@@ -65,15 +70,19 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     example = jax.eval_shape(sample, data, key)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
     train_state = start(optimiser, *jax.jit(learner.init)(init_key, zeros))
-    # Traced here for its checks of shapes and types, which are then in time.
+    scores = evaluator(
+        evaluated, metric, valid_sample, config["evaluation"]["validation_episodes"], chunk
+    )
+    valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
+    # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: update(state, data, key, 1), train_state)
+    jax.eval_shape(scores, train_state.params, train_state.state, valid, valid_key)
+    common.check_labels(sample, data, trained_spec.get("ways"))
+    common.check_labels(valid_sample, valid, spec.get("ways"))
+    common.check_labels(test_sample, sources["test"].data, spec.get("ways"))
     workdir.claim(folder, config, example)
     for sentence in checkpoint.set_aside_unreadable(folder / "checkpoints", train_state):
         print(f"Warning: {sentence}", file=sys.stderr)
-    scores = evaluator(
-        evaluated, metric, validation_sample, config["evaluation"]["validation_episodes"], chunk
-    )
-    valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
 
     def validate(train_state: TrainState) -> Evaluation:
         return summarise(scores(train_state.params, train_state.state, valid, valid_key))
@@ -145,10 +154,11 @@ def main(arguments: list[str]) -> None:
     train(run)
     episodes = config["evaluation"]["episodes"]
     print(f"Evaluating the best checkpoint on {episodes} test episodes.", file=sys.stderr)
-    result = measure(folder, run.sources["test"], "test")
-    workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
-    plots.curve(folder)
-    plots.episode(folder, run.sources["test"])
+    with common.one_sentence():
+        result = measure(folder, run.sources["test"], "test")
+        workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+        plots.curve(folder)
+        plots.episode(folder, run.sources["test"])
     print(json.dumps(result, indent=2))
 
 

@@ -111,8 +111,15 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
     """Makes a folder this config's own, or checks that it already is.
 
     Raises:
-      ValueError: the folder holds another config's run, or files that are no run's.
+      ValueError: the folder holds another config's run or cannot be made, or the inputs are of a
+        type that a file does not hold.
     """
+    tree = jax.tree.map(lambda leaf: 0, {"support": episode.support.x, "query": episode.query.x})
+    if not _survives_json(tree):
+        raise ValueError(
+            f"The inputs x are {jax.tree.structure(episode.support.x)}, which shapes.json cannot "
+            "hold: make it a dictionary, with texts as keys and arrays as values."
+        )
     if (folder / "config.json").exists():
         differing = sorted(_differences(read_config(folder), json.loads(json.dumps(config))))
         if differing:
@@ -121,9 +128,13 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
                 "give another workdir, or that run's config to resume it."
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
+        ) from error
     shapes = [[list(leaf.shape), str(leaf.dtype)] for leaf in jax.tree.leaves(episode)]
-    tree = jax.tree.map(lambda leaf: 0, {"support": episode.support.x, "query": episode.query.x})
     write_atomically(folder / "shapes.json", json.dumps({"x": tree, "leaves": shapes}))
     write_atomically(folder / "config.json", json.dumps(config, indent=2, sort_keys=True))
 
@@ -142,6 +153,14 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def _survives_json(tree: PyTree) -> bool:
+    try:
+        jax.tree.map(lambda *_: None, tree, json.loads(json.dumps(tree)))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _differences(one: Any, other: Any, name: str = "") -> set[str]:

@@ -63,6 +63,7 @@ def maml(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
         learned_rates=placeholder(str),
         rates_per_step=placeholder(int),
         first_order=False,
+        head=True,
     )
 
 
@@ -73,15 +74,20 @@ def prototypical(config: ConfigDict) -> ConfigDict:
 
 def scratch(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
     """A network trained from scratch on each support set."""
-    return learner(config, "from_scratch", steps=steps, learning_rate=learning_rate)
+    return learner(config, "from_scratch", steps=steps, learning_rate=learning_rate, head=True)
 
 
-def learner(config: ConfigDict, name: str, **arguments: Any) -> ConfigDict:
-    """A learner of ``jaxmeta.learners``, or of your own when the name has a dot."""
+def learner(config: ConfigDict, name: str, head: bool = False, **arguments: Any) -> ConfigDict:
+    """A learner of ``jaxmeta.learners``, or of your own when the name has a dot.
+
+    One with a ``head``, an output for each of ``train.ways``, is evaluated as it was trained; any
+    other is built anew for ``ways``.
+    """
     arguments["normalisation"] = "transductive"
-    if config.higher_is_better:  # classification: a class more or less is another head
+    if config.higher_is_better:  # classification
         arguments["ways"] = config.train.get_oneway_ref("ways")
-        config.evaluation.learner.ways = config.get_oneway_ref("ways")
+        if not head:
+            config.evaluation.learner.ways = config.get_oneway_ref("ways")
     make = name if "." in name else f"jaxmeta.learners.{name}"
     return ConfigDict({"make": make, **arguments})
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from experiments import common, evaluate, train
-from jaxmeta import learners, nn
+from jaxmeta import learners, nn, workdir
 from jaxmeta.data import make_episode, sinusoid
-from jaxmeta.types import Array, Episode, Key, Model, PyTree, Source
-from tests.experiments import waves
+from jaxmeta.types import Array, Batch, Episode, Key, Model, PyTree, Source
+from tests.experiments import dots, waves
 from tests.experiments.conftest import DOTS, WAVES, finish, start
 
 Launch = Callable[..., None]
@@ -25,17 +25,46 @@ HERE = "tests.experiments.test_bad_input"
 
 def crooked() -> dict[str, Source]:
     """Queries of another shape than the support set's."""
+    return _wider(lambda support: support)
+
+
+def broad() -> dict[str, Source]:
+    """Inputs of two numbers."""
+    return _wider(_twice)
+
+
+def _twice(batch: Batch) -> Batch:
+    return batch._replace(x=jnp.tile(batch.x, (1, 2)))
+
+
+def _wider(of_support: Callable[[Batch], Batch]) -> dict[str, Source]:
 
     def episodes(*args: int, **kwargs: int) -> Callable[[PyTree, Key], Episode]:
         sample = sinusoid()["train"].episodes(*args, **kwargs)
 
         def wider(data: PyTree, key: Key) -> Episode:
             support, query = sample(data, key)
-            return Episode(support, query._replace(x=jnp.tile(query.x, (1, 2))))
+            return Episode(of_support(support), _twice(query))
 
         return wider
 
     return dict.fromkeys(("train", "valid", "test"), Source((), episodes))
+
+
+def mislabelled(**arguments: Any) -> dict[str, Source]:
+    """Query sets of the test split with a class that no support set has."""
+    sources = dots.patterns(**arguments)
+
+    def episodes(*args: int, **kwargs: int) -> Callable[[PyTree, Key], Episode]:
+        sample = sources["test"].episodes(*args, **kwargs)
+
+        def wrong(data: PyTree, key: Key) -> Episode:
+            support, query = sample(data, key)
+            return Episode(support, query._replace(y=query.y.at[-1].set(7)))
+
+        return wrong
+
+    return {**sources, "test": sources["test"]._replace(episodes=episodes)}
 
 
 def counting(**arguments: Any) -> Model:
@@ -82,6 +111,15 @@ FIELDS = {
     "config.evaluation.validation_episodes=1": ["validation_episodes is 1", "2 or more"],
     "config.evaluation.episodes=0": ["config.evaluation.episodes is 0", "2 or more"],
     f"config.data.make={HERE}.crooked": ["(1,)", "(2,)", "needs both alike"],
+    "config.chunk=0": ["config.chunk is 0", "1 or more"],
+    "config.chunk=3": ["config.chunk is 3", "divisor of config.meta_batch, which is 8"],
+    "config.steps=0": ["config.optimiser.learning_rate.decay_steps is 0", "1 or more"],
+    "config.learner.steps=2 config.evaluation.learner.steps=1": [
+        "config.evaluation.learner.steps is 1",
+        "config.learner.steps, which is 2",
+        "set both",
+    ],
+    "config.evaluation.learner.stepz=1": ["maml takes no argument 'stepz'", "steps"],
     "config.log_every=2 config.evaluation.every=3": ["every is 3", "log_every, which is 2"],
     f"config.model.make={HERE}.counting": ["'count' is of type int32", "make it floating"],
 }
@@ -99,16 +137,22 @@ def test_of_a_field(flags: str, launch: Launch, tmp_path: Path) -> None:
 EPISODES = {
     "config.ways=13": ["The train split is too small", "13 ways", "has 12", "fewer ways"],
     "config.queries=4": ["1 shots and 4 queries", "5 images", "'pattern 0' has 4", "fewer"],
+    "config.ways=5 config.train.ways=3": ["tells 3 ways", "the valid split have 5", "more ways"],
+    "config.train.ways=4": ["3 outputs", "4 ways", "same number"],
+    "config.evaluation.learner.ways=4": ["3 outputs", "4 ways", "same number"],
+    f"config.data.make={HERE}.mislabelled": ["Label 7 is outside the 3 ways", "from 0 to 2"],
     "config.learner.ways=4": ["3 outputs", "4 ways", "same number"],
     "config.data.make=jaxmeta.data.nothing": ["'jaxmeta.data' has no 'nothing'"],
 }
 
 
-@pytest.mark.parametrize("flag", EPISODES)
-def test_of_an_episode(flag: str, launch: Launch, tmp_path: Path) -> None:
-    text = sentence(launch, train, f"--config={DOTS}", f"--workdir={tmp_path}/run", f"--{flag}")
-    for part in EPISODES[flag]:
+@pytest.mark.parametrize("flags", EPISODES)
+def test_of_an_episode(flags: str, launch: Launch, tmp_path: Path) -> None:
+    options = [f"--{flag}" for flag in flags.split()]
+    text = sentence(launch, train, f"--config={DOTS}", f"--workdir={tmp_path}/run", *options)
+    for part in EPISODES[flags]:
         assert part in text
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_given(launch: Launch) -> None:
@@ -148,6 +192,42 @@ def test_a_workdir_of_another_run(launch: Launch, undisturbed: Path) -> None:
     assert "differs in learner.learning_rate, seed)" in text
     assert "give another workdir" in text
     assert (undisturbed / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_workdir_that_is_a_file(launch: Launch, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    text = sentence(launch, train, f"--config={WAVES}", f"--workdir={file}")
+    assert f"'{file}' cannot be made a folder (File exists)" in text
+    assert f"'{file}' holds no run" in sentence(launch, evaluate, f"--workdir={file}")
+
+
+class Pair(NamedTuple):
+    image: Array
+    tokens: Array
+
+
+def test_inputs_that_a_run_cannot_write_down(tmp_path: Path) -> None:
+    image, tokens = np.zeros((2, 3), np.float32), np.zeros((2, 5), np.int32)
+    for x in (Pair(image, tokens), (image, tokens), {1: image}):
+        episode = make_episode(x, [0, 1], x, [0, 1])
+        with pytest.raises(ValueError, match=r"x are .*, which shapes.json cannot hold: make it"):
+            workdir.claim(tmp_path / "run", {}, episode)
+        assert not (tmp_path / "run").exists()
+    for i, x in enumerate((image, {"b": image, "a": tokens}, [{"a": image}, tokens])):
+        episode = make_episode(x, [0, 1], x, [0, 1])
+        workdir.claim(tmp_path / str(i), {}, episode)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), episode)
+        assert workdir.read_shapes(tmp_path / str(i)) == shapes
+
+
+def test_evaluating_on_inputs_of_another_kind(
+    launch: Launch, tmp_path: Path, undisturbed: Path
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    options = [f"--data={WAVES}", f"--data.data.make={HERE}.broad"]
+    text = sentence(launch, evaluate, f"--workdir={tmp_path}/run", *options)
+    assert "The inputs are float32[2] and those of the training were float32[1]" in text
 
 
 def test_evaluating_a_folder_without_a_run(launch: Launch, tmp_path: Path) -> None:

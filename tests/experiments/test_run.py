@@ -87,7 +87,9 @@ def test_evaluating_other_episodes(
         assert more["mean"] > 1 / 6
         return
     before = (folder / "evaluations.jsonl").read_text()
-    with pytest.raises(SystemExit, match="The model has 3 outputs but the learner is to tell 6 ways"):
+    with pytest.raises(
+        SystemExit, match="The model has 3 outputs but the learner is to tell 6 ways"
+    ):
         launch(evaluate, f"--workdir={folder}", "--ways=6")
     assert (folder / "evaluations.jsonl").read_text() == before
 
