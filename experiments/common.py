@@ -73,6 +73,11 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     ):
         if value is not None and value < least:
             raise ValueError(f"config.{name} is {value}: give {least} or more.")
+    if fields["learner"].get("normalisation") == "running":
+        raise ValueError(
+            "config.learner.normalisation is 'running', whose averages that training would never "
+            "move: train with 'transductive', and set config.evaluation.learner.normalisation."
+        )
     every = evaluation["every"]
     if every < 1 or every % fields["log_every"]:
         raise ValueError(

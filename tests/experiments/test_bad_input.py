@@ -105,6 +105,7 @@ FIELDS = {
     "config.model.make=jaxmetta.mlp": ["'jaxmetta.mlp' cannot be imported", "dotted name"],
     "config.steps=-1": ["config.steps is -1", "0 or more"],
     "config.meta_batch=0": ["config.meta_batch is 0", "1 or more"],
+    "config.learner.normalisation=running": ["'running', whose averages", "train with 'trans"],
     "config.evaluation.every=0": ["config.evaluation.every is 0", "multiple of config.log_every"],
     "config.learner.steps=-2": ["steps is -2", "0 steps or more"],
     "config.learner.normalisation=batch": ["normalisation is 'batch'", "transductive, inductive"],
