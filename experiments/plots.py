@@ -39,8 +39,7 @@ def curve(folder: Path) -> None:
     )
     right.set(xlabel="outer step", ylabel=metric.replace("_", " "))
     right.legend()
-    figure.savefig(folder / "curve.png", dpi=120)
-    plt.close(figure)
+    save(figure, folder / "curve.png")
 
 
 def episode(folder: Path, source: Source) -> None:
@@ -70,7 +69,12 @@ def episode(folder: Path, source: Source) -> None:
         for batch in task
     )
     figure = draw(Episode(support, query), np.asarray(outputs)[task.query.mask > 0])
-    figure.savefig(folder / "episode.png", dpi=120)
+    save(figure, folder / "episode.png")
+
+
+def save(figure: matplotlib.figure.Figure, path: Path) -> None:
+    """Writes a picture, and forgets it."""
+    figure.savefig(path, dpi=120)
     plt.close(figure)
 
 

@@ -5,15 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
-from experiments import evaluate, train
+from experiments import common, evaluate, train
 from experiments.journal import read_metrics
 from jaxmeta.data import make_episode
+from jaxmeta.train import start as start_training
 from jaxmeta.workdir import restore
-from tests.experiments.conftest import DOTS, finish, start
+from tests.experiments.conftest import DOTS, WAVES, finish, start
 from tests.experiments.dots import patterns
 
 Launch = Callable[..., None]
@@ -109,6 +112,45 @@ def test_restored_it_classifies_arrays(folder: Path) -> None:
     outputs = answer(support, query)
     assert outputs.shape == (3, 3)
     assert outputs.argmax(axis=-1).tolist() == labels.tolist()
+
+
+def test_a_head_for_more_ways_than_are_evaluated(launch: Launch, tmp_path: Path) -> None:
+    options = ["--config.train.ways=5", "--config.model.outputs=5", "--config.steps=20"]
+    launch(train, f"--config={DOTS}", f"--workdir={tmp_path}/run", *options)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["ways"] == 3
+    assert result["mean"] > 1 / 3
+    with Image.open(tmp_path / "run" / "episode.png") as image:
+        image.verify()
+    # Glyphs, waves and the like do not lie anywhere.
+    assert again(launch, tmp_path / "run", "--data_dir=nowhere") == result
+
+
+def test_devices_that_share_a_meta_batch(
+    launch: Launch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(common.devices_for(16, None)) == len(common.devices_for(8, 1)) == 8
+    assert capsys.readouterr().err == ""
+    for tasks, chunk, count in ((1, None, 1), (12, None, 6), (12, 4, 3), (12, 12, 1)):
+        assert len(common.devices_for(tasks, chunk)) == count
+        assert f"Training on {count} of 8 devices" in capsys.readouterr().err
+    options = ["--config.meta_batch=6", "--config.steps=2", "--config.evaluation.every=2"]
+    launch(train, f"--config={WAVES}", f"--workdir={tmp_path}/run", *options)
+    assert capsys.readouterr().err.count("Training on 6 of 8 devices") == 1
+
+
+def test_no_step_needs_no_training(launch: Launch, tmp_path: Path) -> None:
+    options = ["--config.steps=0", "--config.optimiser.learning_rate.decay_steps=1"]
+    launch(train, f"--config={WAVES}", f"--workdir={tmp_path}/run", *options)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["best_step"] == 0
+
+
+def test_an_optimiser_whose_state_is_the_parameters() -> None:
+    keeps = optax.GradientTransformation(lambda params: params, lambda g, state, params: (g, state))
+    params = {"w": jnp.ones(3)}
+    train_state = start_training(keeps, params, ())
+    jax.block_until_ready(jax.jit(lambda state: state, donate_argnums=0)(train_state))
+    assert params["w"].tolist() == [1, 1, 1], "the parameters that were given are kept"
 
 
 def test_written_on_eight_devices_it_is_read_on_one(folder: Path) -> None:
