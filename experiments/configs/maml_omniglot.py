@@ -4,8 +4,8 @@ Command: python -m experiments.train --config=experiments/configs/maml_omniglot.
     --data_dir=DATA
 Hardware and duration: 2 CPU cores, 14 minutes.
 Expected: 98.1 ± 0.2 % 5-way 1-shot on 600 test episodes of unseen characters (random split by
-characters, rotations as classes, transductive, 3 inner steps). The paper: 98.7 ± 0.4 %, after 60,000
-steps of 32 tasks to the 9,000 of 16 here.
+characters, rotations as classes, transductive, 3 inner steps). The paper: 98.7 ± 0.4 %, after
+60,000 steps of 32 tasks, where these are 9,000 steps of 16.
 """
 
 from ml_collections import ConfigDict
