@@ -20,9 +20,13 @@ for config in experiments/configs/*.py; do
   case $name in # <method>_<data>
     *omniglot*) data=omniglot ;;
     *cifar* | *fc100*) data=cifar100 ;;
-    *fewrel*) data=fewrel ;;
+    *folder*) data=cifar100 ;; # stands for a user's own
     *) data= ;;
   esac
+  options=()
+  if [[ $name == *folder* ]]; then
+    options=("--config.data.path=${JAXMETA_DATA_DIR:-}/cifar100/cifar_fs_test.zip")
+  fi
   if [ -n "$data" ] && [ ! -d "${JAXMETA_DATA_DIR:-nowhere}/$data" ]; then
     echo "SKIPPED $name: JAXMETA_DATA_DIR='${JAXMETA_DATA_DIR:-}' holds no folder '$data'"
     continue
@@ -30,7 +34,7 @@ for config in experiments/configs/*.py; do
   began=$SECONDS
   if python -m experiments.train --config="$config" --workdir="$out/$name" --config.steps=4 \
     --config.log_every=2 --config.evaluation.every=2 --config.evaluation.episodes=8 \
-    --config.evaluation.validation_episodes=8 >"$out/log" 2>&1 </dev/null; then
+    --config.evaluation.validation_episodes=8 "${options[@]}" >"$out/log" 2>&1 </dev/null; then
     echo "PASSED $name in $((SECONDS - began)) s"
   else
     cat "$out/log"
