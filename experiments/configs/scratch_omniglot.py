@@ -1,7 +1,7 @@
 """No meta-learning: a network trained from scratch on each support set. The floor.
 
-Command: python -m experiments.train --config=experiments/configs/scratch_omniglot.py --workdir=DIR \
-    --data_dir=DATA
+Command: python -m experiments.train --config=experiments/configs/scratch_omniglot.py \
+    --workdir=DIR --data_dir=DATA
 Hardware and duration: 2 CPU cores, 1 minute, all of it evaluation.
 Expected: 54.0 ± 0.9 % 5-way 1-shot on 600 test episodes (transductive).
 """
