@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,9 +115,7 @@ OPTIMISER = optax.sgd(0.03, momentum=0.9)
 
 def same(one: object, other: object, tolerance: float = 2e-4) -> None:
     """Asserts equality up to the rounding of differently ordered float32 sums."""
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, other
-    )
+    chex.assert_trees_all_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 def jit_equals_no_jit(case: Case) -> None:
