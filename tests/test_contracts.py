@@ -32,9 +32,9 @@ CASES = {
             CLASSIFIER, unroll(optax.sgd(0.1), 2), WAYS, fast=lambda name: "head" in name
         )
     ),
-    "rematerialised_adam": Case(
+    "rematerialised_momentum": Case(
         gradient_learner(
-            CLASSIFIER, unroll(optax.adam(1e-2, eps_root=1e-8), 2, rematerialise=True), WAYS
+            CLASSIFIER, unroll(optax.sgd(0.1, momentum=0.9), 2, rematerialise=True), WAYS
         ),
     ),
     "prototypical": Case(prototypical(EMBEDDING, WAYS), equivariant=True),
