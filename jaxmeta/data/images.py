@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import tempfile
+import threading
 import warnings
 import zipfile
 import zlib
@@ -253,8 +254,15 @@ def _decode_all(
     if path.is_dir():
         run(lambda member: (path / member).read_bytes())
         return
+    lock = threading.Lock()
     with zipfile.ZipFile(path) as archive:
-        run(archive.read)
+
+        def read(member: str) -> bytes:
+            # Some Pythons (3.12.1) mix up what threads read from one zip at the same time.
+            with lock:
+                return archive.read(member)
+
+        run(read)
 
 
 def _read_cache(file: Path) -> ClassImages | None:
