@@ -1,7 +1,8 @@
 """Layers, models, and adapters that make a model of a flax module."""
 
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
-from jaxmeta.nn.layers import Statistics, batch_norm, conv2d, max_pool
+from jaxmeta.nn.convolution import conv2d
+from jaxmeta.nn.layers import Statistics, batch_norm, max_pool
 from jaxmeta.nn.models import conv4, mlp
 
 __all__ = [

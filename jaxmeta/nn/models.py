@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.nn.layers import Statistics, batch_norm, conv2d, max_pool
+from jaxmeta.nn.convolution import conv2d
+from jaxmeta.nn.layers import Statistics, batch_norm, max_pool
 from jaxmeta.types import Array, Key, Model, PyTree
 
 _he = jax.nn.initializers.he_normal()
@@ -109,11 +110,9 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
             block = params[name]
             x = conv2d(x, block["kernel"], stride=2 if downsample == "stride" else 1)
             x, used[name] = batch_norm(
-                x, block["scale"], block["offset"], state[name], mask, batch_statistics
+                x, block["scale"], block["offset"], state[name], mask, batch_statistics, pool=downsample=="pool"
             )
             x = jax.nn.relu(x)
-            if downsample == "pool":
-                x = max_pool(x)
         if downsample == "stride":
             return jnp.mean(x, axis=(1, 2)), used
         return x.reshape(x.shape[0], -1), used

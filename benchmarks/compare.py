@@ -1,0 +1,133 @@
+"""Times implementations of one meta-gradient against each other, after checking that they agree.
+
+The process of a comparison computes nothing itself and imports neither jax nor torch.
+"""
+
+import importlib
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks.implementations import OURS, build, rivals
+from benchmarks.machine import describe
+from benchmarks.problem import Arrays, Data, Problem, make_data, relative_difference
+from benchmarks.report import Row, show, spread, tell
+from benchmarks.workers import Failure, Worker, in_own_process, peak_memory_mib, repeat, timed
+
+TOLERANCE = 1e-4
+"""How far float32's rounding may take a gradient from ours, relative to its norm."""
+
+
+def compare(title: str, problem: Problem, against: Sequence[str] | None, repetitions: int) -> None:
+    """Checks, times and reports.
+
+    The columns are:
+
+    - ``median_ms``, ``min_ms``, ``max_ms``: of a meta-gradient; ``relative_time`` is the median
+      over ours. Calls are interleaved, so a slow moment of the machine is everybody's.
+    - ``compile_seconds``: of the first call, which compiles where anything is compiled.
+    - ``baseline_memory_mib``, ``peak_memory_mib``: the most that the process held, runtime,
+      libraries and compiler included, before anything was built and at the end.
+    - ``flops``: the useful work, that of reverse mode over direct convolutions, the same for all.
+    - ``fraction_of_peak``: that work in the median time, over what a product of matrices reaches.
+    - ``gradient_difference``: from ours, relative to its norm.
+
+    Args:
+      title: of the table.
+      problem: what is computed.
+      against: names of rivals; ``None`` for all that the problem has.
+      repetitions: timed calls of each.
+
+    Raises:
+      ValueError: a gradient is not ours, or there is no such rival.
+      Failure: ours does not run, or another ran once and not again.
+    """
+    names = [OURS, *rivals(problem, against)]
+    data = make_data(problem)
+    parameters, flops, device = in_own_process("benchmarks.reference:make_reference", problem, data)
+    workers: dict[str, Worker] = {}
+    first: dict[str, dict[str, float]] = {}
+    skipped: dict[str, str] = {}
+    ours: Arrays = {}
+    for name in names:
+        try:
+            worker = Worker("benchmarks.compare:Contestant", name, problem, data, parameters)
+            seconds, gradient = worker.call("first")
+        except Failure as failure:
+            if name == OURS:
+                raise Failure(f"{OURS} does not run: {failure}.") from failure
+            skipped[name] = str(failure)
+            continue
+        ours = ours or gradient
+        difference = relative_difference(gradient, ours)
+        check_agreement(name, difference)
+        workers[name] = worker
+        first[name] = {"compile_seconds": seconds, "gradient_difference": difference}
+
+    calls = {name: partial(again, name, worker) for name, worker in workers.items()}
+    spreads = {name: spread(times) for name, times in repeat(calls, repetitions).items()}
+    rows: list[Row] = []
+    for name in names:
+        if name in skipped:
+            rows.append({"name": name, "skipped": skipped[name]})
+            continue
+        baseline, peak = workers[name].call("memory")
+        workers[name].close()
+        median = spreads[name]["median_ms"]
+        rows.append(
+            {
+                "name": name,
+                **spreads[name],
+                "relative_time": median / spreads[OURS]["median_ms"],
+                "compile_seconds": first[name]["compile_seconds"],
+                "baseline_memory_mib": baseline,
+                "peak_memory_mib": peak,
+                "flops": float(flops),
+                "fraction_of_peak": flops / (median / 1e3) / device.peak,
+                "gradient_difference": first[name]["gradient_difference"],
+            }
+        )
+    for row in rows:
+        tell(row)
+    show(title, describe(device), rows)
+
+
+def again(name: str, worker: Worker) -> float:
+    """Seconds of another call; raises ``Failure`` with the name."""
+    try:
+        seconds: float = worker.call("again")
+    except Failure as failure:
+        raise Failure(f"{name} ran once and not again: {failure}.") from failure
+    return seconds
+
+
+def check_agreement(name: str, difference: float) -> None:
+    """Raises ``ValueError`` when a gradient is too far from ours, relative to its norm."""
+    if not difference <= TOLERANCE:  # not a number is too far as well
+        raise ValueError(
+            f"The gradient of {name} differs from that of {OURS} by {difference:.2g} of its norm, "
+            f"where {TOLERANCE:g} is rounding: find out which of the two is wrong."
+        )
+
+
+class Contestant:
+    """An implementation in its process."""
+
+    def __init__(self, name: str, problem: Problem, data: Data, parameters: Arrays):
+        """Builds it."""
+        # Measured between the import of the library and the first thing made of it.
+        importlib.import_module(f"benchmarks.implementations.{name}")
+        self._baseline = peak_memory_mib()
+        self._implementation = build(name, problem, data, parameters)
+
+    def first(self) -> tuple[float, Arrays]:
+        """Seconds of the first call, and the gradient."""
+        seconds, gradient = timed(self._implementation.step)
+        return seconds, self._implementation.arrays(gradient)
+
+    def again(self) -> float:
+        """Seconds of another call."""
+        return timed(self._implementation.step)[0]
+
+    def memory(self) -> tuple[float, float]:
+        """The most MiB of the process, before anything was built and until now."""
+        return self._baseline, peak_memory_mib()

@@ -1,0 +1,104 @@
+"""This library, as its users call it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.problem import Arrays, Data, Implementation, Problem
+from jaxmeta import losses, nn
+from jaxmeta.gradients import Gradient, mean_gradient
+from jaxmeta.inner import path_name
+from jaxmeta.learners import maml, prototypical
+from jaxmeta.objectives import episodic
+from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
+
+
+def make_model(problem: Problem) -> Model:
+    """The model; for protonet it has no head."""
+    if problem.model == "mlp":
+        return nn.mlp(1)
+    return nn.conv4(None if problem.learner == "protonet" else problem.ways, problem.filters)
+
+
+def make_learner(problem: Problem, model: Model) -> Learner:
+    """The learner of one task."""
+    if problem.learner == "protonet":
+        return prototypical(model, problem.ways)
+    regression = problem.model == "mlp"
+    return maml(
+        model,
+        None if regression else problem.ways,
+        steps=problem.inner_steps,
+        learning_rate=problem.learning_rate,
+        first_order=problem.learner == "fomaml",
+        loss=losses.squared_error if regression else losses.cross_entropy,
+    )
+
+
+def make_gradient(problem: Problem, model: Model, chunk: int | None) -> Gradient:
+    """The meta-gradient of a learner on this model, ``chunk`` tasks at a time."""
+    loss = losses.squared_error if problem.model == "mlp" else losses.cross_entropy
+    return mean_gradient(episodic(make_learner(problem, model), loss), chunk)
+
+
+def tasks_at_a_time() -> int | None:
+    """One on a CPU, where a task's arrays then stay in the caches; all on an accelerator."""
+    return 1 if jax.default_backend() == "cpu" else None
+
+
+def make_arguments(problem: Problem, data: Data, parameters: Arrays | None = None) -> PyTree:
+    """What the gradient is called with: parameters, state, episodes and keys.
+
+    Args:
+      problem: what is computed.
+      data: the meta-batch.
+      parameters: the initial parameters; ``None`` draws them.
+    """
+    support, query = (
+        Batch(jnp.asarray(x), jnp.asarray(y), jnp.ones(y.shape[:2], jnp.float32))
+        for x, y in (data[:2], data[2:])
+    )
+    episodes = Episode(support, query)
+    learner = make_learner(problem, make_model(problem))
+    first = jax.tree.map(lambda leaf: leaf[0], episodes)
+    params, state = learner.init(jax.random.key(0), first)
+    if parameters is not None:
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, _: jnp.asarray(parameters[leaf_name(path)]), params
+        )
+    return params, state, episodes, jax.random.split(jax.random.key(1), problem.tasks)
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """The name of a leaf within its model."""
+    return path_name(path).removeprefix("model/")
+
+
+def as_arrays(params: PyTree) -> Arrays:
+    """Parameters, or their gradient, by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {leaf_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def build(
+    problem: Problem,
+    data: Data,
+    parameters: Arrays,
+    model: Model | None = None,
+    at_once: bool = False,
+) -> Implementation:
+    """Builds the compiled meta-gradient.
+
+    Args:
+      problem: what is computed.
+      data: the meta-batch.
+      parameters: the initial parameters.
+      model: another than the library's own.
+      at_once: map over all tasks at a time.
+    """
+    chunk = None if at_once else tasks_at_a_time()
+    gradient = jax.jit(make_gradient(problem, model or make_model(problem), chunk))
+    arguments = make_arguments(problem, data, parameters)
+    return Implementation(lambda: jax.block_until_ready(gradient(*arguments)[0]), as_arrays)

@@ -1,0 +1,50 @@
+r"""How the memory and time of this library's meta-gradient grow with the inner steps.
+
+  python -m benchmarks.memory [--inner_steps=1,5,20,50,100] [--learner=maml] [--ways=5] \
+      [--shots=1] [--queries=15] [--tasks=8] [--filters=64] [--image_size=28] [--repetitions=9]
+
+Prints a JSON line for each number of steps, and a table; :func:`benchmarks.points.memory` says what
+its columns are.
+"""
+
+import dataclasses
+
+from benchmarks import command
+from benchmarks.machine import describe
+from benchmarks.problem import Problem
+from benchmarks.report import Row, show, tell
+from benchmarks.workers import in_own_process
+
+PROBLEM = command.define_problem(
+    Problem(),
+    fields=("ways", "shots", "queries", "tasks", "filters", "image_size"),
+    learners=("maml", "fomaml"),
+)
+INNER_STEPS = command.define_integers("inner_steps", (1, 5, 20, 50, 100), "Each is measured.")
+REPETITIONS = command.define_repetitions()
+
+
+def main() -> None:
+    """Measures each number of steps in a process of its own."""
+    problem = PROBLEM()
+    problems = [dataclasses.replace(problem, inner_steps=steps) for steps in INNER_STEPS()]
+    device = in_own_process("benchmarks.machine:measure_device")
+    rows: list[Row] = []
+    for each in problems:
+        row = in_own_process("benchmarks.points:memory", each, REPETITIONS.value)
+        fewest = rows[0] if rows else row
+        added = row["inner_steps"] - fewest["inner_steps"]
+        # What a further step takes, without what the query set takes once.
+        further = (row["median_ms"] - fewest["median_ms"]) / added if added else None
+        rows.append({**row, "ms_per_further_step": further})
+        tell(rows[-1])
+    title = (
+        f"Meta-gradient of {problem.learner} by inner steps: {problem.ways}-way "
+        f"{problem.shots}-shot, {problem.queries} queries a class, {problem.tasks} tasks, conv4 of "
+        f"{problem.filters} filters on {problem.image_size} x {problem.image_size} pixels, float32"
+    )
+    show(title, describe(device), rows)
+
+
+if __name__ == "__main__":
+    command.run(main)

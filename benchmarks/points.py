@@ -1,0 +1,122 @@
+"""What is measured of this library alone, each call in a process of its own.
+
+Entry points are imported by every process that they start, so none of them imports jax, and what
+needs it lies here.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from benchmarks.implementations.jaxmeta import (
+    make_arguments,
+    make_gradient,
+    make_model,
+    tasks_at_a_time,
+)
+from benchmarks.problem import Problem, make_data
+from benchmarks.report import spread
+from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
+from jaxmeta.data import omniglot
+from jaxmeta.types import PyTree
+
+Row = dict[str, Any]
+
+
+def meta_step(problem: Problem) -> tuple[Any, PyTree]:
+    """The jitted meta-gradient, and arguments for it."""
+    gradient = jax.jit(make_gradient(problem, make_model(problem), tasks_at_a_time()))
+    return gradient, make_arguments(problem, make_data(problem))
+
+
+def memory(problem: Problem, repetitions: int) -> Row:
+    """Memory and time of the meta-gradient.
+
+    Returns:
+      ``temporary_mib``, what the compiled program holds besides its arguments and results, as XLA
+      plans it; how much the process grew at most, by the end of compiling and by the end of
+      running; the times of a call, and of compiling.
+    """
+    gradient, arguments = meta_step(problem)
+    baseline = peak_memory_mib()
+    compile_seconds, compiled = timed(lambda: gradient.lower(*arguments).compile())
+    compiling = peak_memory_mib() - baseline
+    step = partial(_run, compiled, arguments)
+    step()  # the first call makes its buffers
+    seconds = repeat({"step": lambda: timed(step)[0]}, repetitions)["step"]
+    return {
+        "inner_steps": problem.inner_steps,
+        "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / MIB,
+        "compile_growth_mib": compiling,
+        "peak_growth_mib": peak_memory_mib() - baseline,
+        **spread(seconds),
+        "compile_seconds": compile_seconds,
+    }
+
+
+def compilation(problem: Problem, folder: str) -> Row:
+    """Seconds to trace and to compile the meta-gradient, with a persistent cache in ``folder``.
+
+    Returns:
+      The seconds, and what jax says of the cache: ``hits``, programs taken from it, and ``misses``,
+      programs compiled and written to it.
+    """
+    jax.config.update("jax_compilation_cache_dir", folder)
+    # Small programs too, which it leaves out by default.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    gradient, arguments = meta_step(problem)
+    events: list[str] = []
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+    trace_seconds, lowered = timed(lambda: gradient.lower(*arguments))
+    compile_seconds, _ = timed(lowered.compile)
+    return {
+        "trace_seconds": trace_seconds,
+        "compile_seconds": compile_seconds,
+        "hits": events.count("/jax/compilation_cache/cache_hits"),
+        "misses": events.count("/jax/compilation_cache/cache_misses"),
+    }
+
+
+def episodes(problem: Problem, data_dir: str | None, repetitions: int) -> list[Row]:
+    """Times of drawing a meta-batch of Omniglot, and of the meta-gradient that takes it, in turns.
+
+    ``share`` is that of both together.
+    """
+    source = omniglot(size=problem.image_size, data_dir=data_dir)["train"]
+    sample = source.episodes(problem.ways, problem.shots, problem.queries)
+
+    @jax.jit
+    def draw(data: PyTree, key: jax.Array) -> PyTree:
+        keys = jax.random.split(key, problem.tasks)
+        return jax.vmap(sample, in_axes=(None, 0))(data, keys)
+
+    gradient, (params, state, _, keys) = meta_step(problem)
+    batch = draw(source.data, jax.random.key(0))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
+    calls = {
+        "sample": partial(_run, draw, (source.data, jax.random.key(1))),
+        "meta_step": partial(_run, gradient, (params, state, batch, keys)),
+    }
+    for call in calls.values():
+        call()  # compiles
+    clocks = {name: partial(_seconds, call) for name, call in calls.items()}
+    spreads = {name: spread(times) for name, times in repeat(clocks, repetitions).items()}
+    both = sum(times["median_ms"] for times in spreads.values())
+    rows: list[Row] = [
+        {"name": name, **times, "share": times["median_ms"] / both}
+        for name, times in spreads.items()
+    ]
+    per_second = 1e3 / spreads["sample"]["median_ms"]
+    rows[0]["episodes_per_second"] = problem.tasks * per_second
+    rows[0]["mib_per_second"] = size / MIB * per_second
+    return rows
+
+
+def _run(function: Any, arguments: Any) -> Any:
+    return jax.block_until_ready(function(*arguments))
+
+
+def _seconds(function: Any) -> float:
+    return timed(function)[0]

@@ -1,0 +1,34 @@
+"""What the comparison needs of jax, found in a process of its own."""
+
+import jax
+
+from benchmarks import flops
+from benchmarks.implementations import jaxmeta
+from benchmarks.implementations.xla_convolution import direct
+from benchmarks.machine import Device, measure_device
+from benchmarks.problem import Arrays, Data, Problem
+from jaxmeta.types import PyTree
+
+
+def make_reference(problem: Problem, data: Data) -> tuple[Arrays, int, Device]:
+    """What every implementation is given and measured by.
+
+    Returns:
+      The initial parameters, as jaxmeta draws them; the useful operations of one meta-gradient; the
+      device.
+    """
+    arguments = jaxmeta.make_arguments(problem, data)
+    return (
+        jaxmeta.as_arrays(arguments[0]),
+        useful_flops(problem, arguments),
+        measure_device(),
+    )
+
+
+def useful_flops(problem: Problem, arguments: PyTree) -> int:
+    """The operations of one meta-gradient as reverse mode over direct convolutions takes them."""
+    model = jaxmeta.make_model(problem)
+    if problem.model == "conv4":
+        model = direct(model)
+    # One task after the other, so that no convolution is grouped.
+    return flops.count(jax.make_jaxpr(jaxmeta.make_gradient(problem, model, 1))(*arguments))
