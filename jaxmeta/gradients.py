@@ -44,13 +44,13 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
             lambda leaf: leaf.reshape(total // chunk, chunk, *leaf.shape[1:]), (batch, keys)
         )
 
-        def add(carry: PyTree, part: PyTree) -> tuple[PyTree, None]:
-            result = all_at_once(params, state, *part)
-            share = jax.tree.map(lambda leaf: leaf * (chunk / total), result)
-            return jax.tree.map(jnp.add, carry, share), None
+        def add(total_gradient: PyTree, part: PyTree) -> tuple[PyTree, Aux]:
+            gradient, aux = all_at_once(params, state, *part)
+            return jax.tree.map(jnp.add, total_gradient, gradient), aux
 
-        first = jax.eval_shape(all_at_once, params, state, *jax.tree.map(lambda leaf: leaf[0], cut))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
-        return jax.lax.scan(add, zeros, cut)[0]
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        summed, auxes = jax.lax.scan(add, zeros, cut)
+        mean = jax.tree.map(lambda leaf: leaf * (chunk / total), summed)
+        return mean, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), auxes)
 
     return gradient

@@ -1,5 +1,7 @@
 """This library, as its users call it."""
 
+import math
+import os
 from typing import Any
 
 import jax
@@ -11,8 +13,12 @@ from jaxmeta import losses, nn
 from jaxmeta.gradients import Gradient, mean_gradient
 from jaxmeta.inner import path_name
 from jaxmeta.learners import maml, prototypical
+from jaxmeta.parallel import over_devices
 from jaxmeta.objectives import episodic
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
+
+
+jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 def make_model(problem: Problem) -> Model:
@@ -99,6 +105,9 @@ def build(
       at_once: map over all tasks at a time.
     """
     chunk = None if at_once else tasks_at_a_time()
-    gradient = jax.jit(make_gradient(problem, model or make_model(problem), chunk))
+    gradient = make_gradient(problem, model or make_model(problem), chunk)
+    if not at_once:
+        gradient = over_devices(gradient, jax.devices()[:math.gcd(problem.tasks, jax.device_count())])
+    gradient = jax.jit(gradient)
     arguments = make_arguments(problem, data, parameters)
     return Implementation(lambda: jax.block_until_ready(gradient(*arguments)[0]), as_arrays)

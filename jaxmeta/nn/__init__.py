@@ -1,8 +1,8 @@
 """Layers, models, and adapters that make a model of a flax module."""
 
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
-from jaxmeta.nn.convolution import conv2d
-from jaxmeta.nn.layers import Statistics, batch_norm, max_pool
+from jaxmeta.nn.convolution import conv2d, conv_general_dilated
+from jaxmeta.nn.layers import Statistics, batch_norm, max_pool, moments, normalise
 from jaxmeta.nn.models import conv4, mlp
 
 __all__ = [
@@ -10,9 +10,12 @@ __all__ = [
     "batch_norm",
     "conv2d",
     "conv4",
+    "conv_general_dilated",
     "from_functions",
     "from_linen",
     "from_nnx",
     "max_pool",
     "mlp",
+    "moments",
+    "normalise",
 ]

@@ -53,18 +53,17 @@ def batch_norm(
     mask: Array | None,
     batch_statistics: bool,
     epsilon: float = 1e-5,
-    pool: bool = False,
 ) -> tuple[Array, Statistics]:
-    r"""Normalises each channel: :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
+    """Normalises each channel by the statistics of ``x``, or by the given ones.
 
     Args:
       x: ``[n, ..., channels]``.
-      scale: gamma, ``[channels]``.
-      offset: beta, ``[channels]``.
+      scale: as :func:`normalise`.
+      offset: as :func:`normalise`.
       statistics: used when ``batch_statistics`` is false.
-      mask: ``[n]``; examples with mask 0 take no part in the statistics. ``None`` is all ones.
+      mask: as :func:`moments`.
       batch_statistics: use the statistics of ``x``, not the given ones.
-      epsilon: keeps a constant channel finite.
+      epsilon: as :func:`normalise`.
 
     Returns:
       The normalised array and the statistics that normalised it.
@@ -72,34 +71,65 @@ def batch_norm(
     References:
       Ioffe and Szegedy, 2015, Batch Normalization, Algorithm 1.
     """
-    channels = x.shape[-1]
-
-    def spread(vector: Array) -> Array:
-        return vector.reshape((1,) * (x.ndim - 1) + (channels,))
-
     if batch_statistics:
-        if mask is None:
-            weight = jnp.full((1,) * x.ndim, x.shape[-1] / x.size, x.dtype)
-        else:
-            weight = (mask / jnp.maximum(jnp.sum(mask), 1) * (x.shape[0] * x.shape[-1] / x.size)).astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
-        statistics = moments(x, weight)
+        statistics = moments(x, mask)
+    return normalise(x, statistics, scale, offset, epsilon), statistics
+
+
+def normalise(
+    x: Array, statistics: Statistics, scale: Array, offset: Array, epsilon: float = 1e-5
+) -> Array:
+    r"""Normalises each channel: :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
+
+    Args:
+      x: ``[n, ..., channels]``.
+      statistics: mu and sigma squared.
+      scale: gamma, ``[channels]``.
+      offset: beta, ``[channels]``.
+      epsilon: keeps a constant channel finite.
+    """
     multiplier = scale * jax.lax.rsqrt(statistics.variance + epsilon)
-    if pool:
-        sign = jax.lax.stop_gradient(jnp.where(scale < 0, -1.0, 1.0).astype(x.dtype))
-        x = max_pool(x * spread(sign)) * spread(sign)
-    return (x - spread(statistics.mean)) * spread(multiplier) + spread(offset), statistics
+    mean, multiplier, offset = (_spread(v, x) for v in (statistics.mean, multiplier, offset))
+    return (x - mean) * multiplier + offset
+
+
+def moments(x: Array, mask: Array | None = None) -> Statistics:
+    """Mean and (biased) variance of each channel over examples and positions.
+
+    Args:
+      x: ``[n, ..., channels]``.
+      mask: ``[n]``; examples with mask 0 take no part. ``None`` is all ones.
+    """
+    share = jnp.ones(x.shape[0]) if mask is None else mask
+    return _moments(x, (share / jnp.maximum(jnp.sum(share), 1)).astype(x.dtype))
 
 
 @jax.custom_jvp
-def moments(x: Array, weight: Array) -> Statistics:
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.sum(weight * x, axis=axes)
-    return Statistics(mean, jnp.sum(weight * (x - mean) ** 2, axis=axes))
+def _moments(x: Array, share: Array) -> Statistics:
+    mean = share @ _over_positions(x)
+    # Not (x - mean): XLA would keep that array for the derivative, and pass over memory for it.
+    return Statistics(mean, share @ _over_positions((_spread(mean, x) - x) ** 2))
 
 
-@moments.defjvp
-def _moments_jvp(primals, tangents):
-    (x, weight), (dx, _) = primals, tangents
-    out = moments(x, weight)
-    axes = tuple(range(x.ndim - 1))
-    return out, Statistics(jnp.sum(weight * dx, axes), 2 * jnp.sum(weight * (x - out.mean) * dx, axes))
+@_moments.defjvp
+def _moments_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Statistics, Statistics]:
+    # The variance does not change with the mean that is subtracted, to first order; left to itself,
+    # differentiation would pass over x once more to find that out. Masks are not differentiated.
+    (x, share), (tangent, _) = primals, tangents
+    statistics = _moments(x, share)
+    centred = x - _spread(statistics.mean, x)
+    return statistics, Statistics(
+        share @ _over_positions(tangent), 2 * share @ _over_positions(centred * tangent)
+    )
+
+
+def _over_positions(x: Array) -> Array:
+    """The mean over positions of each example, ``[n, channels]``."""
+    return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
+
+
+def _spread(vector: Array, x: Array) -> Array:
+    """A vector ``[channels]`` in the rank of ``x``."""
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))

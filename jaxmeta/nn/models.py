@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.nn.convolution import conv2d
-from jaxmeta.nn.layers import Statistics, batch_norm, max_pool
+from jaxmeta.nn.layers import Statistics, max_pool, moments, normalise
 from jaxmeta.types import Array, Key, Model, PyTree
 
 _he = jax.nn.initializers.he_normal()
@@ -108,11 +108,18 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
         used = {}
         for name in blocks:
             block = params[name]
-            x = conv2d(x, block["kernel"], stride=2 if downsample == "stride" else 1)
-            x, used[name] = batch_norm(
-                x, block["scale"], block["offset"], state[name], mask, batch_statistics, pool=downsample=="pool"
-            )
+            # Normalising is monotone: with the sign of its scale moved into the kernel, the maximum
+            # of what is normalised is the normalised maximum, so only a quarter is normalised.
+            sign = jnp.where(block["scale"] < 0, -1.0, 1.0).astype(block["scale"].dtype)
+            x = conv2d(x, block["kernel"] * sign, stride=2 if downsample == "stride" else 1)
+            mean, variance = moments(x, mask) if batch_statistics else state[name]
+            if not batch_statistics:
+                mean = mean * sign
+            if downsample == "pool":
+                x = max_pool(x)
+            x = normalise(x, Statistics(mean, variance), block["scale"] * sign, block["offset"])
             x = jax.nn.relu(x)
+            used[name] = Statistics(mean * sign, variance)
         if downsample == "stride":
             return jnp.mean(x, axis=(1, 2)), used
         return x.reshape(x.shape[0], -1), used

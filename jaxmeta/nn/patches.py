@@ -1,55 +1,61 @@
-"""Convolution as one matrix product over shifted views of the images, laid side by side."""
+"""The maps of a convolution as one matrix product each: any kernel, stride and padding.
+
+Shifted views of the images lie side by side along the channels, so that a row of the matrix is what
+one position of the kernel sees. See :mod:`jaxmeta.nn.convolution` for the operands' shapes.
+"""
 
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.nn.geometry import Geometry
+from jaxmeta.types import Array
 
-def _patches(x, geometry):
-    """[m, H, W, c] -> [m, h, w, rows*columns*c]."""
+
+def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """Images and kernel give the convolution."""
+    groups, n = x.shape[:2]
+    rows = jnp.concatenate(_views(x, geometry), axis=-1).reshape(groups, -1, kernel[0, ..., 0].size)
+    z = rows @ kernel.reshape(groups, -1, kernel.shape[-1])
+    return z.reshape(groups, n, *geometry.output, -1)
+
+
+def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
+    """Kernel and output give images: the adjoint of laying views side by side."""
+    groups, n = z.shape[:2]
+    outputs = z.shape[-1]
+    rows = z.reshape(groups, -1, outputs) @ kernel.reshape(groups, -1, outputs).swapaxes(1, 2)
+    window = rows.reshape(groups, n, *geometry.output, -1, kernel.shape[3])
+    images = jax.ShapeDtypeStruct((groups, n, *geometry.image, kernel.shape[3]), z.dtype)
+    spread = jax.linear_transpose(lambda x: _views(x, geometry), images)
+    (x,) = spread([window[..., i, :] for i in range(window.shape[-2])])
+    return x
+
+
+def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
+    """Images and output give a kernel."""
+    groups, channels, outputs = x.shape[0], x.shape[-1], z.shape[-1]
+    views = _views(x, geometry)
+    z = z.reshape(groups, -1, outputs)
+    if len(views) * channels <= outputs:
+        # XLA writes a transposed operand out, slowly, so it had better be the small one.
+        columns = jnp.stack([view.reshape(groups, -1, channels) for view in views], axis=1)
+        kernel = columns.swapaxes(2, 3).reshape(groups, -1, z.shape[1]) @ z
+    else:
+        rows = jnp.concatenate(views, axis=-1).reshape(groups, z.shape[1], -1)
+        kernel = (z.swapaxes(1, 2) @ rows).swapaxes(1, 2)
+    return kernel.reshape(groups, *geometry.window, channels, outputs)
+
+
+def _views(x: Array, geometry: Geometry) -> list[Array]:
+    """What each element of the kernel meets: rows x columns views ``[g, n, h', w', c]``."""
     (rows, columns), (down, right) = geometry.window, geometry.stride
     height, width = geometry.output
-    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    views = [
-        jax.lax.slice(
-            x,
-            (0, a, b, 0),
-            (x.shape[0], a + (height - 1) * down + 1, b + (width - 1) * right + 1, x.shape[3]),
-            (1, down, right, 1),
-        )
+    x = jnp.pad(x, ((0, 0), (0, 0), *geometry.padding, (0, 0)))
+    return [
+        x[:, :, a : a + (height - 1) * down + 1 : down, b : b + (width - 1) * right + 1 : right]
         for a in range(rows)
         for b in range(columns)
     ]
-    return jnp.concatenate(views, axis=-1)
 
 
-def output(x, kernel, geometry):
-    groups, n = x.shape[:2]
-    outputs = kernel.shape[-1]
-    views = _patches(x.reshape(groups * n, *x.shape[2:]), geometry)
-    z = jnp.matmul(views.reshape(groups, -1, views.shape[-1]), kernel.reshape(groups, -1, outputs))
-    return z.reshape(groups, n, *geometry.output, outputs)
-
-
-def input_gradient(kernel, z, geometry):
-    groups, n = z.shape[:2]
-    channels, outputs = kernel.shape[3:]
-    views = jnp.matmul(
-        z.reshape(groups, -1, outputs), kernel.reshape(groups, -1, outputs).swapaxes(1, 2)
-    )
-    views = views.reshape(groups * n, *geometry.output, -1)
-    image = jax.ShapeDtypeStruct((groups * n, *geometry.image, channels), z.dtype)
-    (x,) = jax.linear_transpose(lambda x: _patches(x, geometry), image)(views)
-    return x.reshape(groups, n, *x.shape[1:])
-
-
-def kernel_gradient(x, z, geometry):
-    groups, n = x.shape[:2]
-    channels, outputs = x.shape[-1], z.shape[-1]
-    views = _patches(x.reshape(groups * n, *x.shape[2:]), geometry)
-    views = views.reshape(groups, -1, views.shape[-1])
-    if channels <= outputs // 9:
-        views = jax.lax.optimization_barrier(views.swapaxes(1, 2))
-        k = jnp.matmul(views, jax.lax.optimization_barrier(z).reshape(groups, -1, outputs))
-    else:
-        k = jnp.einsum("gtp,gto->gpo", views, jax.lax.optimization_barrier(z).reshape(groups, -1, outputs))
-    return k.reshape(groups, *geometry.window, channels, outputs)
+MAPS = {"output": output, "input": input_gradient, "kernel": kernel_gradient}

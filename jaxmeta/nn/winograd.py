@@ -1,95 +1,121 @@
-"""Winograd's F(2x2, 3x3)."""
+"""The maps of a 3x3 convolution of stride 1 by Winograd's algorithm F(2x2, 3x3).
+
+.. math:: z = A^\\top \\big[ (G k G^\\top) \\odot (B^\\top d\\, B) \\big] A
+
+computes 2x2 outputs from a tile d of 4x4 pixels with 16 products in place of 36. Here each of the
+16 is a matrix product over channels, and a transform is a product with a small constant matrix: the
+tiles lie along its rows. See :mod:`jaxmeta.nn.convolution` for the operands' shapes.
+
+References:
+  Lavin and Gray, 2016, Fast Algorithms for Convolutional Neural Networks, section 4.1.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
-_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
-_IMAGE, _KERNEL, _OUTPUT = (np.kron(m, m) for m in (_IMAGE, _KERNEL, _OUTPUT))
+from jaxmeta.nn.geometry import Geometry, Pair
+from jaxmeta.types import Array
+
+# Of both directions at once: rows are places of the transform, columns those of a tile.
+_IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+_IMAGE = np.kron(_IMAGE, _IMAGE)
+_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_KERNEL = np.kron(_KERNEL, _KERNEL)
+_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+_OUTPUT = np.kron(_OUTPUT, _OUTPUT)
 
 
-def suits(geometry, channels):
-    return geometry.window == (3, 3) and geometry.stride == (1, 1) and channels >= 16
+def suits(geometry: Geometry, channels: int, dtype: jnp.dtype) -> bool:
+    """Whether it applies and pays: with few channels the transforms cost more than they save."""
+    applies = geometry.window == (3, 3) and geometry.stride == (1, 1)
+    return applies and channels >= 16 and jnp.finfo(dtype).bits >= 32
 
 
-def _every_other(x, size, tiles, offsets):
-    """[m, H, W, c] -> [len(offsets)**2, m*tiles*c]"""
-    views = [
-        jax.lax.slice(
-            x,
-            (0, a, b, 0),
-            (x.shape[0], a + 2 * tiles[0] - 1, b + 2 * tiles[1] - 1, x.shape[3]),
-            (1, 2, 2, 1),
-        )
-        for a in range(offsets)
-        for b in range(offsets)
-    ]
-    return jnp.stack([view.reshape(-1) for view in views])
-
-
-def _image_transform(x, padding, tiles):
-    """[m, H, W, c] -> [16, m*tiles, c]."""
-    (top, _), (left, _) = padding
-    m, height, width, c = x.shape
-    th, tw = tiles
-    x = jnp.pad(
-        x, ((0, 0), (top, 2 * th + 2 - top - height), (left, 2 * tw + 2 - left - width), (0, 0))
-    )
-    return (_IMAGE.astype(x.dtype) @ _every_other(x, 4, tiles, 4)).reshape(16, -1, c)
-
-
-def _kernel_transform(k):
-    g, _, _, c, o = k.shape
-    u = jnp.matmul(_KERNEL.astype(k.dtype), k.reshape(g, 9, c * o))
-    return u.reshape(g, 16, c, o).swapaxes(0, 1)
-
-
-def _product(v, u):
-    """[16, g*t, c], [16, g, c, o]"""
-    g = u.shape[1]
-    return jnp.matmul(v.reshape(16, g, -1, v.shape[-1]), u).reshape(16, -1, u.shape[-1])
-
-
-def _output_transform(m, count, tiles, size):
-    th, tw = tiles
-    y = (_OUTPUT.astype(m.dtype) @ m.reshape(16, -1)).reshape(2, 2, count * th, tw, -1)
-    rows = [jnp.concatenate([y[a, 0], y[a, 1]], -1).reshape(count * th, 1, -1) for a in range(2)]
-    y = jnp.concatenate(rows, 1).reshape(count, 2 * th, 2 * tw, -1)
-    return y[:, : size[0], : size[1]]
-
-
-def _tiles(size):
-    return -(-size[0] // 2), -(-size[1] // 2)
-
-
-def _correlate(x, k, padding, size):
-    g, n = x.shape[:2]
-    tiles = _tiles(size)
-    v = _image_transform(x.reshape(g * n, *x.shape[2:]), padding, tiles)
-    z = _output_transform(_product(v, _kernel_transform(k)), g * n, tiles, size)
-    return z.reshape(g, n, *z.shape[1:])
-
-
-def output(x, kernel, geometry):
+def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """Images and kernel give the convolution."""
     return _correlate(x, kernel, geometry.padding, geometry.output)
 
 
-def input_gradient(kernel, z, geometry):
-    flipped = kernel[:, ::-1, ::-1].swapaxes(3, 4)
-    padding = tuple((2 - before, 2 - after) for before, after in geometry.padding)
-    return _correlate(z, flipped, padding, geometry.image)
+def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
+    """Kernel and output give images: the convolution with the kernel turned round."""
+    turned = kernel[:, ::-1, ::-1].swapaxes(3, 4)
+    (top, bottom), (left, right) = geometry.padding
+    return _correlate(z, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)), geometry.image)
 
 
-def kernel_gradient(x, z, geometry):
-    g, n = x.shape[:2]
-    c, o = x.shape[-1], z.shape[-1]
-    tiles = th, tw = _tiles(geometry.output)
-    v = _image_transform(x.reshape(g * n, *x.shape[2:]), geometry.padding, tiles)
-    z = z.reshape(g * n, *z.shape[2:])
-    z = jnp.pad(z, ((0, 0), (0, 2 * th + 2 - z.shape[1]), (0, 2 * tw - z.shape[2]), (0, 0)))
-    z = _every_other(z, 2, tiles, 2).reshape(4, g, -1, o).swapaxes(2, 3)
-    m = (_OUTPUT.astype(z.dtype).T @ z.reshape(4, -1)).reshape(16, g, o, -1)
-    u = jnp.matmul(m, v.reshape(16, g, -1, c)).transpose(1, 0, 3, 2)
-    return jnp.matmul(_KERNEL.astype(u.dtype).T, u.reshape(g, 16, c * o)).reshape(g, 3, 3, c, o)
+def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
+    """Images and output give a kernel."""
+    groups, channels, outputs = x.shape[0], x.shape[-1], z.shape[-1]
+    down, right = _tiles(geometry.output)
+    tiles = _image_tiles(x, geometry.padding, (down, right))
+    # One row of padding more than the tiles need: XLA writes a padded array to memory, where it
+    # would otherwise compute z anew for each of the views.
+    z = _pad(z, ((0, 2 * down + 2 - z.shape[2]), (0, 2 * right - z.shape[3])))
+    views = _every_other(z, 2, (down, right)).reshape(4, groups, -1, outputs)
+    # Transposed before it is transformed: a quarter as much to transpose.
+    z = _transform(_OUTPUT.T, views.swapaxes(2, 3))
+    products = (z @ tiles).swapaxes(2, 3)
+    kernel = _transform(_KERNEL.T, products)
+    return kernel.swapaxes(0, 1).reshape(groups, 3, 3, channels, outputs)
+
+
+def _correlate(x: Array, kernel: Array, padding: tuple[Pair, Pair], size: Pair) -> Array:
+    groups, n, *_ = x.shape
+    channels, outputs = kernel.shape[3:]
+    down, right = _tiles(size)
+    kernel = kernel.reshape(groups, 9, channels, outputs).swapaxes(0, 1)
+    products = _image_tiles(x, padding, (down, right)) @ _transform(_KERNEL, kernel)
+    z = _transform(_OUTPUT, products).reshape(2, 2, groups * n * down, right, outputs)
+    # Left beside right, then upper above lower: concatenations of whole rows of memory.
+    halves = [jnp.concatenate([z[i, 0], z[i, 1]], -1) for i in range(2)]
+    halves = [half.reshape(-1, 1, 2 * right * outputs) for half in halves]
+    z = jnp.concatenate(halves, 1).reshape(groups, n, 2 * down, 2 * right, outputs)
+    return z[:, :, : size[0], : size[1]]
+
+
+def _image_tiles(x: Array, padding: tuple[Pair, Pair], tiles: Pair) -> Array:
+    """The transform of all tiles, ``[16, g, tiles, c]``."""
+    (top, _), (left, _) = padding
+    height, width = (2 * count + 2 for count in tiles)
+    x = _pad(x, ((top, height - top - x.shape[2]), (left, width - left - x.shape[3])))
+    views = _every_other(x, 4, tiles)
+    return _transform(_IMAGE, views).reshape(16, x.shape[0], -1, x.shape[-1])
+
+
+def _every_other(x: Array, offsets: int, tiles: Pair) -> Array:
+    """Every other pixel, from each of some offsets in both directions: ``[offsets**2, ...]``."""
+    down, right = tiles
+    return jnp.stack(
+        [
+            jax.lax.slice(
+                x,
+                (0, 0, a, b, 0),
+                (*x.shape[:2], a + 2 * down - 1, b + 2 * right - 1, x.shape[4]),
+                (1, 1, 2, 2, 1),
+            )
+            for a in range(offsets)
+            for b in range(offsets)
+        ]
+    )
+
+
+def _transform(matrix: np.ndarray, x: Array) -> Array:
+    """The matrix times ``x`` along its first axis."""
+    product = jnp.asarray(matrix, x.dtype) @ x.reshape(x.shape[0], -1)
+    return product.reshape(-1, *x.shape[1:])
+
+
+def _pad(x: Array, padding: tuple[Pair, Pair]) -> Array:
+    """Adds zeros, or takes away where a number is negative, around the images."""
+    none = (0, 0, 0)
+    zero = jnp.zeros((), x.dtype)
+    return jax.lax.pad(x, zero, (none, none, (*padding[0], 0), (*padding[1], 0), none))
+
+
+def _tiles(size: Pair) -> Pair:
+    """How many tiles of 2x2 cover the outputs."""
+    return -(-size[0] // 2), -(-size[1] // 2)
+
+
+MAPS = {"output": output, "input": input_gradient, "kernel": kernel_gradient}
