@@ -106,9 +106,8 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
 
 @jax.custom_jvp
 def _moments(x: Array, share: Array) -> Statistics:
-    mean = share @ _over_positions(x)
-    # Not (x - mean): XLA would keep that array for the derivative, and pass over memory for it.
-    return Statistics(mean, share @ _over_positions((_spread(mean, x) - x) ** 2))
+    mean = _mean(x, share)
+    return Statistics(mean, _mean((x - _spread(mean, x)) ** 2, share))
 
 
 @_moments.defjvp
@@ -120,16 +119,15 @@ def _moments_jvp(
     (x, share), (tangent, _) = primals, tangents
     statistics = _moments(x, share)
     centred = x - _spread(statistics.mean, x)
-    return statistics, Statistics(
-        share @ _over_positions(tangent), 2 * share @ _over_positions(centred * tangent)
-    )
+    return statistics, Statistics(_mean(tangent, share), 2 * _mean(centred * tangent, share))
 
 
-def _over_positions(x: Array) -> Array:
-    """The mean over positions of each example, ``[n, channels]``."""
-    return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
+def _mean(x: Array, share: Array) -> Array:
+    """The mean over positions and, with these shares, over examples: ``[channels]``."""
+    of_examples = jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
+    return jnp.sum(share[:, None] * of_examples, axis=0)
 
 
 def _spread(vector: Array, x: Array) -> Array:
-    """A vector ``[channels]`` in the rank of ``x``."""
-    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+    """A vector ``[channels]`` in the shape of ``x``."""
+    return jax.lax.broadcast_in_dim(vector, x.shape, (x.ndim - 1,))

@@ -18,8 +18,7 @@ from jaxmeta.nn.geometry import Geometry, Pair
 from jaxmeta.types import Array
 
 # Of both directions at once: rows are places of the transform, columns those of a tile.
-_IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-_IMAGE = np.kron(_IMAGE, _IMAGE)
+_B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _KERNEL = np.kron(_KERNEL, _KERNEL)
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
@@ -52,23 +51,28 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     # One row of padding more than the tiles need: XLA writes a padded array to memory, where it
     # would otherwise compute z anew for each of the views.
     z = _pad(z, ((0, 2 * down + 2 - z.shape[2]), (0, 2 * right - z.shape[3])))
-    views = _every_other(z, 2, (down, right)).reshape(4, groups, -1, outputs)
+    views = [
+        z[:, :, i : i + 2 * down - 1 : 2, j : j + 2 * right - 1 : 2]
+        for j in range(2)
+        for i in range(2)
+    ]
+    views = jnp.stack(views).reshape(4, groups, -1, outputs)
     # Transposed before it is transformed: a quarter as much to transpose.
     z = _transform(_OUTPUT.T, views.swapaxes(2, 3))
     products = (z @ tiles).swapaxes(2, 3)
     kernel = _transform(_KERNEL.T, products)
-    return kernel.swapaxes(0, 1).reshape(groups, 3, 3, channels, outputs)
+    return kernel.reshape(3, 3, groups, channels, outputs).transpose(2, 1, 0, 3, 4)
 
 
 def _correlate(x: Array, kernel: Array, padding: tuple[Pair, Pair], size: Pair) -> Array:
     groups, n, *_ = x.shape
     channels, outputs = kernel.shape[3:]
     down, right = _tiles(size)
-    kernel = kernel.reshape(groups, 9, channels, outputs).swapaxes(0, 1)
+    kernel = kernel.transpose(2, 1, 0, 3, 4).reshape(9, groups, channels, outputs)
     products = _image_tiles(x, padding, (down, right)) @ _transform(_KERNEL, kernel)
     z = _transform(_OUTPUT, products).reshape(2, 2, groups * n * down, right, outputs)
     # Left beside right, then upper above lower: concatenations of whole rows of memory.
-    halves = [jnp.concatenate([z[i, 0], z[i, 1]], -1) for i in range(2)]
+    halves = [jnp.concatenate([z[0, i], z[1, i]], -1) for i in range(2)]
     halves = [half.reshape(-1, 1, 2 * right * outputs) for half in halves]
     z = jnp.concatenate(halves, 1).reshape(groups, n, 2 * down, 2 * right, outputs)
     return z[:, :, : size[0], : size[1]]
@@ -79,25 +83,12 @@ def _image_tiles(x: Array, padding: tuple[Pair, Pair], tiles: Pair) -> Array:
     (top, _), (left, _) = padding
     height, width = (2 * count + 2 for count in tiles)
     x = _pad(x, ((top, height - top - x.shape[2]), (left, width - left - x.shape[3])))
-    views = _every_other(x, 4, tiles)
-    return _transform(_IMAGE, views).reshape(16, x.shape[0], -1, x.shape[-1])
-
-
-def _every_other(x: Array, offsets: int, tiles: Pair) -> Array:
-    """Every other pixel, from each of some offsets in both directions: ``[offsets**2, ...]``."""
     down, right = tiles
-    return jnp.stack(
-        [
-            jax.lax.slice(
-                x,
-                (0, 0, a, b, 0),
-                (*x.shape[:2], a + 2 * down - 1, b + 2 * right - 1, x.shape[4]),
-                (1, 1, 2, 2, 1),
-            )
-            for a in range(offsets)
-            for b in range(offsets)
-        ]
-    )
+    rows = jnp.stack([x[:, :, a : a + 2 * down - 1 : 2] for a in range(4)])
+    x = _transform(_B, rows)
+    columns = jnp.stack([x[:, :, :, :, b : b + 2 * right - 1 : 2] for b in range(4)])
+    x = _transform(_B, columns)
+    return x.reshape(16, x.shape[2], -1, x.shape[-1])
 
 
 def _transform(matrix: np.ndarray, x: Array) -> Array:

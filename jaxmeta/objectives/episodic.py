@@ -48,9 +48,14 @@ def episodic(
 
     def objective(params: PyTree, state: PyTree, episodes: Episode, keys: Key) -> tuple[Array, Aux]:
         check_episode(episodes)
-        losses, used, figures = jax.vmap(task, in_axes=(None, None, 0, 0))(
-            params, state, episodes, keys
-        )
+        if keys.shape[0] == 1:
+            # An axis of one keeps XLA from fusing what it fuses without.
+            alone = task(params, state, *jax.tree.map(lambda leaf: leaf[0], (episodes, keys)))
+            losses, used, figures = jax.tree.map(lambda leaf: leaf[None], alone)
+        else:
+            losses, used, figures = jax.vmap(task, in_axes=(None, None, 0, 0))(
+                params, state, episodes, keys
+            )
         new_state = jax.tree.map(
             lambda old, new: decay * old + (1 - decay) * jnp.mean(new, axis=0), state, used
         )
