@@ -50,18 +50,19 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
     workers: dict[str, Worker] = {}
     first: dict[str, dict[str, float]] = {}
     skipped: dict[str, str] = {}
-    ours = [
-        gradient_of_task(OURS, problem, data, parameters, task)
-        for task in range(min(CHECKED_TASKS, problem.tasks))
-    ]
+    try:
+        ours = [
+            gradient_of_task(OURS, problem, data, parameters, task)
+            for task in range(min(CHECKED_TASKS, problem.tasks))
+        ]
+    except Failure as failure:
+        raise Failure(f"{OURS} does not run: {failure}.") from failure
     for name in names:
         try:
-            difference = 0.0 if name == OURS else difference_from(ours, name, problem, data, parameters)
+            difference = difference_from(ours, name, problem, data, parameters)
             worker = Worker("benchmarks.compare:Contestant", name, problem, data, parameters)
             seconds, _ = worker.call("first")
         except Failure as failure:
-            if name == OURS:
-                raise Failure(f"{OURS} does not run: {failure}.") from failure
             skipped[name] = str(failure)
             continue
         workers[name] = worker
@@ -128,8 +129,8 @@ def difference_from(
         if differences[-1] <= TOLERANCE:
             return differences[-1]
     raise ValueError(
-        f"The gradient of {name} differs from that of {OURS} by {min(differences):.2g} of its norm, "
-        f"where {TOLERANCE:g} is rounding: find out which of the two is wrong."
+        f"The gradient of {name} differs from that of {OURS} by {min(differences):.2g} of its "
+        f"norm, where {TOLERANCE:g} is rounding: find out which of the two is wrong."
     )
 
 

@@ -4,30 +4,33 @@ Entry points are imported by every process that they start, so none of them impo
 needs it lies here.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 
 from benchmarks.implementations.jaxmeta import (
+    devices_for,
     make_arguments,
     make_gradient,
     make_model,
-    tasks_at_a_time,
 )
 from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
 from jaxmeta.data import omniglot
+from jaxmeta.parallel import over_devices, replicate
 from jaxmeta.types import PyTree
 
 Row = dict[str, Any]
 
 
 def meta_step(problem: Problem) -> tuple[Any, PyTree]:
-    """The jitted meta-gradient, and arguments for it."""
-    gradient = jax.jit(make_gradient(problem, make_model(problem), tasks_at_a_time()))
-    return gradient, make_arguments(problem, make_data(problem))
+    """The jitted meta-gradient, and arguments for it, where they are used."""
+    devices = devices_for(problem)
+    gradient = over_devices(make_gradient(problem, make_model(problem)), devices)
+    return jax.jit(gradient), replicate(make_arguments(problem, make_data(problem)), devices)
 
 
 def memory(problem: Problem, repetitions: int) -> Row:
@@ -53,6 +56,34 @@ def memory(problem: Problem, repetitions: int) -> Row:
         **spread(seconds),
         "compile_seconds": compile_seconds,
     }
+
+
+def chunks(problem: Problem, sizes: Sequence[int], repetitions: int) -> list[Row]:
+    """Times of the meta-gradient on one device, so many tasks at a time, and as many as it chooses.
+
+    ``relative_time`` is the median over that of the fastest; the row named ``automatic`` is a
+    program of its own.
+    """
+    arguments = make_arguments(problem, make_data(problem))
+    model = make_model(problem)
+    programs = {str(size): jax.jit(make_gradient(problem, model, size)) for size in sizes} | {
+        "automatic": jax.jit(make_gradient(problem, model))
+    }
+    compiled = {name: program.lower(*arguments).compile() for name, program in programs.items()}
+    steps = {name: partial(_run, step, arguments) for name, step in compiled.items()}
+    for step in steps.values():
+        step()
+    clocks = {name: partial(_seconds, step) for name, step in steps.items()}
+    spreads = {name: spread(times) for name, times in repeat(clocks, repetitions).items()}
+    fastest = min(spreads[str(size)]["median_ms"] for size in sizes)
+    return [
+        {
+            "name": name,
+            **times,
+            "relative_time": times["median_ms"] / fastest,
+        }
+        for name, times in spreads.items()
+    ]
 
 
 def compilation(problem: Problem, folder: str) -> Row:

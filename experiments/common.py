@@ -21,6 +21,7 @@ import experiments
 import jaxmeta
 from jaxmeta import learners
 from jaxmeta.build import build, find, near
+from jaxmeta.parallel import use_cores
 from jaxmeta.types import Key, PyTree, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
@@ -169,14 +170,6 @@ def evaluation_key(config: Mapping[str, Any], split: str) -> Key:
     return jax.random.fold_in(key, ("train", "valid", "test").index(split))
 
 
-def tasks_at_a_time(config: Mapping[str, Any]) -> int | None:
-    """One on a CPU, where a task's arrays then stay in the caches; all on an accelerator."""
-    chunk: int | None = config["chunk"]
-    if chunk is None and jax.default_backend() == "cpu":
-        return 1
-    return chunk
-
-
 def name_of(spec: Mapping[str, Any]) -> str:
     """The last part of the dotted name that a spec holds."""
     dotted: str = spec["function"] if "function" in spec else spec["make"]
@@ -237,6 +230,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Starts an absl program whose bad flags and fields are reported in one sentence."""
     # Orbax tells of every file it touches.
     logging.set_verbosity(logging.ERROR)
+    use_cores()
     for number in SIGNALS:
         signal.signal(number, stop)
     app.run(main, flags_parser=parse)

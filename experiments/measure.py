@@ -12,6 +12,7 @@ from experiments import common
 from jaxmeta import workdir
 from jaxmeta.build import build
 from jaxmeta.evaluate import evaluator, summarise
+from jaxmeta.parallel import replicate
 from jaxmeta.types import Episode, Learner, PyTree, Source
 
 VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
@@ -54,8 +55,9 @@ def measure(
     metric = build(config["metric"])
 
     def figures(learner: Learner, params: PyTree, state: PyTree) -> dict[str, float]:
-        run = evaluator(learner, metric, sample, episodes, common.tasks_at_a_time(config))
-        outcome = summarise(run(params, state, source.data, key))
+        devices = jax.devices()
+        run = evaluator(learner, metric, sample, episodes, config["chunk"], devices)
+        outcome = summarise(run(*replicate((params, state, source.data, key), devices)))
         return {"mean": outcome.mean, "ci95": outcome.ci95}
 
     data = config["data"] if data is None else data

@@ -13,7 +13,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +27,7 @@ from jaxmeta.build import build
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import over_devices
+from jaxmeta.parallel import over_devices, replicate
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start
 from jaxmeta.types import Key, Source
 
@@ -44,6 +44,7 @@ class Run(NamedTuple):
     validate: Callable[[TrainState], Evaluation]
     train_state: TrainState
     key: Key
+    devices: Sequence[jax.Device]
 
 
 def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | None) -> Run:
@@ -56,23 +57,25 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
         common.sampler(sources[split], split, protocol, spec) for split in ("valid", "test")
     )
     learner, evaluated = workdir.build_learners(config)
-    chunk = common.tasks_at_a_time(config)
     loss, metric = build(config["loss"]), build(config["metric"])
     optimiser = build(config["optimiser"])
     objective = episodic(learner, loss, {common.name_of(config["metric"]): metric})
-    gradient = over_devices(
-        mean_gradient(objective, chunk), common.devices_for(config["meta_batch"], chunk)
-    )
+    devices = common.devices_for(config["meta_batch"], config["chunk"])
+    gradient = over_devices(mean_gradient(objective, config["chunk"]), devices)
     update = outer_loop(gradient, optimiser, sample, config["meta_batch"])
 
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
+    sources = {
+        split: source._replace(data=replicate(source.data, devices))
+        for split, source in sources.items()
+    }
     data = sources["train"].data
     example = jax.eval_shape(sample, data, key)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-    train_state = start(optimiser, *jax.jit(learner.init)(init_key, zeros))
-    scores = evaluator(
-        evaluated, metric, valid_sample, config["evaluation"]["validation_episodes"], chunk
-    )
+    initial = start(optimiser, *jax.jit(learner.init)(init_key, zeros))
+    train_state = replicate(initial, devices)
+    count = config["evaluation"]["validation_episodes"]
+    scores = evaluator(evaluated, metric, valid_sample, count, config["chunk"], devices)
     valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
     # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: update(state, data, key, 1), train_state)
@@ -87,7 +90,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     def validate(train_state: TrainState) -> Evaluation:
         return summarise(scores(train_state.params, train_state.state, valid, valid_key))
 
-    return Run(config, folder, sources, update, validate, train_state, key)
+    return Run(config, folder, sources, update, validate, train_state, key, devices)
 
 
 def train(run: Run) -> None:
@@ -100,6 +103,7 @@ def train(run: Run) -> None:
         saved = checkpoints.latest_step()
         if saved is not None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
+            train_state = replicate(train_state, run.devices)
         step = int(train_state.step)
         with Journal(run.folder, step, config["steps"], info["validation"]) as journal:
             while step < config["steps"]:

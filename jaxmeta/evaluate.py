@@ -1,12 +1,14 @@
 """The one evaluation: the mean over many tasks, with the interval that belongs to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.memory import tasks_at_a_time
+from jaxmeta.parallel import map_over_devices
 from jaxmeta.types import Array, Key, Learner, Loss, PyTree, Sampler
 
 
@@ -26,7 +28,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluator(
-    learner: Learner, metric: Loss, sample: Sampler, episodes: int, chunk: int | None = None
+    learner: Learner,
+    metric: Loss,
+    sample: Sampler,
+    episodes: int,
+    chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[PyTree, PyTree, PyTree, Key], Array]:
     """Compiles the evaluation of a learner on drawn episodes.
 
@@ -37,7 +44,9 @@ def evaluator(
       metric: a figure of the query set.
       sample: draws one task.
       episodes: how many tasks.
-      chunk: how many tasks are computed at a time; ``None`` for all at once.
+      chunk: how many tasks are computed at a time; ``None`` chooses as many as fit into the
+        memory: see :mod:`jaxmeta.memory`.
+      devices: where to run, each device taking its share of the episodes.
 
     Returns:
       ``(params, state, data, key) -> values [episodes]``; see :func:`summarise`.
@@ -48,7 +57,9 @@ def evaluator(
     if episodes < 2:
         raise ValueError(f"episodes is {episodes}: an interval needs at least 2.")
 
-    def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Array:
+    def part(arguments: tuple[PyTree, PyTree, PyTree, Key], indices: Array) -> Array:
+        params, state, data, key = arguments
+
         def one(index: Array) -> Array:
             sample_key, adapt_key = jax.random.split(jax.random.fold_in(key, index))
             support, query = sample(data, sample_key)
@@ -56,7 +67,12 @@ def evaluator(
             outputs, _ = learner.predict(params, state, adapted, query.x, query.mask)
             return metric(outputs, query.y, query.mask)
 
-        return jax.lax.map(one, jnp.arange(episodes), batch_size=chunk or episodes)
+        size = tasks_at_a_time(one, indices[0], tasks=indices.size) if chunk is None else chunk
+        return jax.lax.map(one, indices, batch_size=size)
+
+    def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Array:
+        shared = part if devices is None else map_over_devices(part, devices)
+        return shared((params, state, data, key), jnp.arange(episodes))
 
     return jax.jit(run)
 

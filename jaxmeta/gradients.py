@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.memory import tasks_at_a_time
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
 
 Gradient = Callable[[PyTree, PyTree, PyTree, Key], tuple[PyTree, Aux]]
@@ -17,7 +18,8 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
     Args:
       objective: the losses.
       chunk: how many losses are computed at a time; the gradient is accumulated over chunks in a
-        scan, so memory is that of one chunk. ``None`` computes all at once.
+        scan, so memory is that of one chunk. ``None`` chooses as many as fit into the memory: see
+        :mod:`jaxmeta.memory`.
 
     Returns:
       The gradient function.
@@ -30,18 +32,25 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
         losses, aux = objective(params, state, batch, keys)
         return jnp.mean(losses), aux
 
+    def fitting(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> int:
+        total = keys.shape[0]
+        one = jax.tree.map(lambda leaf: leaf[:1], (batch, keys))
+        most = tasks_at_a_time(mean_loss, params, state, *one, tasks=total)
+        return max(size for size in range(1, most + 1) if total % size == 0)
+
     all_at_once = jax.grad(mean_loss, has_aux=True)
 
     def gradient(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[PyTree, Aux]:
         total = keys.shape[0]
-        if chunk is None or chunk == total:
+        size = fitting(params, state, batch, keys) if chunk is None else chunk
+        if size == total:
             return all_at_once(params, state, batch, keys)
-        if total % chunk:
+        if total % size:
             raise ValueError(
-                f"A batch of {total} cannot be cut into chunks of {chunk}: choose a divisor."
+                f"A batch of {total} cannot be cut into chunks of {size}: choose a divisor."
             )
         cut = jax.tree.map(
-            lambda leaf: leaf.reshape(total // chunk, chunk, *leaf.shape[1:]), (batch, keys)
+            lambda leaf: leaf.reshape(total // size, size, *leaf.shape[1:]), (batch, keys)
         )
 
         def add(total_gradient: PyTree, part: PyTree) -> tuple[PyTree, Aux]:
@@ -50,7 +59,7 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         summed, auxes = jax.lax.scan(add, zeros, cut)
-        mean = jax.tree.map(lambda leaf: leaf * (chunk / total), summed)
+        mean = jax.tree.map(lambda leaf: leaf * (size / total), summed)
         return mean, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), auxes)
 
     return gradient

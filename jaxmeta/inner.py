@@ -166,9 +166,7 @@ def mixed_mode(
         return jaxpr_as_fun(closed)(*jax.tree.leaves((fast, key)))[0]
 
     @jax.custom_vjp
-    def value_and_gradient(
-        consts: list[Array], fast: PyTree, key: Key
-    ) -> tuple[Array, PyTree]:
+    def value_and_gradient(consts: list[Array], fast: PyTree, key: Key) -> tuple[Array, PyTree]:
         return jax.value_and_grad(open_loss, argnums=1)(consts, fast, key)
 
     def forward(consts: list[Array], fast: PyTree, key: Key) -> tuple[Any, Any]:

@@ -1,11 +1,53 @@
 """Spreading the tasks of a meta-batch over devices: the only file that knows of them."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmeta.gradients import Gradient
-from jaxmeta.types import Aux, Key, PyTree
+from jaxmeta.types import Array, Aux, Key, PyTree
+
+
+def use_cores() -> None:
+    """Makes every core of a CPU a device, so that each computes tasks of its own.
+
+    Two cores that share one task wait for each other after every operation; two tasks need not.
+    Call it before jax computes anything. It leaves alone a number of CPU devices that was set
+    already, and accelerators.
+    """
+    chosen = jax.config.values["jax_num_cpu_devices"] > 0
+    if not chosen and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Puts a copy on every device, once, where each compiled call would have to."""
+    everywhere = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
+    return jax.device_put(tree, everywhere)
+
+
+def map_over_devices(
+    function: Callable[[PyTree, Array], Array], devices: Sequence[jax.Device]
+) -> Callable[[PyTree, Array], Array]:
+    """Cuts the items of ``(common, items [n]) -> values [n]`` into equal shares, one a device.
+
+    Where the items do not go round, the last are computed twice and left out of the values.
+    """
+    if len(devices) == 1:
+        return function
+    mapped = jax.pmap(function, "devices", in_axes=(None, 0), devices=list(devices))
+
+    def spread(common: PyTree, items: Array) -> Array:
+        each = -(-items.size // len(devices))
+        places = jnp.minimum(jnp.arange(each * len(devices)), items.size - 1)
+        values = mapped(common, items[places].reshape(len(devices), each))
+        return values.reshape(-1, *values.shape[2:])[: items.size]
+
+    return spread
 
 
 def over_devices(gradient: Gradient, devices: Sequence[jax.Device]) -> Gradient:

@@ -34,7 +34,9 @@ CASES = {
     ),
     "rematerialised_momentum": Case(
         gradient_learner(
-            CLASSIFIER, unroll(optax.sgd(0.1, momentum=0.9), 2, rematerialise=True), WAYS
+            CLASSIFIER,
+            unroll(optax.sgd(0.1, momentum=0.9), 2, differentiation="rematerialised"),
+            WAYS,
         ),
     ),
     "prototypical": Case(prototypical(EMBEDDING, WAYS), equivariant=True),

@@ -21,6 +21,7 @@ from jaxmeta.inner import (
 KEY = jax.random.key(0)
 CURVATURE = jnp.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 1.5]])
 START = jnp.array([1.0, -2.0, 0.5])
+RATES = ("loop", "leaf", "parameter")
 
 
 def quadratic(theta, key):
@@ -75,17 +76,201 @@ def test_second_order_agrees_with_finite_differences_in_float64(optimiser):
         check_grads(outer, (theta,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
-def test_rematerialised_gradient_is_the_same():
-    def outer(loop):
-        return jax.grad(lambda theta: jnp.sum(adapt(loop, theta) ** 3))(START)
+MODES = ("mixed", "reverse", "rematerialised")
+FAST = {
+    "kernel": 0.5 * jax.random.normal(jax.random.key(1), (3, 4)),
+    "bias": jnp.array([0.1, -0.2, 0.3, 0.0]),
+}
+# What the outer loop also learns from, or is mapped over: it reaches the loss by closure alone.
+AROUND = {
+    "slow": 0.5 * jax.random.normal(jax.random.key(2), (4,)),
+    "x": jax.random.normal(jax.random.key(3), (2, 5, 3)),
+    "y": jax.random.normal(jax.random.key(4), (2, 5)),
+}
+TASKS = jax.random.split(jax.random.key(5), 2)
 
-    plain, again = (
-        outer(unroll(optax.sgd(0.1, momentum=0.9), 5, rematerialise=flag)) for flag in (False, True)
+
+def network(fast, around, keep):
+    hidden = jnp.tanh(around["x"] @ fast["kernel"] + fast["bias"][None])
+    return jnp.sum(keep * hidden * around["slow"][None] ** 2, axis=1)
+
+
+def adapted_loss(loop, fast, hyper, around, key):
+    """The outer loss of one task: a dropout in the inner one, of another mask at every step."""
+
+    def loss(fast, key):
+        keep = jax.random.bernoulli(key, 0.7, (5, 4)).astype(jnp.float32)
+        return jnp.mean((network(fast, around, keep) - around["y"]) ** 2)
+
+    adapted, metrics = loop.run(loss, fast, hyper, key)
+    answers = network(adapted, around, jnp.ones((5, 4)))
+    return jnp.mean(jnp.sin(answers - around["y"])), metrics
+
+
+def over_tasks(loop, fast, hyper, around):
+    axes = (None, None, {"slow": None, "x": 0, "y": 0}, 0)
+    losses, metrics = jax.vmap(lambda *task: adapted_loss(loop, *task), in_axes=axes, out_axes=0)(
+        fast, hyper, around, TASKS
     )
-    np.testing.assert_allclose(plain, again, rtol=1e-6)
+    return jnp.mean(losses), metrics
 
 
-@pytest.mark.parametrize("granularity", ["loop", "leaf", "parameter"])
+def outer_gradients(loop, hyper):
+    """The loss, the metrics, and the gradients by all that they depend on."""
+    gradient = jax.value_and_grad(lambda *a: over_tasks(loop, *a), (0, 1, 2), has_aux=True)
+    return jax.jit(gradient)(FAST, hyper, AROUND)
+
+
+def assert_close(ours, theirs, rtol=1e-4, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), ours, theirs)
+
+
+OPTIMISERS = {
+    **{granularity: (sgd, learning_rates(0.3, granularity)) for granularity in RATES},
+    **{
+        f"{granularity} per step": (sgd, per_step(learning_rates(0.3, granularity), 3))
+        for granularity in RATES
+    },
+    "adam": (optax.adam(0.05, eps_root=1e-6), None),
+    "momentum": (
+        lambda hyper: optax.sgd(hyper["rate"], momentum=hyper["momentum"]),
+        lambda key, fast: {"rate": jnp.float32(0.2), "momentum": jnp.float32(0.5)},
+    ),
+}
+
+
+@pytest.mark.parametrize(("optimiser", "hyper"), OPTIMISERS.values(), ids=OPTIMISERS)
+def test_outer_gradients_are_the_same_in_every_mode(optimiser, hyper):
+    loops = [unroll(optimiser, 3, hyper=hyper, differentiation=mode) for mode in MODES]
+    start = loops[0].init(KEY, FAST)
+    mixed, reverse, rematerialised = (outer_gradients(loop, start) for loop in loops)
+    assert_close(mixed, reverse)
+    assert_close(rematerialised, reverse)
+    # None of them is zero, where equality would say nothing.
+    assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(reverse[1]))
+
+
+def test_mapped_over_tasks_is_one_task_after_another():
+    loop = unroll(sgd(0.3), 3)
+    gradient = jax.jit(jax.grad(lambda *a: adapted_loss(loop, *a)[0], (0, 2)))
+    alone = [
+        gradient(FAST, (), {**AROUND, "x": AROUND["x"][i], "y": AROUND["y"][i]}, TASKS[i])
+        for i in range(2)
+    ]
+    _, (by_fast, _, by_around) = outer_gradients(loop, ())
+    # The mean over tasks halves each; what is mapped over, each task has for itself.
+    shared = jax.tree.map(lambda a, b: (a + b) / 2, *((f, a["slow"]) for f, a in alone))
+    assert_close((by_fast, by_around["slow"]), shared)
+    own = jax.tree.map(lambda *rows: jnp.stack(rows) / 2, *(a["x"] for _, a in alone))
+    assert_close(by_around["x"], own)
+
+
+def test_outer_training_in_a_scan_is_the_same_in_every_mode():
+    def train(mode):
+        loop = unroll(sgd, 2, hyper=learning_rates(0.3, "leaf"), differentiation=mode)
+
+        def step(learned, key):
+            def loss(learned):
+                around = {"slow": learned["slow"], "x": AROUND["x"][0], "y": AROUND["y"][0]}
+                return adapted_loss(loop, learned["fast"], learned["hyper"], around, key)[0]
+
+            value, gradient = jax.value_and_grad(loss)(learned)
+            return jax.tree.map(lambda a, g: a - 0.1 * g, learned, gradient), value
+
+        start = {"fast": FAST, "hyper": loop.init(KEY, FAST), "slow": AROUND["slow"]}
+        return jax.jit(lambda start: jax.lax.scan(step, start, jax.random.split(KEY, 4)))(start)
+
+    mixed, reverse, rematerialised = (train(mode) for mode in MODES)
+    assert_close(mixed, reverse)
+    assert_close(rematerialised, reverse)
+
+
+def test_derivatives_of_the_outer_gradient_are_the_same_in_reverse():
+    """Third derivatives of the inner loss, which learning to meta-learn would need."""
+    around = {"slow": AROUND["slow"], "x": AROUND["x"][0], "y": AROUND["y"][0]}
+
+    def third(mode):
+        loop = unroll(sgd(0.3), 2, differentiation=mode)
+
+        def gradient(fast, slow):
+            return jax.grad(
+                lambda *a: adapted_loss(loop, a[0], (), {**around, "slow": a[1]}, KEY)[0], (0, 1)
+            )(fast, slow)
+
+        def of_gradient(*arguments):
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(gradient(*arguments)))
+
+        return jax.jit(jax.grad(of_gradient, (0, 1)))(FAST, AROUND["slow"])
+
+    assert_close(third("mixed"), third("reverse"))
+
+
+def test_mixed_mode_takes_losses_that_close_over_keys_and_integers():
+    """They have no derivative, but they are arguments of what is differentiated all the same."""
+
+    def outer(mode, fast, key, counts):
+        def loss(theta, _):
+            noise = jax.random.normal(key, theta.shape)
+            return jnp.sum(jnp.cosh(theta - noise) * counts.astype(jnp.float32))
+
+        return jnp.sum(jnp.sin(adapt(unroll(sgd(0.1), 2, differentiation=mode), fast, loss=loss)))
+
+    def gradients(mode):
+        gradient = jax.grad(lambda *a: outer(mode, *a))
+        return jax.jit(jax.vmap(gradient, (None, 0, None)))(START, TASKS, jnp.array([1, 0, 2]))
+
+    assert_close(gradients("mixed"), gradients("reverse"))
+
+
+def test_mixed_mode_takes_a_loss_wider_than_its_parameters():
+    """As of a model in bfloat16 whose loss is computed in float32."""
+
+    def gradients(mode):
+        def outer(theta, target):
+            loop = unroll(sgd(jnp.bfloat16(0.125)), 2, differentiation=mode)
+            adapted = adapt(
+                loop, theta, loss=lambda t, key: jnp.sum((t.astype(jnp.float32) - target) ** 2)
+            )
+            return jnp.sum(adapted.astype(jnp.float32) ** 2)
+
+        return jax.grad(outer, (0, 1))(START.astype(jnp.bfloat16), jnp.ones(3))
+
+    mixed, reverse = gradients("mixed"), gradients("reverse")
+    for a, b in zip(mixed, reverse, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), rtol=2e-2)
+
+
+def test_mixed_mode_keeps_of_a_step_no_more_than_parameters_and_gradients():
+    """By the compiler's account: how much more memory twenty more steps take, for each of them."""
+    fast = {"in": jnp.ones((8, 8)), "out": jnp.ones((8, 8))}
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(fast))
+    x = jax.ShapeDtypeStruct((256, 8), jnp.float32)
+
+    def bytes_per_step(mode):
+        def outer(fast, x, steps):
+            def loss(fast, key):
+                return jnp.mean((jnp.tanh(x @ fast["in"]) @ fast["out"]) ** 2)
+
+            loop = unroll(sgd(0.1), steps, differentiation=mode)
+            return loss(loop.run(loss, fast, (), KEY)[0], KEY)
+
+        few, many = (
+            jax.jit(jax.grad(outer), static_argnums=2)
+            .lower(fast, x, steps)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+            for steps in (20, 40)
+        )
+        return (many - few) / 20
+
+    assert bytes_per_step("mixed") <= 4 * size
+    assert bytes_per_step("rematerialised") <= 4 * size
+    assert bytes_per_step("reverse") >= 12 * size
+
+
+@pytest.mark.parametrize("granularity", RATES)
 @pytest.mark.parametrize("steps", [None, 3])
 def test_equal_rates_are_one_rate_at_any_granularity(granularity, steps):
     start = {"a": START, "b": jnp.ones((2, 2))}
@@ -175,6 +360,11 @@ def test_partition_and_merge_are_inverse():
     [
         (lambda: unroll(sgd(0.1), -1), ValueError, "steps is -1"),
         (lambda: unroll(sgd(0.1), 1, hyper=learning_rates(0.1)), ValueError, "hyper is given"),
+        (
+            lambda: unroll(sgd(0.1), 1, differentiation="forward"),
+            ValueError,
+            "differentiation is 'forward'",
+        ),
         (lambda: learning_rates(0.1, "layer"), ValueError, "granularity is 'layer'"),
         (lambda: partition({"a": START}, lambda name: False), ValueError, "chose none of a"),
         (

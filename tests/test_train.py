@@ -1,5 +1,7 @@
 """The outer loop, the objective and the evaluation on a problem worked out by hand."""
 
+from contextlib import contextmanager
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from jaxmeta.learners import from_scratch, maml
 from jaxmeta.losses import squared_error
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic
+from jaxmeta.parallel import over_devices, replicate
 from jaxmeta.train import first_non_finite, outer_loop, start
 from jaxmeta.types import Batch, Episode, Learner
 
@@ -113,6 +116,44 @@ def test_first_non_finite_row():
     assert first_non_finite({"loss": bad, "outer_gradient_norm": good}, sound) == 2
     assert first_non_finite({"loss": good, "outer_gradient_norm": bad}, sound) == 2
     assert first_non_finite({"loss": good, "outer_gradient_norm": good}, broken) == 3
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_after_the_first_call_nothing_is_compiled_or_moved(count):
+    devices = jax.devices()[:count]
+    update = outer_loop(
+        over_devices(mean_gradient(OBJECTIVE), devices), optax.adam(0.1), sample, meta_batch=3
+    )
+    initial = start(optax.adam(0.1), *LEARNER.init(KEY, sample((), KEY)))
+    train_state, key = replicate((initial, KEY), devices)
+    train_state, _ = update(train_state, (), key, 5)
+    with jax.transfer_guard("disallow"), no_compilation():
+        for _ in range(2):
+            given = jax.tree.leaves(train_state)
+            train_state, metrics = update(train_state, (), key, 5)
+            assert all(leaf.is_deleted() for leaf in given)  # donated
+    assert metrics["loss"].shape == (5,)
+
+
+@contextmanager
+def no_compilation():
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: events.append(event)
+    )
+    yield
+    assert not [event for event in events if "compile" in event or "trace" in event]
+
+
+def test_evaluation_over_devices_is_that_of_one():
+    alone, shared = (
+        evaluator(LEARNER, squared_error, sample, 10, None, jax.devices()[:count])
+        for count in (1, 4)
+    )
+    params, state = LEARNER.init(KEY, sample((), KEY))
+    np.testing.assert_allclose(
+        alone(params, state, (), KEY), shared(params, state, (), KEY), rtol=1e-6
+    )
 
 
 def test_evaluation_is_of_the_same_episodes_for_every_learner_and_chunk():

@@ -1,7 +1,6 @@
 """This library, as its users call it."""
 
 import math
-import os
 from typing import Any
 
 import jax
@@ -13,12 +12,11 @@ from jaxmeta import losses, nn
 from jaxmeta.gradients import Gradient, mean_gradient
 from jaxmeta.inner import path_name
 from jaxmeta.learners import maml, prototypical
-from jaxmeta.parallel import over_devices
 from jaxmeta.objectives import episodic
+from jaxmeta.parallel import over_devices, use_cores
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
-
-jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+use_cores()
 
 
 def make_model(problem: Problem) -> Model:
@@ -43,15 +41,15 @@ def make_learner(problem: Problem, model: Model) -> Learner:
     )
 
 
-def make_gradient(problem: Problem, model: Model, chunk: int | None) -> Gradient:
-    """The meta-gradient of a learner on this model, ``chunk`` tasks at a time."""
+def make_gradient(problem: Problem, model: Model, chunk: int | None = None) -> Gradient:
+    """The meta-gradient on this model, ``chunk`` tasks at a time, or as many as fit."""
     loss = losses.squared_error if problem.model == "mlp" else losses.cross_entropy
     return mean_gradient(episodic(make_learner(problem, model), loss), chunk)
 
 
-def tasks_at_a_time() -> int | None:
-    """One on a CPU, where a task's arrays then stay in the caches; all on an accelerator."""
-    return 1 if jax.default_backend() == "cpu" else None
+def devices_for(problem: Problem) -> list[jax.Device]:
+    """As many as the tasks can be shared by equally."""
+    return jax.devices()[: math.gcd(problem.tasks, jax.device_count())]
 
 
 def make_arguments(problem: Problem, data: Data, parameters: Arrays | None = None) -> PyTree:
@@ -104,10 +102,11 @@ def build(
       model: another than the library's own.
       at_once: map over all tasks at a time.
     """
-    chunk = None if at_once else tasks_at_a_time()
-    gradient = make_gradient(problem, model or make_model(problem), chunk)
-    if not at_once:
-        gradient = over_devices(gradient, jax.devices()[:math.gcd(problem.tasks, jax.device_count())])
-    gradient = jax.jit(gradient)
+    model = model or make_model(problem)
+    gradient = jax.jit(
+        make_gradient(problem, model, problem.tasks)
+        if at_once
+        else over_devices(make_gradient(problem, model), devices_for(problem))
+    )
     arguments = make_arguments(problem, data, parameters)
     return Implementation(lambda: jax.block_until_ready(gradient(*arguments)[0]), as_arrays)

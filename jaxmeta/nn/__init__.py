@@ -4,6 +4,7 @@ from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
 from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.layers import Statistics, batch_norm, max_pool, moments, normalise
 from jaxmeta.nn.models import conv4, mlp
+from jaxmeta.nn.precision import mixed_precision
 
 __all__ = [
     "Statistics",
@@ -15,6 +16,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "max_pool",
+    "mixed_precision",
     "mlp",
     "moments",
     "normalise",

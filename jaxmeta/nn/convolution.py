@@ -1,10 +1,10 @@
-"""A convolution that stays fast under ``vmap``, ``scan`` and any order of differentiation.
+r"""A convolution that stays fast under ``vmap``, ``scan`` and any order of differentiation.
 
 A convolution is bilinear: images x and a kernel k give z. Its two adjoints, which turn a z into
 images or into a kernel, are bilinear as well,
 
-.. math:: \\langle z,\\, \\mathrm{output}(x, k) \\rangle = \\langle x,\\, \\mathrm{input}(k, z) \\rangle
-          = \\langle k,\\, \\mathrm{kernel}(x, z) \\rangle,
+.. math:: \langle z, \mathrm{output}(x, k) \rangle = \langle x, \mathrm{input}(k, z) \rangle
+          = \langle k, \mathrm{kernel}(x, z) \rangle,
 
 and a derivative of any of the three maps, forward or reverse, is one of the three again. So one
 primitive is closed under differentiation of any order, and its lowering alone decides how fast all
@@ -13,7 +13,6 @@ one when ``vmap`` gives every task a kernel of its own, with a gradient 10 to 20
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -127,7 +126,9 @@ def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geomet
 def _transpose_right(ct: Array, a: Array, b: Any, *, gives: str, geometry: Geometry) -> Array:
     if gives == "output":
         return _maps(a, ct, "kernel", geometry)
-    return _maps(ct, a, "output", geometry) if gives == "input" else _maps(a, ct, "output", geometry)
+    return (
+        _maps(ct, a, "output", geometry) if gives == "input" else _maps(a, ct, "output", geometry)
+    )
 
 
 def _batch(

@@ -88,8 +88,11 @@ def normalise(
       offset: beta, ``[channels]``.
       epsilon: keeps a constant channel finite.
     """
-    multiplier = scale * jax.lax.rsqrt(statistics.variance + epsilon)
-    mean, multiplier, offset = (_spread(v, x) for v in (statistics.mean, multiplier, offset))
+    spread = jax.lax.rsqrt(statistics.variance + epsilon)
+    multiplier = scale.astype(spread.dtype) * spread
+    mean, multiplier, offset = (
+        _spread(v.astype(x.dtype), x) for v in (statistics.mean, multiplier, offset)
+    )
     return (x - mean) * multiplier + offset
 
 
@@ -100,8 +103,10 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
       x: ``[n, ..., channels]``.
       mask: ``[n]``; examples with mask 0 take no part. ``None`` is all ones.
     """
-    share = jnp.ones(x.shape[0]) if mask is None else mask
-    return _moments(x, (share / jnp.maximum(jnp.sum(share), 1)).astype(x.dtype))
+    # Sums of many terms, so never in fewer than 32 bits.
+    wide = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype("float32")
+    share = jnp.ones(x.shape[0], wide) if mask is None else mask.astype(wide)
+    return _moments(x.astype(wide), share / jnp.maximum(jnp.sum(share), 1))
 
 
 @jax.custom_jvp

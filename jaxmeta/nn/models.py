@@ -111,15 +111,21 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
             # Normalising is monotone: with the sign of its scale moved into the kernel, the maximum
             # of what is normalised is the normalised maximum, so only a quarter is normalised.
             sign = jnp.where(block["scale"] < 0, -1.0, 1.0).astype(block["scale"].dtype)
-            x = conv2d(x, block["kernel"] * sign, stride=2 if downsample == "stride" else 1)
-            mean, variance = moments(x, mask) if batch_statistics else state[name]
-            if not batch_statistics:
-                mean = mean * sign
+            x = conv2d(
+                x,
+                block["kernel"] * sign[None, None, None],
+                stride=2 if downsample == "stride" else 1,
+            )
+            turn = sign.astype(state[name].mean.dtype)
+            if batch_statistics:
+                mean, variance = moments(x, mask)
+            else:
+                mean, variance = state[name].mean * turn, state[name].variance
             if downsample == "pool":
                 x = max_pool(x)
             x = normalise(x, Statistics(mean, variance), block["scale"] * sign, block["offset"])
             x = jax.nn.relu(x)
-            used[name] = Statistics(mean * sign, variance)
+            used[name] = Statistics(mean * turn, variance)
         if downsample == "stride":
             return jnp.mean(x, axis=(1, 2)), used
         return x.reshape(x.shape[0], -1), used

@@ -1,6 +1,6 @@
-"""The maps of a 3x3 convolution of stride 1 by Winograd's algorithm F(2x2, 3x3).
+r"""The maps of a 3x3 convolution of stride 1 by Winograd's algorithm F(2x2, 3x3).
 
-.. math:: z = A^\\top \\big[ (G k G^\\top) \\odot (B^\\top d\\, B) \\big] A
+.. math:: z = A^\top \big[ (G k G^\top) \odot (B^\top d\, B) \big] A
 
 computes 2x2 outputs from a tile d of 4x4 pixels with 16 products in place of 36. Here each of the
 16 is a matrix product over channels, and a transform is a product with a small constant matrix: the
@@ -56,9 +56,9 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
         for j in range(2)
         for i in range(2)
     ]
-    views = jnp.stack(views).reshape(4, groups, -1, outputs)
     # Transposed before it is transformed: a quarter as much to transpose.
-    z = _transform(_OUTPUT.T, views.swapaxes(2, 3))
+    columns = jnp.stack(views).reshape(4, groups, -1, outputs).swapaxes(2, 3)
+    z = _transform(_OUTPUT.T, columns)
     products = (z @ tiles).swapaxes(2, 3)
     kernel = _transform(_KERNEL.T, products)
     return kernel.reshape(3, 3, groups, channels, outputs).transpose(2, 1, 0, 3, 4)

@@ -1,58 +1,83 @@
-"""Layers against lax, numpy and themselves."""
+"""Layers, and the model made of them, against lax, numpy and formulas left to differentiation."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.nn import Statistics, batch_norm, conv2d, max_pool
+from jaxmeta.nn import Statistics, batch_norm, conv4, max_pool, moments
+
+KEYS = jax.random.split(jax.random.key(0), 4)
 
 
-def reference(x, kernel, stride):
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+def pooled(x):
+    """As lax has it: where several are the largest, the derivative is of one of them."""
+    window = (1, 2, 2, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+
+def orders(function):
+    """A function's values, its gradient, and the gradient of a function of its gradient."""
+
+    def gradient(*arguments):
+        return jax.grad(lambda *a: _sines(function(*a)))(*arguments)
+
+    return jax.jit(
+        lambda *a: (function(*a), gradient(*a), jax.grad(lambda *a: _sines(gradient(*a)))(*a))
     )
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("window", [(1, 1), (3, 3), (2, 5)])
-@pytest.mark.parametrize("size", [(7, 8), (1, 2)])
-def test_convolution_equals_that_of_lax_in_value_and_derivatives(stride, window, size):
-    keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (2, *size, 3))
-    kernel = jax.random.normal(keys[1], (*window, 3, 4))
-    np.testing.assert_allclose(conv2d(x, kernel, stride), reference(x, kernel, stride), atol=1e-4)
-
-    def first(function):
-        return jax.grad(lambda x, k: jnp.sum(jnp.sin(function(x, k, stride))), (0, 1))
-
-    def second(function):
-        return jax.grad(
-            lambda x, k: sum(jnp.sum(jnp.sin(g)) for g in first(function)(x, k)), (0, 1)
-        )
-
-    if stride == 2 and size == (7, 8):
-        for order in (first, second):
-            ours, theirs = (jax.jit(order(function))(x, kernel) for function in (conv2d, reference))
-            for a, b in zip(ours, theirs, strict=True):
-                np.testing.assert_allclose(a, b, atol=2e-3)
+def _sines(tree):
+    return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def test_convolution_under_vmap_is_a_product_of_matrices():
-    x, kernel = jnp.ones((4, 2, 8, 8, 3)), jnp.ones((4, 3, 3, 3, 5))
-
-    def loss(x, kernel):
-        return jnp.sum(jax.vmap(conv2d)(x, kernel) ** 2)
-
-    program = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
-    assert "conv_general_dilated" not in program
-    assert "dot_general" in program
+def assert_close(ours, theirs, atol):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), ours, theirs)
 
 
-def test_max_pool_is_the_maximum_of_each_window():
-    x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
-    by_hand = np.array(x)[:, :4].reshape(2, 2, 2, 2, 2, 3).max(axis=(2, 4))
-    np.testing.assert_array_equal(max_pool(x), by_hand)
+@pytest.mark.parametrize("size", [(5, 4), (6, 7), (2, 3)])
+def test_max_pool_is_that_of_lax_in_value_and_derivatives(size):
+    x = jax.random.normal(KEYS[0], (2, *size, 3))
+    ours, theirs = (orders(function)(x) for function in (max_pool, pooled))
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert_close(ours, theirs, 1e-6)
+
+
+def test_derivative_of_max_pool_at_ties_is_the_mean_of_theirs():
+    x = jnp.array([[1.0, 1.0, 2.0, 0.0], [1.0, 0.0, 2.0, 2.0]]).reshape(1, 2, 4, 1)
+    gradient = jax.grad(lambda x: jnp.sum(jnp.array([3.0, 6.0]) * max_pool(x).ravel()))(x)
+    np.testing.assert_allclose(gradient[0, ..., 0], [[1, 1, 2, 0], [1, 0, 2, 2]], rtol=1e-6)
+    # Forward, and where all four are equal, as behind a ReLU that let nothing through.
+    tangent = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    _, moved = jax.jvp(max_pool, (jnp.zeros((1, 2, 2, 1)),), (tangent,))
+    np.testing.assert_allclose(moved.item(), 1.5, rtol=1e-6)
+
+
+def plain_moments(x, mask):
+    """Biased, of the kept examples, and differentiated as it stands."""
+    weights = jnp.broadcast_to(mask[:, None, None, None], x.shape)
+    count = jnp.sum(weights, axis=(0, 1, 2))
+    mean = jnp.sum(weights * x, axis=(0, 1, 2)) / count
+    centred = x - jnp.broadcast_to(mean, x.shape)
+    return Statistics(mean, jnp.sum(weights * centred**2, axis=(0, 1, 2)) / count)
+
+
+@pytest.mark.parametrize("mask", [None, (1, 0, 1, 1, 0), (0, 0, 0, 1, 0)])
+def test_moments_are_those_of_the_kept_examples_in_value_and_derivatives(mask):
+    x = 2 + 3 * jax.random.normal(KEYS[0], (5, 3, 4, 2))
+    given = None if mask is None else jnp.array(mask, jnp.float32)
+    kept = np.asarray(x, np.float64) if mask is None else np.asarray(x)[np.array(mask) == 1]
+    ours = orders(lambda x: moments(x, given))(x)
+    np.testing.assert_allclose(ours[0].mean, kept.mean(axis=(0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(ours[0].variance, kept.var(axis=(0, 1, 2)), rtol=1e-5)
+    weights = jnp.ones(5) if mask is None else given
+    assert_close(ours, orders(lambda x: plain_moments(x, weights))(x), 1e-5)
+
+
+def test_moments_of_no_examples_are_finite():
+    x = jax.random.normal(KEYS[0], (3, 2, 2, 2))
+    statistics, *derivatives = orders(lambda x: moments(x, jnp.zeros(3)))(x)
+    jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, 0), (statistics, *derivatives))
 
 
 def test_batch_norm_by_its_own_statistics():
@@ -79,6 +104,62 @@ def test_masked_examples_take_no_part_in_statistics():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), used, alone_used)
 
 
-def test_convolution_refuses_channels_that_do_not_fit():
-    with pytest.raises(ValueError, match="3 channels but the kernel takes 1"):
-        conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 1, 4)))
+def chain(params, state, x, mask, batch_statistics, downsample):
+    """conv4 as the papers write it: convolution, batch normalisation, ReLU, pooling."""
+    stride = (2, 2) if downsample == "stride" else (1, 1)
+    used = {}
+    for name, statistics in state.items():
+        block = params[name]
+        x = jax.lax.conv_general_dilated(
+            x, block["kernel"], stride, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        used[name] = plain_moments(x, mask) if batch_statistics else statistics
+        mean, deviation, scale, offset = (
+            vector[None, None, None]
+            for vector in (
+                used[name].mean,
+                jnp.sqrt(used[name].variance + 1e-5),
+                block["scale"],
+                block["offset"],
+            )
+        )
+        x = jax.nn.relu(scale * (x - mean) / deviation + offset)
+        if downsample == "pool":
+            x = pooled(x)
+    x = jnp.mean(x, axis=(1, 2)) if downsample == "stride" else x.reshape(x.shape[0], -1)
+    return x @ params["head"]["kernel"] + params["head"]["bias"][None], used
+
+
+@pytest.mark.parametrize("downsample", ["pool", "stride"])
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_conv4_is_its_layers_in_the_order_of_the_papers(downsample, batch_statistics):
+    """It pools before it normalises, which a scale below zero would turn upside down."""
+    model = conv4(3, filters=4, downsample=downsample)
+    x = jax.random.normal(KEYS[0], (5, 17, 16, 2))
+    mask = jnp.array([1.0, 1.0, 0.0, 1.0, 1.0])
+    params, state = model.init(KEYS[1], x)
+    # Not at their initial values, where half of what can go wrong is the same.
+    for i, name in enumerate(state):
+        a, b, c, d = (
+            0.3 * jax.random.normal(jax.random.fold_in(KEYS[2], 4 * i + j), (4,)) for j in range(4)
+        )
+        signs = jnp.array([1.0, -1.0, 1.0, -1.0]) * (-1.0) ** i
+        params[name]["scale"] = signs * jnp.exp(a)
+        params[name]["offset"] = b
+        state[name] = Statistics(c, jnp.exp(d))
+
+    def ours(params, state, x):
+        return model.apply(params, state, x, mask, None, batch_statistics)
+
+    def theirs(params, state, x):
+        return chain(params, state, x, mask, batch_statistics, downsample)
+
+    def value_and_gradients(function):
+        # Of the examples that count, and of the statistics, by everything there is.
+        def loss(*arguments):
+            answers, used = function(*arguments)
+            return _sines((answers * mask[:, None], used))
+
+        return jax.jit(lambda *a: (function(*a), jax.grad(loss, (0, 1, 2))(*a)))(params, state, x)
+
+    assert_close(value_and_gradients(ours), value_and_gradients(theirs), 2e-4)

@@ -1,0 +1,309 @@
+"""The convolution against that of lax, its two lowerings against each other, and vmap by loops."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+from jaxmeta.nn import conv2d, conv_general_dilated, patches, winograd
+from jaxmeta.nn.geometry import Geometry
+
+KEYS = jax.random.split(jax.random.key(0), 4)
+
+# Compiling is nearly all that these tests cost, and they run each program once or twice.
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def reference(x, kernel, stride=1, padding="SAME"):
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def operands(window, size, channels, outputs=4, lead=(), n=2):
+    """Of a scale at which the outputs, whose sine is taken below, are about one."""
+    x = jax.random.normal(KEYS[0], (*lead, n, *size, channels))
+    kernel = jax.random.normal(KEYS[1], (*lead, *window, channels, outputs))
+    return x, kernel / np.sqrt(window[0] * window[1] * channels).astype(np.float32)
+
+
+def all_orders(function):
+    """Values, first derivatives, and second ones both ways, as one function."""
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(function(x, kernel)))
+
+    gradient = jax.grad(loss, (0, 1))
+
+    def of_gradient(x, kernel):
+        return sum(jnp.sum(jnp.sin(part)) for part in gradient(x, kernel))
+
+    def everything(x, kernel):
+        directions = jnp.cos(3 * x), jnp.cos(2 * kernel)
+        return {
+            "value": function(x, kernel),
+            "forward": jax.jvp(function, (x, kernel), directions)[1],
+            "reverse": gradient(x, kernel),
+            "forward over reverse": jax.jvp(gradient, (x, kernel), directions)[1],
+            "reverse over reverse": jax.grad(of_gradient, (0, 1))(x, kernel),
+        }
+
+    return everything
+
+
+def assert_close(ours, theirs, rounding=1e-5):
+    """Equal to rounding, which a sum makes on the scale of its largest terms."""
+
+    def check(path, a, b):
+        a, b = (np.asarray(x, np.float64) for x in (a, b))
+        assert a.shape == b.shape
+        error, scale = (np.abs(x).max(initial=0) for x in (a - b, b))
+        assert error <= rounding * max(scale, 1), f"{jax.tree_util.keystr(path)}: {error}"
+
+    jax.tree_util.tree_map_with_path(check, ours, theirs)
+
+
+# Between them: every kernel with every kind of padding and stride, odd and even images, images
+# smaller than the window, and 3x3 kernels of stride 1 with channels enough for Winograd's algorithm
+# (16) and too few for it.
+CASES = [
+    ((1, 1), 1, "SAME", (4, 5), 3),
+    ((1, 1), 2, "VALID", (5, 4), 17),
+    ((2, 2), 2, "SAME", (5, 5), 3),
+    ((2, 2), 1, ((0, 1), (2, 0)), (4, 5), 3),
+    ((3, 3), 1, "SAME", (5, 4), 3),
+    ((3, 3), 1, "SAME", (2, 1), 16),
+    ((3, 3), 1, "VALID", (4, 5), 17),
+    ((3, 3), 1, ((0, 2), (3, 1)), (6, 5), 16),
+    ((3, 3), (1, 2), "SAME", (5, 6), 16),
+    ((5, 5), 2, ((1, 3), (2, 3)), (3, 4), 2),
+    ((3, 1), (1, 2), "VALID", (5, 4), 3),
+]
+
+
+@pytest.mark.parametrize(("window", "stride", "padding", "size", "channels"), CASES)
+def test_convolution_equals_that_of_lax_in_derivatives_of_any_order(
+    window, stride, padding, size, channels
+):
+    arguments = operands(window, size, channels)
+    ours, theirs = (
+        compiled(all_orders(partial(function, stride=stride, padding=padding)))(*arguments)
+        for function in (conv2d, reference)
+    )
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("size", "padding"),
+    [
+        ((5, 4), ((1, 1), (1, 1))),
+        # Beyond the window: the adjoint takes rows away where others add them.
+        ((5, 6), ((4, 0), (0, 3))),
+    ],
+)
+def test_maps_by_winograd_are_those_by_patches(size, padding):
+    geometry = Geometry(size, (3, 3), (1, 1), padding)
+    shapes = {
+        "x": (3, 2, *size, 5),
+        "kernel": (3, 3, 3, 5, 4),
+        "z": (3, 2, *geometry.output, 4),
+    }
+    x, kernel, z = (
+        jax.random.normal(key, shape) for key, shape in zip(KEYS, shapes.values(), strict=False)
+    )
+    pairs = {"output": (x, kernel), "input": (kernel, z), "kernel": (x, z)}
+
+    @partial(compiled, static_argnums=0)
+    def maps(module):
+        return {gives: module.MAPS[gives](*pair, geometry) for gives, pair in pairs.items()}
+
+    by_winograd, by_patches = maps(winograd), maps(patches)
+    assert_close(by_winograd, by_patches)
+    # The three of them are adjoint: one number, met three times.
+    numbers = [
+        jnp.vdot(by_patches[gives], operand)
+        for gives, operand in (("output", z), ("input", x), ("kernel", kernel))
+    ]
+    np.testing.assert_allclose(numbers, numbers[0], rtol=1e-4)
+
+
+def test_kernel_gradient_is_the_same_with_few_outputs_or_many():
+    """The matrices are laid out by which is the smaller; outputs on both sides of the choice."""
+    geometry = Geometry((4, 5), (2, 1), (2, 1), ((0, 1), (1, 0)))
+    x = jax.random.normal(KEYS[0], (2, 3, 4, 5, 2))
+    z = jax.random.normal(KEYS[1], (2, 3, *geometry.output, 6))
+    many = patches.kernel_gradient(x, z, geometry)
+    few = [patches.kernel_gradient(x, z[..., i : i + 1], geometry) for i in range(6)]
+    assert_close(many, jnp.concatenate(few, -1))
+
+
+ONE = compiled(all_orders(conv2d))
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (1, 3)])
+def test_vmap_is_a_loop(axes):
+    x, kernel = operands((3, 3), (4, 5), 3, lead=(3,))
+    arguments = tuple(
+        a[0] if axis is None else jnp.moveaxis(a, 0, axis)
+        for a, axis in zip((x, kernel), axes, strict=True)
+    )
+    together = compiled(jax.vmap(all_orders(conv2d), axes))(*arguments)
+    own = [0 if axis is None else 1 for axis in axes]
+    alone = [ONE(x[i * own[0]], kernel[i * own[1]]) for i in range(3)]
+    assert_close(together, jax.tree.map(lambda *rows: jnp.stack(rows), *alone))
+
+
+def test_vmap_of_vmap_is_a_loop_in_a_loop():
+    """Models, each with kernels of its own, over tasks, each with images of its own."""
+    x, kernel = operands((3, 3), (4, 5), 3, lead=(3,))
+    kernel = kernel[:2]
+
+    def gradient(x, kernel):
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k, 2))), (0, 1))(x, kernel)
+
+    over_tasks = jax.vmap(gradient, (0, None))
+    together = compiled(jax.vmap(over_tasks, (None, 0)))(x, kernel)
+    gradient = compiled(gradient)
+    for model in range(2):
+        for task in range(3):
+            part = jax.tree.map(lambda g, i=model, j=task: g[i, j], together)
+            assert_close(part, gradient(x[task], kernel[model]))
+
+
+def test_linearised_and_transposed_it_is_its_derivative():
+    x, kernel = operands((3, 3), (4, 5), 3)
+    dx, dk = jnp.cos(x), jnp.cos(kernel)
+    value, linear = jax.linearize(conv2d, x, kernel)
+    assert_close(value, reference(x, kernel))
+    assert_close(linear(dx, dk), reference(dx, kernel) + reference(x, dk))
+    z = jnp.sin(value)
+    for index, operand in enumerate((x, kernel)):
+        (ours,), (theirs,) = (
+            jax.linear_transpose(
+                lambda a, f=f, i=index: f(a, kernel) if i == 0 else f(x, a), operand
+            )(z)
+            for f in (conv2d, reference)
+        )
+        assert_close(ours, theirs)
+
+
+def test_compiled_or_not_it_is_the_same():
+    x, kernel = operands((3, 3), (4, 5), 16)
+
+    def gradient(x, kernel):
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k))), (0, 1))(x, kernel)
+
+    assert_close(gradient(x, kernel), jax.jit(gradient)(x, kernel))
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_types_are_kept_through_derivatives(channels):
+    """Float64 to its own rounding; bfloat16 to that of float32, of the same numbers."""
+    x, kernel = operands((3, 3), (4, 5), channels)
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (x, kernel))
+    ours = compiled(all_orders(conv2d))(*half)
+    assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {jnp.dtype(jnp.bfloat16)}
+    single = jax.tree.map(lambda a: a.astype(jnp.float32), half)
+    theirs = compiled(all_orders(reference))(*single)
+    for order in ("value", "forward", "reverse"):
+        assert_close(ours[order], theirs[order], rounding=3e-2)
+    with jax.enable_x64(True):
+        double = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), (x, kernel))
+        ours, theirs = (compiled(all_orders(function))(*double) for function in (conv2d, reference))
+        assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {jnp.dtype(jnp.float64)}
+        assert_close(ours, theirs, rounding=1e-13)
+
+
+def test_a_scan_of_convolutions_is_a_loop():
+    """Gradient descent on a kernel, differentiated with respect to its start and the images."""
+    x, kernel = operands((3, 3), (4, 4), 3)
+
+    def step(kernel, x):
+        return kernel - 0.01 * jax.grad(lambda k: jnp.sum(jnp.sin(conv2d(x, k))))(kernel)
+
+    def scanned(x, kernel):
+        kernel, _ = jax.lax.scan(lambda k, x: (step(k, x[None]), None), kernel, x)
+        return jnp.sum(kernel**2)
+
+    def looped(x, kernel):
+        for row in x:
+            kernel = step(kernel, row[None])
+        return jnp.sum(kernel**2)
+
+    ours, theirs = (compiled(jax.grad(f, (0, 1)))(x, kernel) for f in (scanned, looped))
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_convolution_under_vmap_is_a_product_of_matrices(channels):
+    """In every order: XLA's own convolution is slow where each task has a kernel of its own."""
+    x, kernel = jnp.ones((4, 2, 6, 6, channels)), jnp.ones((4, 3, 3, channels, 5))
+
+    def program(convolution):
+        return jax.jit(all_orders(jax.vmap(convolution))).lower(x, kernel).as_text()
+
+    assert "stablehlo.convolution" in program(reference)
+    ours = program(conv2d)
+    assert "stablehlo.convolution" not in ours
+    assert "stablehlo.dot_general" in ours
+
+
+def test_convolution_refuses_channels_that_do_not_fit():
+    with pytest.raises(ValueError, match="3 channels but the kernel takes 1"):
+        conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 1, 4)))
+
+
+# Those that conv2d does not do are handed to XLA and must not be done wrongly instead.
+FLAX = {
+    "plain": ((5, 6), {}),
+    "stride and valid": ((5, 6), {"strides": 2, "padding": "VALID"}),
+    "padding": ((5, 6), {"strides": (1, 2), "padding": ((0, 2), (1, 0))}),
+    "circular": ((5, 6), {"padding": "CIRCULAR"}),
+    "dilated": ((7, 6), {"kernel_dilation": 2}),
+    "dilated input": ((5, 6), {"input_dilation": 2, "padding": 1}),
+    "grouped": ((5, 6), {"feature_group_count": 2}),
+    "one dimension": ((6,), {}),
+    "three dimensions": ((3, 4, 3), {}),
+}
+
+
+@pytest.mark.parametrize(("size", "options"), FLAX.values(), ids=FLAX)
+def test_flax_gives_with_it_what_it_gives_without(size, options):
+    window = (3,) * len(size)
+    x = jax.random.normal(KEYS[0], (2, *size, 4))
+    ours = {"conv_general_dilated": conv_general_dilated}
+
+    def linen_conv(own):
+        module = linen.Conv(6, window, **options, **own)
+        return module.init_with_output(KEYS[1], x)
+
+    def nnx_conv(own):
+        return nnx.Conv(4, 6, window, rngs=nnx.Rngs(0), **options, **own)(x)
+
+    for convolve in (linen_conv, nnx_conv):
+        assert_close(convolve(ours), convolve({}))
+
+
+def test_flax_gradients_with_it_are_those_without():
+    x = jax.random.normal(KEYS[0], (2, 5, 6, 4))
+    ours, theirs = (
+        linen.Conv(6, (3, 3), **own) for own in ({"conv_general_dilated": conv_general_dilated}, {})
+    )
+    params = theirs.init(KEYS[1], x)
+
+    def gradient(module):
+        return jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(module.apply(p, x)))))(params)
+
+    program = jax.jit(ours.apply).lower(params, x).as_text()
+    assert "stablehlo.convolution" not in program
+    assert_close(gradient(ours), gradient(theirs))
+
+
+def test_without_compilation_it_still_computes():
+    x, kernel = operands((3, 3), (4, 5), 3)
+    with jax.disable_jit():
+        assert_close(conv2d(x, kernel), reference(x, kernel))

@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmeta.nn import conv4, mixed_precision
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def both():
+    model = conv4(3, filters=4)
+    x = jax.random.normal(KEY, (6, 16, 16, 1))
+    params, state = model.init(KEY, x)
+
+    def loss(params, apply):
+        outputs, used = apply(params, state, x, None, None, True)
+        return jnp.mean(outputs**2), used
+
+    def run(apply):
+        (value, used), gradient = jax.jit(
+            jax.value_and_grad(lambda params: loss(params, apply), has_aux=True)
+        )(params)
+        return value, used, gradient
+
+    return run(model.apply), run(mixed_precision(model).apply), x, params, state, model
+
+
+def test_outputs_gradients_and_statistics_are_wide(both):
+    _, mixed, *_ = both
+    assert {leaf.dtype for leaf in jax.tree.leaves(mixed)} == {jnp.dtype("float32")}
+
+
+def test_it_agrees_to_the_bits_that_are_left(both):
+    for a, b in zip(jax.tree.leaves(both[0]), jax.tree.leaves(both[1]), strict=True):
+        scale = float(jnp.max(jnp.abs(a))) + 1e-3
+        np.testing.assert_allclose(a / scale, b / scale, atol=0.1)
+
+
+def test_the_arithmetic_is_narrow(both):
+    *_, x, params, state, model = both
+    narrow = mixed_precision(model)
+    program = jax.jit(lambda p: narrow.apply(p, state, x)[0]).lower(params).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert products
+    assert all("bf16" in line for line in products)
+
+
+def test_given_statistics_are_used(both):
+    *_, x, params, state, model = both
+    wide, _ = model.apply(params, state, x, None, None, False)
+    narrow, used = mixed_precision(model).apply(params, state, x, None, None, False)
+    np.testing.assert_allclose(wide, narrow, atol=0.1 * float(jnp.max(jnp.abs(wide))))
+    jax.tree.map(np.testing.assert_array_equal, used, state)
