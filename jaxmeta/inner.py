@@ -170,7 +170,10 @@ def mixed_mode(
         return jax.value_and_grad(open_loss, argnums=1)(consts, fast, key)
 
     def forward(consts: list[Array], fast: PyTree, key: Key) -> tuple[Any, Any]:
-        return value_and_gradient(consts, fast, key), (consts, fast, key)
+        # Not by calling the function above: with what a custom rule leaves inside a scan, jax 0.10
+        # mixes up the residuals of a further reverse pass.
+        result = jax.value_and_grad(open_loss, argnums=1)(consts, fast, key)
+        return result, (consts, fast, key)
 
     def backward(saved: Any, cotangents: tuple[Array, PyTree]) -> tuple[Any, PyTree, None]:
         consts, fast, key = saved
@@ -189,7 +192,7 @@ def mixed_mode(
             return jax.grad(of, argnums=(0, 1))(moving, fast)
 
         first, second = jax.jvp(gradients, (fast,), (of_gradient,))
-        moved, of_fast = jax.tree.map(lambda g, h: of_value * g + h, first, second)
+        moved, of_fast = jax.tree.map(lambda g, h: of_value.astype(g.dtype) * g + h, first, second)
         rest = iter(moved)
         return [next(rest) if yes else None for yes in smooth], of_fast, None
 

@@ -12,7 +12,9 @@ orders are. It is lowered to matrix products, never to XLA's convolution, which 
 one when ``vmap`` gives every task a kernel of its own, with a gradient 10 to 20 times slower.
 """
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -44,20 +46,27 @@ def conv2d(
       ``[n, rows of outputs, columns of outputs, outputs]``.
 
     Raises:
-      ValueError: image and kernel differ in channels.
+      ValueError: image and kernel differ in channels or in type.
     """
+    if x.dtype != kernel.dtype:
+        raise ValueError(
+            f"Images are of type {x.dtype} but the kernel is of type {kernel.dtype}: convert one."
+        )
     if x.shape[-1] != kernel.shape[2]:
         raise ValueError(
             f"Images have {x.shape[-1]} channels but the kernel takes {kernel.shape[2]}: give "
             "images like those that the model was made for."
         )
-    down, right = (stride, stride) if isinstance(stride, int) else stride
+    down, right = stride if isinstance(stride, Sequence) else (stride, stride)
+    down, right = operator.index(down), operator.index(right)
     image, window = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(image, window, (down, right), padding)
     (top, bottom), (left, rest) = padding
     geometry = Geometry(image, window, (down, right), ((top, bottom), (left, rest)))
-    return _maps(x[None], kernel[None], "output", geometry)[0]
+    if 0 in (x.size, kernel.size, *geometry.output):
+        return jnp.zeros((x.shape[0], *geometry.output, kernel.shape[3]), x.dtype)
+    return _map(x[None], kernel[None], "output", geometry)[0]
 
 
 def conv_general_dilated(
@@ -74,14 +83,18 @@ def conv_general_dilated(
     """``lax.conv_general_dilated``, by :func:`conv2d` where it can.
 
     For flax: ``linen.Conv(64, (3, 3), conv_general_dilated=jaxmeta.nn.conv_general_dilated)``, and
-    the same argument of ``nnx.Conv``. Convolutions that are dilated, grouped or not in two
-    dimensions, or not laid out as flax does, are handed to XLA.
+    the same argument of ``nnx.Conv``. Convolutions that are dilated, grouped, not in two
+    dimensions, not laid out as flax does, or of a given precision, are handed to XLA.
     """
-    numbers = jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    flax_layout = jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
-    plain = all(step == 1 for step in (*(lhs_dilation or ()), *(rhs_dilation or ())))
-    if lhs.ndim == 4 and numbers == flax_layout and plain and feature_group_count == 1:
-        return conv2d(lhs, rhs, window_strides, padding)
+    dense = all(step == 1 for step in (*(lhs_dilation or ()), *(rhs_dilation or ())))
+    plain = all(value in (None, 1) for value in (feature_group_count, *others.values()))
+    if lhs.ndim == 4 and dense and plain and lhs.dtype == rhs.dtype:
+        numbers, flax_layout = (
+            jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, layout)
+            for layout in (dimension_numbers, ("NHWC", "HWIO", "NHWC"))
+        )
+        if numbers == flax_layout:
+            return conv2d(lhs, rhs, window_strides, padding)
     return jax.lax.conv_general_dilated(
         lhs,
         rhs,
@@ -99,15 +112,19 @@ def conv_general_dilated(
 #   output: x [g, n, height, width, c], k [g, rows, columns, c, o] -> z [g, n, height', width', o]
 #   input:  k, z -> x
 #   kernel: x, z -> k
-_maps_p = Primitive("convolution_maps")
+_map_p = Primitive("convolution_map")
+# The product rule, a, b, da, db -> map(da, b) + map(a, db), as one map over twice as many channels,
+# outputs or images, whichever the map sums over: forward differentiation costs one map, not two.
+_differential_p = Primitive("convolution_differential")
+_SUMMED = {"output": (4, 3), "input": (4, 4), "kernel": (1, 1)}
 
 
-def _maps(a: Array, b: Array, gives: str, geometry: Geometry) -> Array:
-    result: Array = _maps_p.bind(a, b, gives=gives, geometry=geometry)
+def _map(a: Array, b: Array, gives: str, geometry: Geometry) -> Array:
+    result: Array = _map_p.bind(a, b, gives=gives, geometry=geometry)
     return result
 
 
-def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
+def _shape(a: Any, b: Any, *_: Any, gives: str, geometry: Geometry) -> Any:
     if gives == "output":
         shape = (*a.shape[:2], *geometry.output, b.shape[-1])
     elif gives == "input":
@@ -117,47 +134,117 @@ def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
     return jax.core.ShapedArray(shape, a.dtype)
 
 
-def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geometry) -> Array:
+def _left_adjoint(ct: Array, b: Array, gives: str, geometry: Geometry) -> Array:
+    """The adjoint of ``a -> map(a, b)``."""
     if gives == "input":
-        return _maps(ct, b, "kernel", geometry)
-    return _maps(b, ct, "input", geometry) if gives == "output" else _maps(ct, b, "input", geometry)
+        return _map(ct, b, "kernel", geometry)
+    return _map(b, ct, "input", geometry) if gives == "output" else _map(ct, b, "input", geometry)
 
 
-def _transpose_right(ct: Array, a: Array, b: Any, *, gives: str, geometry: Geometry) -> Array:
+def _right_adjoint(ct: Array, a: Array, gives: str, geometry: Geometry) -> Array:
+    """The adjoint of ``b -> map(a, b)``."""
     if gives == "output":
-        return _maps(a, ct, "kernel", geometry)
-    return (
-        _maps(ct, a, "output", geometry) if gives == "input" else _maps(a, ct, "output", geometry)
+        return _map(a, ct, "kernel", geometry)
+    images, kernel = (ct, a) if gives == "input" else (a, ct)
+    return _map(images, kernel, "output", geometry)
+
+
+def _differential(a: Any, b: Any, da: Any, db: Any, **static: Any) -> Any:
+    """``map(da, b) + map(a, db)``, where a tangent may be a symbolic zero."""
+    if isinstance(da, ad.Zero):
+        return da if isinstance(db, ad.Zero) else _map_p.bind(a, db, **static)
+    if isinstance(db, ad.Zero):
+        return _map_p.bind(da, b, **static)
+    return _differential_p.bind(a, b, da, db, **static)
+
+
+def _map_jvp(primals: Sequence[Array], tangents: Sequence[Any], **static: Any) -> tuple[Any, Any]:
+    out = _map_p.bind(*primals, **static)
+    return out, _differential(*primals, *tangents, **static)
+
+
+def _differential_jvp(
+    primals: Sequence[Array], tangents: Sequence[Any], **static: Any
+) -> tuple[Any, Any]:
+    a, b, da, db = primals
+    out = _differential_p.bind(*primals, **static)
+    # It is linear in (a, b) as well as in (da, db), and symmetric.
+    parts = (
+        _differential(a, b, *tangents[2:], **static),
+        _differential(da, db, *tangents[:2], **static),
     )
+    return out, ad.add_tangents(*parts)
+
+
+def _map_transpose(ct: Any, a: Any, b: Any, **static: Any) -> list[Any]:
+    if isinstance(ct, ad.Zero):
+        return [None, None]
+    if ad.is_undefined_primal(a):
+        return [_left_adjoint(ct, b, **static), None]
+    return [None, _right_adjoint(ct, a, **static)]
+
+
+def _differential_transpose(ct: Any, a: Any, b: Any, da: Any, db: Any, **static: Any) -> list[Any]:
+    if isinstance(ct, ad.Zero):
+        return [None] * 4
+    if ad.is_undefined_primal(da) or ad.is_undefined_primal(db):
+        first, second = (a, b), (da, db)
+    else:
+        first, second = (da, db), (a, b)
+    left = _left_adjoint(ct, first[1], **static) if ad.is_undefined_primal(second[0]) else None
+    right = _right_adjoint(ct, first[0], **static) if ad.is_undefined_primal(second[1]) else None
+    moved = [left, right]
+    return [None, None, *moved] if second[0] is da else [*moved, None, None]
 
 
 def _batch(
-    operands: Sequence[Array], axes: Sequence[int | None], *, gives: str, geometry: Geometry
+    primitive: Primitive, operands: Sequence[Array], axes: Sequence[int | None], **static: Any
 ) -> tuple[Array, int]:
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     stacked = (
         jnp.broadcast_to(x[None], (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in zip(operands, axes, strict=True)
     )
-    a, b = (x.reshape(-1, *x.shape[2:]) for x in stacked)
-    out = _maps(a, b, gives, geometry)
+    out = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in stacked), **static)
     return out.reshape(size, -1, *out.shape[1:]), 0
 
 
-def _by_patches(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
-    return patches.MAPS[gives](a, b, geometry)
+def _by_patches(a: Array, b: Array, *tangents: Array, gives: str, geometry: Geometry) -> Array:
+    return patches.MAPS[gives](*_joined(a, b, tangents, gives), geometry)
 
 
-def _on_a_cpu(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
+def _on_a_cpu(a: Array, b: Array, *tangents: Array, gives: str, geometry: Geometry) -> Array:
     """Winograd's algorithm where it is the faster one, measured on two cores with AVX-512."""
     channels = a.shape[-1] if gives == "kernel" else (b if gives == "output" else a).shape[-2]
     use = winograd if winograd.suits(geometry, channels, a.dtype) else patches
-    return use.MAPS[gives](a, b, geometry)
+    return use.MAPS[gives](*_joined(a, b, tangents, gives), geometry)
 
 
-_maps_p.def_impl(jax.jit(_maps_p.bind, static_argnames=("gives", "geometry")))
-_maps_p.def_abstract_eval(_shape)
-ad.defbilinear(_maps_p, _transpose_left, _transpose_right)
-batching.primitive_batchers[_maps_p] = _batch
-mlir.register_lowering(_maps_p, mlir.lower_fun(_by_patches, multiple_results=False))
-mlir.register_lowering(_maps_p, mlir.lower_fun(_on_a_cpu, multiple_results=False), platform="cpu")
+def _joined(a: Array, b: Array, tangents: tuple[Array, ...], gives: str) -> tuple[Array, Array]:
+    if not tangents:
+        return a, b
+    left, right = _SUMMED[gives]
+    da, db = tangents
+    return jnp.concatenate([da, a], left), jnp.concatenate([b, db], right)
+
+
+def _run(compiled: Callable[..., Array], *operands: Array, **static: Any) -> Array:
+    """Outside of ``jit``."""
+    return (_by_patches if jax.config.jax_disable_jit else compiled)(*operands, **static)  # type: ignore[attr-defined]
+
+
+for primitive, jvp, transpose in (
+    (_map_p, _map_jvp, _map_transpose),
+    (_differential_p, _differential_jvp, _differential_transpose),
+):
+    primitive.def_impl(
+        partial(_run, jax.jit(primitive.bind, static_argnames=("gives", "geometry")))
+    )
+    primitive.def_abstract_eval(_shape)
+    ad.primitive_jvps[primitive] = jvp
+    ad.primitive_transposes[primitive] = transpose
+    batching.primitive_batchers[primitive] = partial(_batch, primitive)
+    mlir.register_lowering(primitive, mlir.lower_fun(_by_patches, multiple_results=False))
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(_on_a_cpu, multiple_results=False), platform="cpu"
+    )

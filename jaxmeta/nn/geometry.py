@@ -2,6 +2,11 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.types import Array
+
 Pair = tuple[int, int]
 
 
@@ -24,7 +29,14 @@ class Geometry(NamedTuple):
     def output(self) -> Pair:
         """Height and width of the output."""
         height, width = (
-            (size + before + after - window) // stride + 1
+            max((size + before + after - window) // stride + 1, 0)
             for size, window, stride, (before, after) in zip(*self, strict=True)
         )
         return height, width
+
+
+def pad(x: Array, padding: tuple[Pair, Pair]) -> Array:
+    """Adds zeros, or takes away where a number is negative, around the images."""
+    none = (0, 0, 0)
+    zero = jnp.zeros((), x.dtype)
+    return jax.lax.pad(x, zero, (none, none, (*padding[0], 0), (*padding[1], 0), none))

@@ -116,16 +116,12 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
                 block["kernel"] * sign[None, None, None],
                 stride=2 if downsample == "stride" else 1,
             )
-            turn = sign.astype(state[name].mean.dtype)
-            if batch_statistics:
-                mean, variance = moments(x, mask)
-            else:
-                mean, variance = state[name].mean * turn, state[name].variance
+            turned = moments(x, mask) if batch_statistics else _turn(state[name], sign)
             if downsample == "pool":
                 x = max_pool(x)
-            x = normalise(x, Statistics(mean, variance), block["scale"] * sign, block["offset"])
+            x = normalise(x, turned, block["scale"] * sign, block["offset"])
             x = jax.nn.relu(x)
-            used[name] = Statistics(mean * turn, variance)
+            used[name] = _turn(turned, sign)
         if downsample == "stride":
             return jnp.mean(x, axis=(1, 2)), used
         return x.reshape(x.shape[0], -1), used
@@ -142,6 +138,12 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
         return (features if outputs is None else _affine(params["head"], features)), used
 
     return Model(init, apply)
+
+
+def _turn(statistics: Statistics, sign: Array) -> Statistics:
+    """The statistics of channels multiplied by these signs."""
+    mean = statistics.mean
+    return Statistics(mean * sign.astype(mean.dtype), statistics.variance)
 
 
 def _dense(key: Key, inputs: int, outputs: int) -> dict[str, Array]:

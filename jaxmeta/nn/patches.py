@@ -7,7 +7,7 @@ one position of the kernel sees. See :mod:`jaxmeta.nn.convolution` for the opera
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.nn.geometry import Geometry
+from jaxmeta.nn.geometry import Geometry, pad
 from jaxmeta.types import Array
 
 
@@ -50,7 +50,7 @@ def _views(x: Array, geometry: Geometry) -> list[Array]:
     """What each element of the kernel meets: rows x columns views ``[g, n, h', w', c]``."""
     (rows, columns), (down, right) = geometry.window, geometry.stride
     height, width = geometry.output
-    x = jnp.pad(x, ((0, 0), (0, 0), *geometry.padding, (0, 0)))
+    x = pad(x, geometry.padding)
     return [
         x[:, :, a : a + (height - 1) * down + 1 : down, b : b + (width - 1) * right + 1 : right]
         for a in range(rows)

@@ -10,11 +10,10 @@ References:
   Lavin and Gray, 2016, Fast Algorithms for Convolutional Neural Networks, section 4.1.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.nn.geometry import Geometry, Pair
+from jaxmeta.nn.geometry import Geometry, Pair, pad
 from jaxmeta.types import Array
 
 # Of both directions at once: rows are places of the transform, columns those of a tile.
@@ -28,7 +27,8 @@ _OUTPUT = np.kron(_OUTPUT, _OUTPUT)
 def suits(geometry: Geometry, channels: int, dtype: jnp.dtype) -> bool:
     """Whether it applies and pays: with few channels the transforms cost more than they save."""
     applies = geometry.window == (3, 3) and geometry.stride == (1, 1)
-    return applies and channels >= 16 and jnp.finfo(dtype).bits >= 32
+    precise = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 32
+    return applies and channels >= 16 and precise
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -50,7 +50,7 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     tiles = _image_tiles(x, geometry.padding, (down, right))
     # One row of padding more than the tiles need: XLA writes a padded array to memory, where it
     # would otherwise compute z anew for each of the views.
-    z = _pad(z, ((0, 2 * down + 2 - z.shape[2]), (0, 2 * right - z.shape[3])))
+    z = pad(z, ((0, 2 * down + 2 - z.shape[2]), (0, 2 * right - z.shape[3])))
     views = [
         z[:, :, i : i + 2 * down - 1 : 2, j : j + 2 * right - 1 : 2]
         for j in range(2)
@@ -82,7 +82,7 @@ def _image_tiles(x: Array, padding: tuple[Pair, Pair], tiles: Pair) -> Array:
     """The transform of all tiles, ``[16, g, tiles, c]``."""
     (top, _), (left, _) = padding
     height, width = (2 * count + 2 for count in tiles)
-    x = _pad(x, ((top, height - top - x.shape[2]), (left, width - left - x.shape[3])))
+    x = pad(x, ((top, height - top - x.shape[2]), (left, width - left - x.shape[3])))
     down, right = tiles
     rows = jnp.stack([x[:, :, a : a + 2 * down - 1 : 2] for a in range(4)])
     x = _transform(_B, rows)
@@ -95,13 +95,6 @@ def _transform(matrix: np.ndarray, x: Array) -> Array:
     """The matrix times ``x`` along its first axis."""
     product = jnp.asarray(matrix, x.dtype) @ x.reshape(x.shape[0], -1)
     return product.reshape(-1, *x.shape[1:])
-
-
-def _pad(x: Array, padding: tuple[Pair, Pair]) -> Array:
-    """Adds zeros, or takes away where a number is negative, around the images."""
-    none = (0, 0, 0)
-    zero = jnp.zeros((), x.dtype)
-    return jax.lax.pad(x, zero, (none, none, (*padding[0], 0), (*padding[1], 0), none))
 
 
 def _tiles(size: Pair) -> Pair:
