@@ -13,8 +13,7 @@ one when ``vmap`` gives every task a kernel of its own, with a gradient 10 to 20
 """
 
 import operator
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -113,10 +112,6 @@ def conv_general_dilated(
 #   input:  k, z -> x
 #   kernel: x, z -> k
 _map_p = Primitive("convolution_map")
-# The product rule, a, b, da, db -> map(da, b) + map(a, db), as one map over twice as many channels,
-# outputs or images, whichever the map sums over: forward differentiation costs one map, not two.
-_differential_p = Primitive("convolution_differential")
-_SUMMED = {"output": (4, 3), "input": (4, 4), "kernel": (1, 1)}
 
 
 def _map(a: Array, b: Array, gives: str, geometry: Geometry) -> Array:
@@ -124,7 +119,7 @@ def _map(a: Array, b: Array, gives: str, geometry: Geometry) -> Array:
     return result
 
 
-def _shape(a: Any, b: Any, *_: Any, gives: str, geometry: Geometry) -> Any:
+def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
     if gives == "output":
         shape = (*a.shape[:2], *geometry.output, b.shape[-1])
     elif gives == "input":
@@ -134,117 +129,54 @@ def _shape(a: Any, b: Any, *_: Any, gives: str, geometry: Geometry) -> Any:
     return jax.core.ShapedArray(shape, a.dtype)
 
 
-def _left_adjoint(ct: Array, b: Array, gives: str, geometry: Geometry) -> Array:
-    """The adjoint of ``a -> map(a, b)``."""
+def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geometry) -> Array:
     if gives == "input":
         return _map(ct, b, "kernel", geometry)
     return _map(b, ct, "input", geometry) if gives == "output" else _map(ct, b, "input", geometry)
 
 
-def _right_adjoint(ct: Array, a: Array, gives: str, geometry: Geometry) -> Array:
-    """The adjoint of ``b -> map(a, b)``."""
+def _transpose_right(ct: Array, a: Array, b: Any, *, gives: str, geometry: Geometry) -> Array:
     if gives == "output":
         return _map(a, ct, "kernel", geometry)
     images, kernel = (ct, a) if gives == "input" else (a, ct)
     return _map(images, kernel, "output", geometry)
 
 
-def _differential(a: Any, b: Any, da: Any, db: Any, **static: Any) -> Any:
-    """``map(da, b) + map(a, db)``, where a tangent may be a symbolic zero."""
-    if isinstance(da, ad.Zero):
-        return da if isinstance(db, ad.Zero) else _map_p.bind(a, db, **static)
-    if isinstance(db, ad.Zero):
-        return _map_p.bind(da, b, **static)
-    return _differential_p.bind(a, b, da, db, **static)
-
-
-def _map_jvp(primals: Sequence[Array], tangents: Sequence[Any], **static: Any) -> tuple[Any, Any]:
-    out = _map_p.bind(*primals, **static)
-    return out, _differential(*primals, *tangents, **static)
-
-
-def _differential_jvp(
-    primals: Sequence[Array], tangents: Sequence[Any], **static: Any
-) -> tuple[Any, Any]:
-    a, b, da, db = primals
-    out = _differential_p.bind(*primals, **static)
-    # It is linear in (a, b) as well as in (da, db), and symmetric.
-    parts = (
-        _differential(a, b, *tangents[2:], **static),
-        _differential(da, db, *tangents[:2], **static),
-    )
-    return out, ad.add_tangents(*parts)
-
-
-def _map_transpose(ct: Any, a: Any, b: Any, **static: Any) -> list[Any]:
-    if isinstance(ct, ad.Zero):
-        return [None, None]
-    if ad.is_undefined_primal(a):
-        return [_left_adjoint(ct, b, **static), None]
-    return [None, _right_adjoint(ct, a, **static)]
-
-
-def _differential_transpose(ct: Any, a: Any, b: Any, da: Any, db: Any, **static: Any) -> list[Any]:
-    if isinstance(ct, ad.Zero):
-        return [None] * 4
-    if ad.is_undefined_primal(da) or ad.is_undefined_primal(db):
-        first, second = (a, b), (da, db)
-    else:
-        first, second = (da, db), (a, b)
-    left = _left_adjoint(ct, first[1], **static) if ad.is_undefined_primal(second[0]) else None
-    right = _right_adjoint(ct, first[0], **static) if ad.is_undefined_primal(second[1]) else None
-    moved = [left, right]
-    return [None, None, *moved] if second[0] is da else [*moved, None, None]
-
-
 def _batch(
-    primitive: Primitive, operands: Sequence[Array], axes: Sequence[int | None], **static: Any
+    operands: Sequence[Array], axes: Sequence[int | None], *, gives: str, geometry: Geometry
 ) -> tuple[Array, int]:
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     stacked = (
         jnp.broadcast_to(x[None], (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in zip(operands, axes, strict=True)
     )
-    out = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in stacked), **static)
+    a, b = (x.reshape(-1, *x.shape[2:]) for x in stacked)
+    out = _map(a, b, gives, geometry)
     return out.reshape(size, -1, *out.shape[1:]), 0
 
 
-def _by_patches(a: Array, b: Array, *tangents: Array, gives: str, geometry: Geometry) -> Array:
-    return patches.MAPS[gives](*_joined(a, b, tangents, gives), geometry)
+def _by_patches(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
+    return patches.MAPS[gives](a, b, geometry)
 
 
-def _on_a_cpu(a: Array, b: Array, *tangents: Array, gives: str, geometry: Geometry) -> Array:
+def _on_a_cpu(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
     """Winograd's algorithm where it is the faster one, measured on two cores with AVX-512."""
     channels = a.shape[-1] if gives == "kernel" else (b if gives == "output" else a).shape[-2]
     use = winograd if winograd.suits(geometry, channels, a.dtype) else patches
-    return use.MAPS[gives](*_joined(a, b, tangents, gives), geometry)
+    return use.MAPS[gives](a, b, geometry)
 
 
-def _joined(a: Array, b: Array, tangents: tuple[Array, ...], gives: str) -> tuple[Array, Array]:
-    if not tangents:
-        return a, b
-    left, right = _SUMMED[gives]
-    da, db = tangents
-    return jnp.concatenate([da, a], left), jnp.concatenate([b, db], right)
+_compiled = jax.jit(_map_p.bind, static_argnames=("gives", "geometry"))
 
 
-def _run(compiled: Callable[..., Array], *operands: Array, **static: Any) -> Array:
-    """Outside of ``jit``."""
-    return (_by_patches if jax.config.jax_disable_jit else compiled)(*operands, **static)  # type: ignore[attr-defined]
+def _outside_of_jit(a: Array, b: Array, **static: Any) -> Array:
+    disabled = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+    return _by_patches(a, b, **static) if disabled else _compiled(a, b, **static)
 
 
-for primitive, jvp, transpose in (
-    (_map_p, _map_jvp, _map_transpose),
-    (_differential_p, _differential_jvp, _differential_transpose),
-):
-    primitive.def_impl(
-        partial(_run, jax.jit(primitive.bind, static_argnames=("gives", "geometry")))
-    )
-    primitive.def_abstract_eval(_shape)
-    ad.primitive_jvps[primitive] = jvp
-    ad.primitive_transposes[primitive] = transpose
-    batching.primitive_batchers[primitive] = partial(_batch, primitive)
-    mlir.register_lowering(primitive, mlir.lower_fun(_by_patches, multiple_results=False))
-    mlir.register_lowering(
-        primitive, mlir.lower_fun(_on_a_cpu, multiple_results=False), platform="cpu"
-    )
+_map_p.def_impl(_outside_of_jit)
+_map_p.def_abstract_eval(_shape)
+ad.defbilinear(_map_p, _transpose_left, _transpose_right)
+batching.primitive_batchers[_map_p] = _batch
+mlir.register_lowering(_map_p, mlir.lower_fun(_by_patches, multiple_results=False))
+mlir.register_lowering(_map_p, mlir.lower_fun(_on_a_cpu, multiple_results=False), platform="cpu")

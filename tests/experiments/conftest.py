@@ -20,7 +20,7 @@ DOTS = Path(__file__).with_name("dots.py")
 
 
 def start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    """Starts an entry point as a user does, on one device."""
+    """Starts an entry point as a user does, on as many devices as there are cores."""
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
         cwd=ROOT,
