@@ -13,7 +13,7 @@ from jaxmeta.gradients import Gradient, mean_gradient
 from jaxmeta.inner import path_name
 from jaxmeta.learners import maml, prototypical
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import over_devices, use_cores
+from jaxmeta.parallel import over_devices, replicate, use_cores
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
 use_cores()
@@ -103,10 +103,9 @@ def build(
       at_once: map over all tasks at a time.
     """
     model = model or make_model(problem)
-    gradient = jax.jit(
-        make_gradient(problem, model, problem.tasks)
-        if at_once
-        else over_devices(make_gradient(problem, model), devices_for(problem))
-    )
-    arguments = make_arguments(problem, data, parameters)
-    return Implementation(lambda: jax.block_until_ready(gradient(*arguments)[0]), as_arrays)
+    devices = jax.devices()[:1] if at_once else devices_for(problem)
+    gradient = make_gradient(problem, model, problem.tasks if at_once else None)
+    step = jax.jit(over_devices(gradient, devices))
+    # Where training keeps them: nothing is moved from call to call.
+    arguments = replicate(make_arguments(problem, data, parameters), devices)
+    return Implementation(lambda: jax.block_until_ready(step(*arguments)[0]), as_arrays)

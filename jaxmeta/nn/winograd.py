@@ -25,10 +25,11 @@ _OUTPUT = np.kron(_OUTPUT, _OUTPUT)
 
 
 def suits(geometry: Geometry, channels: int, dtype: jnp.dtype) -> bool:
-    """Whether it applies and pays: with few channels the transforms cost more than they save."""
+    """Whether it applies and pays: few channels, or few pixels, and the transforms cost more."""
     applies = geometry.window == (3, 3) and geometry.stride == (1, 1)
+    worthwhile = channels >= 16 and min(geometry.output) >= 8
     precise = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 32
-    return applies and channels >= 16 and precise
+    return applies and worthwhile and precise
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
