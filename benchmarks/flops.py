@@ -34,6 +34,11 @@ def _of_equation(equation: JaxprEqn) -> int:
         # one group: this holds for groups of features and of the batch.
         _, inputs, *places = params["dimension_numbers"].rhs_spec
         return 2 * _size(equation.outvars[0]) * _extent(equation.invars[1], (inputs, *places))
+    if name == "convolution_map":
+        # The three maps of jaxmeta's convolution take the same: the kernel at each place of z.
+        a, b, out = *equation.invars, equation.outvars[0]
+        kernel, z = {"output": (b, out), "input": (a, b), "kernel": (out, b)}[params["gives"]]
+        return 2 * _size(kernel) * _extent(z, (1, 2, 3))
     if name == "while":
         raise ValueError("A while loop has no known number of rounds: write it as a scan.")
     counts = [count(jaxpr) for jaxpr in _jaxprs(params)]

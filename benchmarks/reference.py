@@ -4,7 +4,6 @@ import jax
 
 from benchmarks import flops
 from benchmarks.implementations import jaxmeta
-from benchmarks.implementations.xla_convolution import direct
 from benchmarks.machine import Device, measure_device
 from benchmarks.problem import Arrays, Data, Problem
 from jaxmeta.types import PyTree
@@ -27,8 +26,5 @@ def make_reference(problem: Problem, data: Data) -> tuple[Arrays, int, Device]:
 
 def useful_flops(problem: Problem, arguments: PyTree) -> int:
     """The operations of one meta-gradient as reverse mode over direct convolutions takes them."""
-    model = jaxmeta.make_model(problem)
-    if problem.model == "conv4":
-        model = direct(model)
-    # One task after the other, so that no convolution is grouped.
-    return flops.count(jax.make_jaxpr(jaxmeta.make_gradient(problem, model, 1))(*arguments))
+    gradient = jaxmeta.make_gradient(problem, jaxmeta.make_model(problem), 1, "reverse")
+    return flops.count(jax.make_jaxpr(gradient)(*arguments))

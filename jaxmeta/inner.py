@@ -178,7 +178,7 @@ def mixed_mode(
     def backward(saved: Any, cotangents: tuple[Array, PyTree]) -> tuple[Any, PyTree, None]:
         consts, fast, key = saved
         of_value, of_gradient = cotangents
-        smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in consts]
+        smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in consts]
 
         def gradients(fast: PyTree) -> tuple[list[Array], PyTree]:
             def of(moving: list[Array], fast: PyTree) -> Array:

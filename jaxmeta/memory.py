@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxmeta.types import PyTree
 
 CACHE = 16 * 2**20
-"""Bytes that a CPU's core works on without waiting for memory; see docs/performance.md."""
+"""Bytes that a CPU's core works on without waiting for memory; a choice, see
+docs/performance.md for how it fares."""
 
 
 def tasks_at_a_time(
@@ -78,7 +79,5 @@ def _within(params: dict[str, Any]) -> list[Jaxpr]:
 def _bytes(variables: list[Any]) -> int:
     total = 0
     for variable in variables:
-        shape, dtype = variable.aval.shape, variable.aval.dtype
-        if not isinstance(variable, Literal):
-            total += math.prod(shape) * getattr(dtype, "itemsize", 8)
+        total += math.prod(variable.aval.shape) * getattr(variable.aval.dtype, "itemsize", 8)
     return total

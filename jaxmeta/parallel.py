@@ -1,4 +1,4 @@
-"""Spreading the tasks of a meta-batch over devices: the only file that knows of them."""
+"""Spreading the tasks of a meta-batch over devices: the only file that spreads work over them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,10 +18,19 @@ def use_cores() -> None:
     Two cores that share one task wait for each other after every operation; two tasks need not.
     Call it before jax computes anything. It leaves alone a number of CPU devices that was set
     already, and accelerators.
+
+    Raises:
+      RuntimeError: jax has computed something already.
     """
     chosen = jax.config.values["jax_num_cpu_devices"] > 0
     if not chosen and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores())
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    # Not every system says which those are.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:

@@ -396,3 +396,17 @@ def test_a_loop_of_ones_own_is_two_functions():
 
     loop = InnerLoop(lambda key, fast: jnp.float32(1e-3), run)
     assert np.linalg.norm(CURVATURE @ adapt(loop, START)) <= 1e-3
+
+
+def test_mixed_mode_differentiates_by_closed_over_complex_numbers():
+    def outer(c, differentiation):
+        def loss(fast, key):
+            return jnp.sum(jnp.abs(c - fast.astype(c.dtype)) ** 2)
+
+        loop = unroll(sgd(0.1), 2, differentiation=differentiation)
+        return jnp.sum(loop.run(loss, jnp.ones(2), (), jax.random.key(0))[0] ** 2)
+
+    c = jnp.array([1.5 + 1j, 2.0 - 1j])
+    mixed, reverse = (jax.grad(outer)(c, mode) for mode in ("mixed", "reverse"))
+    assert jnp.all(reverse != 0)
+    np.testing.assert_allclose(mixed, reverse, rtol=1e-6)

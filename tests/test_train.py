@@ -138,10 +138,13 @@ def test_after_the_first_call_nothing_is_compiled_or_moved(count):
 @contextmanager
 def no_compilation():
     events = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, *_, **__: events.append(event)
-    )
+
+    def listen(event, *_, **__):
+        events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     yield
+    jax.monitoring.unregister_event_duration_listener(listen)
     assert not [event for event in events if "compile" in event or "trace" in event]
 
 

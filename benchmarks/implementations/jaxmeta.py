@@ -1,6 +1,5 @@
 """This library, as its users call it."""
 
-import math
 from typing import Any
 
 import jax
@@ -10,8 +9,8 @@ import numpy as np
 from benchmarks.problem import Arrays, Data, Implementation, Problem
 from jaxmeta import losses, nn
 from jaxmeta.gradients import Gradient, mean_gradient
-from jaxmeta.inner import path_name
-from jaxmeta.learners import maml, prototypical
+from jaxmeta.inner import path_name, sgd, unroll
+from jaxmeta.learners import gradient_learner, prototypical
 from jaxmeta.objectives import episodic
 from jaxmeta.parallel import over_devices, replicate, use_cores
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
@@ -26,30 +25,33 @@ def make_model(problem: Problem) -> Model:
     return nn.conv4(None if problem.learner == "protonet" else problem.ways, problem.filters)
 
 
-def make_learner(problem: Problem, model: Model) -> Learner:
+def make_learner(problem: Problem, model: Model, differentiation: str = "mixed") -> Learner:
     """The learner of one task."""
     if problem.learner == "protonet":
         return prototypical(model, problem.ways)
-    regression = problem.model == "mlp"
-    return maml(
-        model,
-        None if regression else problem.ways,
-        steps=problem.inner_steps,
-        learning_rate=problem.learning_rate,
+    inner = unroll(
+        sgd(problem.learning_rate),
+        problem.inner_steps,
         first_order=problem.learner == "fomaml",
-        loss=losses.squared_error if regression else losses.cross_entropy,
+        differentiation=differentiation,
     )
+    if problem.model == "mlp":
+        return gradient_learner(model, inner, loss=losses.squared_error)
+    return gradient_learner(model, inner, problem.ways)
 
 
-def make_gradient(problem: Problem, model: Model, chunk: int | None = None) -> Gradient:
+def make_gradient(
+    problem: Problem, model: Model, chunk: int | None = None, differentiation: str = "mixed"
+) -> Gradient:
     """The meta-gradient on this model, ``chunk`` tasks at a time, or as many as fit."""
     loss = losses.squared_error if problem.model == "mlp" else losses.cross_entropy
-    return mean_gradient(episodic(make_learner(problem, model), loss), chunk)
+    return mean_gradient(episodic(make_learner(problem, model, differentiation), loss), chunk)
 
 
 def devices_for(problem: Problem) -> list[jax.Device]:
     """As many as the tasks can be shared by equally."""
-    return jax.devices()[: math.gcd(problem.tasks, jax.device_count())]
+    devices = jax.devices()
+    return devices[: max(n for n in range(1, len(devices) + 1) if problem.tasks % n == 0)]
 
 
 def make_arguments(problem: Problem, data: Data, parameters: Arrays | None = None) -> PyTree:

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxmeta.types import Array, Key, Model, PyTree
 
 
-def mixed_precision(model: Model, dtype: str = "bfloat16") -> Model:
-    """Computes in another type, while parameters, gradients and outputs stay in float32.
+def mixed_precision(model: Model) -> Model:
+    """Computes in bfloat16, while parameters, gradients and outputs stay in float32.
 
     Inputs and parameters are rounded on the way in and outputs are widened on the way out, so the
     gradient of a parameter is float32 and small updates are not lost. Losses and statistics of
@@ -15,7 +16,6 @@ def mixed_precision(model: Model, dtype: str = "bfloat16") -> Model:
 
     Args:
       model: any model.
-      dtype: of its arithmetic.
 
     Returns:
       A model of the same parameters, state, inputs and outputs.
@@ -23,7 +23,6 @@ def mixed_precision(model: Model, dtype: str = "bfloat16") -> Model:
     References:
       Micikevicius et al., 2018, Mixed Precision Training, section 3.1.
     """
-    narrow = jnp.dtype(dtype)
 
     def apply(
         params: PyTree,
@@ -33,14 +32,14 @@ def mixed_precision(model: Model, dtype: str = "bfloat16") -> Model:
         key: Key | None = None,
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
-        params, x = (_cast(tree, narrow) for tree in (params, x))
+        params, x = (_cast(tree, jnp.bfloat16) for tree in (params, x))
         outputs, used = model.apply(params, state, x, mask, key, batch_statistics)
-        return _cast(outputs, jnp.dtype("float32")), _cast(used, jnp.dtype("float32"))
+        return _cast(outputs, jnp.float32), _cast(used, jnp.float32)
 
     return Model(model.init, apply)
 
 
-def _cast(tree: PyTree, dtype: jnp.dtype) -> PyTree:
+def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     def cast(leaf: Array) -> Array:
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
