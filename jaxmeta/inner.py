@@ -64,7 +64,7 @@ def unroll(
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       differentiation: how the outer gradient goes through the inner ones; the three agree to
         rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps of each
-        step only the parameters and the gradient, and is the fastest. ``"reverse"`` keeps all that
+        step only the parameters and the gradient, in the same time. ``"reverse"`` keeps all that
         a step computed, and serves losses with a derivative of their own making, such as
         straight-through estimators, and forward-mode differentiation of the loop itself.
         ``"rematerialised"`` is reverse that keeps only each step's parameters and computes the

@@ -160,7 +160,7 @@ def _by_patches(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
 
 
 def _on_a_cpu(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
-    """Winograd's algorithm where it is the faster one, measured on two cores with AVX-512."""
+    """Winograd's algorithm where it was the faster one, tried on two cores with AVX-512."""
     channels = a.shape[-1] if gives == "kernel" else (b if gives == "output" else a).shape[-2]
     use = winograd if winograd.suits(geometry, channels, a.dtype) else patches
     return use.MAPS[gives](a, b, geometry)
