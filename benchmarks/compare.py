@@ -32,7 +32,9 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
       libraries and compiler included, before anything was built and at the end.
     - ``flops``: the useful work, that of reverse mode over direct convolutions, the same for all.
     - ``fraction_of_peak``: that work in the median time, over what a product of matrices reaches.
-    - ``gradient_difference``: from ours, relative to its norm.
+    - ``gradient_difference``: from ours, relative to its norm, on one task; it is checked.
+    - ``batch_difference``: the same for all tasks together, which is not: see
+      :func:`difference_from`.
 
     Args:
       title: of the table.
@@ -50,6 +52,7 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
     workers: dict[str, Worker] = {}
     first: dict[str, dict[str, float]] = {}
     skipped: dict[str, str] = {}
+    whole: Arrays = {}
     try:
         ours = [
             gradient_of_task(OURS, problem, data, parameters, task)
@@ -61,12 +64,17 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
         try:
             difference = difference_from(ours, name, problem, data, parameters)
             worker = Worker("benchmarks.compare:Contestant", name, problem, data, parameters)
-            seconds, _ = worker.call("first")
+            seconds, gradient = worker.call("first")
         except Failure as failure:
             skipped[name] = str(failure)
             continue
         workers[name] = worker
-        first[name] = {"compile_seconds": seconds, "gradient_difference": difference}
+        whole = gradient if name == OURS else whole
+        first[name] = {
+            "compile_seconds": seconds,
+            "gradient_difference": difference,
+            "batch_difference": relative_difference(gradient, whole),
+        }
 
     calls = {name: partial(again, name, worker) for name, worker in workers.items()}
     spreads = {name: spread(times) for name, times in repeat(calls, repetitions).items()}
@@ -89,6 +97,7 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
                 "flops": float(flops),
                 "fraction_of_peak": flops / (median / 1e3) / device.peak,
                 "gradient_difference": first[name]["gradient_difference"],
+                "batch_difference": first[name]["batch_difference"],
             }
         )
     for row in rows:

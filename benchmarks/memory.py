@@ -1,13 +1,18 @@
 r"""How the memory and time of this library's meta-gradient grow with the inner steps.
 
-  python -m benchmarks.memory [--inner_steps=1,5,20,50,100] [--learner=maml] [--ways=5] \
-      [--shots=1] [--queries=15] [--tasks=8] [--filters=64] [--image_size=28] [--repetitions=9]
+  python -m benchmarks.memory [--inner_steps=1,5,20,50,100] [--differentiation=mixed] \
+      [--learner=maml] [--ways=5] [--shots=1] [--queries=15] [--tasks=8] [--filters=64] \
+      [--image_size=28] [--repetitions=9]
 
-Prints a JSON line for each number of steps, and a table; :func:`benchmarks.points.memory` says what
-its columns are.
+With ``--differentiation=mixed,reverse,rematerialised``, for each of these ways through the inner
+loop. Prints a JSON line for each way and number of steps, and a table;
+:func:`benchmarks.points.memory` says what its columns are.
 """
 
 import dataclasses
+import itertools
+
+from absl import flags
 
 from benchmarks import command
 from benchmarks.machine import describe
@@ -21,18 +26,21 @@ PROBLEM = command.define_problem(
     learners=("maml", "fomaml"),
 )
 INNER_STEPS = command.define_integers("inner_steps", (1, 5, 20, 50, 100), "Each is measured.")
+DIFFERENTIATION = flags.DEFINE_list(
+    "differentiation", ["mixed"], "Ways through the inner loop: mixed, reverse, rematerialised."
+)
 REPETITIONS = command.define_repetitions()
 
 
 def main() -> None:
-    """Measures each number of steps in a process of its own."""
+    """Measures each way and number of steps in a process of its own."""
     problem = PROBLEM()
     problems = [dataclasses.replace(problem, inner_steps=steps) for steps in INNER_STEPS()]
     device = in_own_process("benchmarks.machine:measure_device")
     rows: list[Row] = []
-    for each in problems:
-        row = in_own_process("benchmarks.points:memory", each, REPETITIONS.value)
-        fewest = rows[0] if rows else row
+    for way, each in itertools.product(DIFFERENTIATION.value, problems):
+        row = in_own_process("benchmarks.points:memory", each, way, REPETITIONS.value)
+        fewest = next((one for one in rows if one["differentiation"] == way), row)
         added = row["inner_steps"] - fewest["inner_steps"]
         # What a further step takes, without what the query set takes once.
         further = (row["median_ms"] - fewest["median_ms"]) / added if added else None

@@ -10,30 +10,27 @@ from typing import Any
 
 import jax
 
-from benchmarks.implementations.jaxmeta import (
-    devices_for,
-    make_arguments,
-    make_gradient,
-    make_model,
-)
+from benchmarks.implementations.jaxmeta import make_arguments, make_model, make_objective
 from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
 from jaxmeta.data import omniglot
-from jaxmeta.parallel import over_devices, replicate
+from jaxmeta.gradients import fitting_chunk, mean_gradient
+from jaxmeta.parallel import over_devices, replicate, sharing
 from jaxmeta.types import PyTree
 
 Row = dict[str, Any]
 
 
-def meta_step(problem: Problem) -> tuple[Any, PyTree]:
+def meta_step(problem: Problem, differentiation: str = "mixed") -> tuple[Any, PyTree]:
     """The jitted meta-gradient, and arguments for it, where they are used."""
-    devices = devices_for(problem)
-    gradient = over_devices(make_gradient(problem, make_model(problem)), devices)
+    devices = sharing(problem.tasks)
+    objective = make_objective(problem, make_model(problem), differentiation)
+    gradient = over_devices(mean_gradient(objective), devices)
     return jax.jit(gradient), replicate(make_arguments(problem, make_data(problem)), devices)
 
 
-def memory(problem: Problem, repetitions: int) -> Row:
+def memory(problem: Problem, differentiation: str, repetitions: int) -> Row:
     """Memory and time of the meta-gradient.
 
     Returns:
@@ -41,7 +38,7 @@ def memory(problem: Problem, repetitions: int) -> Row:
       plans it; how much the process grew at most, by the end of compiling and by the end of
       running; the times of a call, and of compiling.
     """
-    gradient, arguments = meta_step(problem)
+    gradient, arguments = meta_step(problem, differentiation)
     baseline = peak_memory_mib()
     compile_seconds, compiled = timed(lambda: gradient.lower(*arguments).compile())
     compiling = peak_memory_mib() - baseline
@@ -49,6 +46,7 @@ def memory(problem: Problem, repetitions: int) -> Row:
     step()  # the first call makes its buffers
     seconds = repeat({"step": lambda: timed(step)[0]}, repetitions)["step"]
     return {
+        "differentiation": differentiation,
         "inner_steps": problem.inner_steps,
         "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / MIB,
         "compile_growth_mib": compiling,
@@ -62,12 +60,15 @@ def chunks(problem: Problem, sizes: Sequence[int], repetitions: int) -> list[Row
     """Times of the meta-gradient on one device, so many tasks at a time, and as many as it chooses.
 
     ``relative_time`` is the median over that of the fastest; the row named ``automatic`` is a
-    program of its own.
+    program of its own, and ``tasks_at_a_time`` what it chose.
     """
     arguments = make_arguments(problem, make_data(problem))
-    model = make_model(problem)
-    programs = {str(size): jax.jit(make_gradient(problem, model, size)) for size in sizes} | {
-        "automatic": jax.jit(make_gradient(problem, model))
+    objective = make_objective(problem, make_model(problem))
+    chosen = {str(size): size for size in sizes}
+    chosen["automatic"] = fitting_chunk(objective, *arguments)
+    programs = {
+        name: jax.jit(mean_gradient(objective, None if name == "automatic" else size))
+        for name, size in chosen.items()
     }
     compiled = {name: program.lower(*arguments).compile() for name, program in programs.items()}
     steps = {name: partial(_run, step, arguments) for name, step in compiled.items()}
@@ -79,6 +80,7 @@ def chunks(problem: Problem, sizes: Sequence[int], repetitions: int) -> list[Row
     return [
         {
             "name": name,
+            "tasks_at_a_time": chosen[name],
             **times,
             "relative_time": times["median_ms"] / fastest,
         }

@@ -5,6 +5,7 @@ What happens in a process is told one call at a time: while one computes, the ot
 
 import multiprocessing
 import pkgutil
+import random
 import resource
 import signal
 import time
@@ -130,7 +131,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 def repeat(
     functions: Mapping[str, Callable[[], float]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Calls each function so often, in turns, each round beginning with another.
+    """Calls each function so often, in turns, each round in an order drawn anew.
 
     Whatever slows the machine for a while then slows all of them.
 
@@ -143,9 +144,10 @@ def repeat(
     """
     names = list(functions)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(repetitions):
-        first = i % len(names)
-        for name in names[first:] + names[:first]:
+    order = random.Random(0)
+    for _ in range(repetitions):
+        # Drawn, as in a fixed one each would always follow the same other.
+        for name in order.sample(names, len(names)):
             time.sleep(REST_SECONDS)
             seconds[name].append(functions[name]())
     return seconds

@@ -21,7 +21,7 @@ import experiments
 import jaxmeta
 from jaxmeta import learners
 from jaxmeta.build import build, find, near
-from jaxmeta.parallel import use_cores
+from jaxmeta.parallel import sharing, use_cores
 from jaxmeta.types import Key, PyTree, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
@@ -145,20 +145,15 @@ def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
 
 
 def devices_for(tasks: int, chunk: int | None) -> list[jax.Device]:
-    """As many devices as can share the tasks of a step equally, in whole chunks."""
-    devices = jax.devices()
-    count = max(
-        count
-        for count in range(1, len(devices) + 1)
-        if tasks % count == 0 and (chunk is None or tasks // count % chunk == 0)
-    )
-    if count < len(devices):
+    """The devices that share the tasks of a step, having said so when some stay idle."""
+    devices = sharing(tasks, chunk)
+    if len(devices) < jax.device_count():
         print(
-            f"Training on {count} of {len(devices)} devices: more cannot share a meta_batch of "
-            f"{tasks} equally.",
+            f"Training on {len(devices)} of {jax.device_count()} devices: more cannot share a "
+            f"meta_batch of {tasks} equally.",
             file=sys.stderr,
         )
-    return devices[:count]
+    return devices
 
 
 def evaluation_key(config: Mapping[str, Any], split: str) -> Key:

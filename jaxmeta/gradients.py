@@ -32,17 +32,11 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
         losses, aux = objective(params, state, batch, keys)
         return jnp.mean(losses), aux
 
-    def fitting(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> int:
-        total = keys.shape[0]
-        one = jax.tree.map(lambda leaf: leaf[:1], (batch, keys))
-        most = tasks_at_a_time(mean_loss, params, state, *one, tasks=total)
-        return max(size for size in range(1, most + 1) if total % size == 0)
-
     all_at_once = jax.grad(mean_loss, has_aux=True)
 
     def gradient(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[PyTree, Aux]:
         total = keys.shape[0]
-        size = fitting(params, state, batch, keys) if chunk is None else chunk
+        size = chunk or fitting_chunk(objective, params, state, batch, keys)
         if size == total:
             return all_at_once(params, state, batch, keys)
         if total % size:
@@ -63,3 +57,13 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
         return mean, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), auxes)
 
     return gradient
+
+
+def fitting_chunk(
+    objective: Objective, params: PyTree, state: PyTree, batch: PyTree, keys: Key
+) -> int:
+    """How many losses :func:`mean_gradient` computes at a time by itself, a divisor of all."""
+    total = keys.shape[0]
+    one = jax.tree.map(lambda leaf: leaf[:1], (batch, keys))
+    most = tasks_at_a_time(objective, params, state, *one, tasks=total)
+    return max(size for size in range(1, most + 1) if total % size == 0)

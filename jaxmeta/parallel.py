@@ -33,6 +33,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def sharing(tasks: int, chunk: int | None = None) -> list[jax.Device]:
+    """The devices that can share so many tasks equally, in whole chunks: as many as can be.
+
+    Args:
+      tasks: of a step.
+      chunk: how many a device computes at a time, when that is fixed.
+    """
+    devices = jax.devices()
+    count = max(
+        count
+        for count in range(1, len(devices) + 1)
+        if tasks % count == 0 and (chunk is None or tasks // count % chunk == 0)
+    )
+    return devices[:count]
+
+
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Puts a copy on every device, once, where each compiled call would have to."""
     everywhere = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())

@@ -1,6 +1,7 @@
 """What every test runs under: strict types and ranks, eight CPU devices, warnings as errors."""
 
 import os
+from pathlib import Path
 
 # Before jax starts its backend.
 os.environ["XLA_FLAGS"] = (
@@ -9,6 +10,20 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Read before the fixture below takes it from the environment.
+GIVEN = os.environ.get("JAXMETA_DATA_DIR")
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The real data sets, which lie beside the project and not in it."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    path = Path(GIVEN or beside)
+    if not path.is_dir():
+        pytest.skip("no real data: set JAXMETA_DATA_DIR to a folder with omniglot/ and cifar100/")
+    return path

@@ -8,12 +8,12 @@ import numpy as np
 
 from benchmarks.problem import Arrays, Data, Implementation, Problem
 from jaxmeta import losses, nn
-from jaxmeta.gradients import Gradient, mean_gradient
+from jaxmeta.gradients import mean_gradient
 from jaxmeta.inner import path_name, sgd, unroll
 from jaxmeta.learners import gradient_learner, prototypical
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import over_devices, replicate, use_cores
-from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
+from jaxmeta.parallel import over_devices, replicate, sharing, use_cores
+from jaxmeta.types import Batch, Episode, Learner, Model, Objective, PyTree
 
 use_cores()
 
@@ -40,18 +40,10 @@ def make_learner(problem: Problem, model: Model, differentiation: str = "mixed")
     return gradient_learner(model, inner, problem.ways)
 
 
-def make_gradient(
-    problem: Problem, model: Model, chunk: int | None = None, differentiation: str = "mixed"
-) -> Gradient:
-    """The meta-gradient on this model, ``chunk`` tasks at a time, or as many as fit."""
+def make_objective(problem: Problem, model: Model, differentiation: str = "mixed") -> Objective:
+    """The query losses on this model."""
     loss = losses.squared_error if problem.model == "mlp" else losses.cross_entropy
-    return mean_gradient(episodic(make_learner(problem, model, differentiation), loss), chunk)
-
-
-def devices_for(problem: Problem) -> list[jax.Device]:
-    """As many as the tasks can be shared by equally."""
-    devices = jax.devices()
-    return devices[: max(n for n in range(1, len(devices) + 1) if problem.tasks % n == 0)]
+    return episodic(make_learner(problem, model, differentiation), loss)
 
 
 def make_arguments(problem: Problem, data: Data, parameters: Arrays | None = None) -> PyTree:
@@ -105,8 +97,8 @@ def build(
       at_once: map over all tasks at a time.
     """
     model = model or make_model(problem)
-    devices = jax.devices()[:1] if at_once else devices_for(problem)
-    gradient = make_gradient(problem, model, problem.tasks if at_once else None)
+    devices = jax.devices()[:1] if at_once else sharing(problem.tasks)
+    gradient = mean_gradient(make_objective(problem, model), problem.tasks if at_once else None)
     step = jax.jit(over_devices(gradient, devices))
     # Where training keeps them: nothing is moved from call to call.
     arguments = replicate(make_arguments(problem, data, parameters), devices)

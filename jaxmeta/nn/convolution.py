@@ -22,7 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxmeta.nn import patches, winograd
-from jaxmeta.nn.geometry import Geometry
+from jaxmeta.nn.geometry import Geometry, Pair
 from jaxmeta.types import Array
 
 Padding = str | Sequence[tuple[int, int]]
@@ -45,8 +45,14 @@ def conv2d(
       ``[n, rows of outputs, columns of outputs, outputs]``.
 
     Raises:
-      ValueError: image and kernel differ in channels or in type.
+      ValueError: an argument is not of such a form, or image and kernel differ in channels or in
+        type.
     """
+    if x.ndim != 4 or kernel.ndim != 4:
+        raise ValueError(
+            f"Images have shape {list(x.shape)} and the kernel {list(kernel.shape)}: give "
+            "[n, height, width, channels] and [rows, columns, channels, outputs]."
+        )
     if x.dtype != kernel.dtype:
         raise ValueError(
             f"Images are of type {x.dtype} but the kernel is of type {kernel.dtype}: convert one."
@@ -56,16 +62,36 @@ def conv2d(
             f"Images have {x.shape[-1]} channels but the kernel takes {kernel.shape[2]}: give "
             "images like those that the model was made for."
         )
-    down, right = stride if isinstance(stride, Sequence) else (stride, stride)
-    down, right = operator.index(down), operator.index(right)
     image, window = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(image, window, (down, right), padding)
-    (top, bottom), (left, rest) = padding
-    geometry = Geometry(image, window, (down, right), ((top, bottom), (left, rest)))
+    geometry = Geometry(image, window, *_steps_and_zeros(image, window, stride, padding))
     if 0 in (x.size, kernel.size, *geometry.output):
         return jnp.zeros((x.shape[0], *geometry.output, kernel.shape[3]), x.dtype)
     return _map(x[None], kernel[None], "output", geometry)[0]
+
+
+def _steps_and_zeros(
+    image: Pair, window: Pair, stride: int | Sequence[int], padding: Padding
+) -> tuple[Pair, tuple[Pair, Pair]]:
+    """Stride and padding as numbers for each direction; raises ``ValueError``."""
+    try:
+        down, right = stride if isinstance(stride, Sequence) else (stride, stride)
+        strides = (operator.index(down), operator.index(right))
+        if min(strides) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"stride is {stride!r}: give a positive integer, or one for each direction."
+        ) from None
+    try:
+        if isinstance(padding, str):
+            padding = jax.lax.padtype_to_pads(image, window, strides, padding)
+        (top, bottom), (left, right) = padding
+        zeros = [operator.index(number) for number in (top, bottom, left, right)]
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"padding is {padding!r}: give 'SAME', 'VALID', or ((top, bottom), (left, right))."
+        ) from None
+    return strides, ((zeros[0], zeros[1]), (zeros[2], zeros[3]))
 
 
 def conv_general_dilated(

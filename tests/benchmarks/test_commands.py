@@ -66,7 +66,9 @@ def test_what_a_process_cannot_do_is_told():
         in_own_process("os:_exit", 3)
 
 
-@pytest.mark.parametrize("module", ["meta_step", "sinusoid", "memory", "episodes", "compile"])
+@pytest.mark.parametrize(
+    "module", ["meta_step", "sinusoid", "memory", "chunks", "episodes", "compile"]
+)
 def test_entry_points_import_no_library(module: str):
     code = (
         f"import sys, benchmarks.{module};"
@@ -101,9 +103,28 @@ def test_sinusoid():
 
 @pytest.mark.slow
 def test_memory():
-    found = rows(start("memory", *SMALL, "--tasks=1", "--inner_steps=3,1", "--repetitions=1"))
-    assert [row["inner_steps"] for row in found] == [1, 3]
-    assert all(row["temporary_mib"] > 0 for row in found)
+    ways = "--differentiation=mixed,reverse"
+    options = ("--tasks=1", "--inner_steps=3,1", "--repetitions=1", ways)
+    found = rows(start("memory", *SMALL, *options))
+    assert [row["inner_steps"] for row in found] == [1, 3, 1, 3]
+    assert [row["ms_per_further_step"] is None for row in found] == [True, False] * 2
+    assert found[1]["temporary_mib"] < found[3]["temporary_mib"]
+
+
+@pytest.mark.slow
+def test_chunks():
+    options = ("--tasks=4", "--inner_steps=1", "--chunk=1,4", "--repetitions=1")
+    found = rows(start("chunks", *SMALL, *options))
+    assert [row["name"] for row in found] == ["1", "4", "automatic"]
+    assert [row["tasks_at_a_time"] for row in found] == [1, 4, 4]
+
+
+@pytest.mark.slow
+def test_episodes(data_dir: Path):
+    options = ("--tasks=2", "--inner_steps=1", "--repetitions=1", f"--data_dir={data_dir}")
+    found = rows(start("episodes", *SMALL, *options))
+    assert [row["name"] for row in found] == ["sample", "meta_step"]
+    assert sum(row["share"] for row in found) == pytest.approx(1)
 
 
 @pytest.mark.slow

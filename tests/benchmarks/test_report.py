@@ -43,9 +43,11 @@ def test_calls_take_turns():
         seen.append(name)
         return float(len(seen))
 
-    seconds = repeat({name: lambda name=name: call(name) for name in "abc"}, 3)
-    assert "".join(seen) == "abcbcacab"
-    assert seconds == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+    seconds = repeat({name: lambda name=name: call(name) for name in "abc"}, 8)
+    rounds = ["".join(seen[i : i + 3]) for i in range(0, 24, 3)]
+    assert {"".join(sorted(one)) for one in rounds} == {"abc"}
+    assert len(set(rounds)) > 2
+    assert all(seen[int(second) - 1] == name for name in "abc" for second in seconds[name])
 
 
 def test_the_difference_is_over_all_leaves_together():

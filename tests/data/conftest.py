@@ -1,22 +1,7 @@
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import pytest
-
-# Read before the fixture below takes it from the environment.
-GIVEN = os.environ.get("JAXMETA_DATA_DIR")
-
-
-@pytest.fixture
-def data_dir() -> Path:
-    """The real data sets, which lie beside the project and not in it."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    path = Path(GIVEN or beside)
-    if not path.is_dir():
-        pytest.skip("no real data: set JAXMETA_DATA_DIR to a folder with omniglot/ and cifar100/")
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -255,6 +255,20 @@ def test_convolution_under_vmap_is_a_product_of_matrices(channels):
 def test_convolution_refuses_channels_that_do_not_fit():
     with pytest.raises(ValueError, match="3 channels but the kernel takes 1"):
         conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 1, 4)))
+    with pytest.raises(ValueError, match=r"Images have shape \[8, 8, 3\] and the kernel"):
+        conv2d(jnp.ones((8, 8, 3)), jnp.ones((3, 3, 3, 4)))
+
+
+@pytest.mark.parametrize("stride", [0, (1, 0), (1, 2, 3), 1.5, "2"])
+def test_a_stride_of_wrong_form_is_told(stride):
+    with pytest.raises(ValueError, match=r"stride is .*: give a positive integer, or one for each"):
+        conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4)), stride)
+
+
+@pytest.mark.parametrize("padding", ["same?", 1, ((1, 1),), ((1, 1), 1), ((0.5, 1), (1, 1))])
+def test_a_padding_of_wrong_form_is_told(padding):
+    with pytest.raises(ValueError, match=r"padding is .*: give 'SAME', 'VALID', or "):
+        conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4)), 1, padding)
 
 
 # Those that conv2d does not do are handed to XLA and must not be done wrongly instead.
