@@ -113,14 +113,21 @@ def load_sources(config: Mapping[str, Any], data_dir: str | None) -> dict[str, S
 def sampler(
     source: Source, split: str, protocol: Mapping[str, int], learner: Mapping[str, Any]
 ) -> Sampler:
-    """The sampler of a split's episodes for the learner of a spec.
+    """The sampler of a split's episodes, or batches of examples, for the learner of a spec.
 
     Episodes of fewer ways than the learner was built for are padded to those.
 
     Raises:
       ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
     """
-    ways, most = protocol["ways"], learner.get("ways")
+    if "examples" in protocol:
+        if source.examples is None:
+            raise ValueError(
+                f"The data of the {split} split have no classes to train on without episodes: "
+                "leave config.train.examples out."
+            )
+        return source.examples(protocol["examples"])
+    ways, most = np.max(protocol["ways"]), learner.get("ways")
     if most is not None and most < ways:
         raise ValueError(
             f"The learner tells {most} ways apart and episodes of the {split} split have {ways}: "

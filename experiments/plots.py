@@ -1,7 +1,8 @@
 """The pictures of a run: how it learned, and what one episode looks like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import matplotlib
@@ -40,6 +41,34 @@ def curve(folder: Path) -> None:
     right.set(xlabel="outer step", ylabel=metric.replace("_", " "))
     right.legend()
     save(figure, folder / "curve.png")
+
+
+def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Draws the accuracy of methods against the number of shots, ``comparison.png``."""
+    figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
+    shots = results[0]["protocol"]["shots"]
+    last = str(shots[-1])
+    ordered = sorted(results, key=lambda result: -result["figures"][last]["mean"])
+    colours = plt.get_cmap("tab20")
+    for i, result in enumerate(ordered):
+        figures = [result["figures"][str(k)] for k in shots]
+        # Beside each other, where the intervals would hide one another.
+        places = np.arange(len(shots)) + (i / max(len(ordered) - 1, 1) - 0.5) * 0.5
+        axis.errorbar(
+            places,
+            [100 * each["mean"] for each in figures],
+            [100 * each["ci95"] for each in figures],
+            marker="os^Dv"[i % 5],
+            markersize=5,
+            linewidth=0.8,
+            color=colours(i % colours.N),
+            label=result["name"],
+        )
+    axis.set(xticks=range(len(shots)), xticklabels=shots)
+    axis.set(xlabel="shots", ylabel="accuracy on test tasks, %, with 95% intervals")
+    axis.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside right upper", title=f"best first, at {last} shots")
+    save(figure, folder / "comparison.png")
 
 
 def episode(folder: Path, source: Source) -> None:

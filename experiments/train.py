@@ -26,7 +26,6 @@ from jaxmeta import checkpoint, workdir
 from jaxmeta.build import build
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
-from jaxmeta.objectives import episodic
 from jaxmeta.parallel import over_devices, replicate
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start
 from jaxmeta.types import Key, Source
@@ -59,7 +58,8 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     learner, evaluated = workdir.build_learners(config)
     loss, metric = build(config["loss"]), build(config["metric"])
     optimiser = build(config["optimiser"])
-    objective = episodic(learner, loss, {common.name_of(config["metric"]): metric})
+    figures = {common.name_of(config["metric"]): metric}
+    objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
     devices = common.devices_for(config["meta_batch"], config["chunk"])
     gradient = over_devices(mean_gradient(objective, config["chunk"]), devices)
     update = outer_loop(gradient, optimiser, sample, config["meta_batch"])
@@ -80,7 +80,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: update(state, data, key, 1), train_state)
     jax.eval_shape(scores, train_state.params, train_state.state, valid, valid_key)
-    common.check_labels(sample, data, trained_spec.get("ways"))
+    common.check_labels(sample, data, trained_spec.get("ways", trained_spec.get("classes")))
     common.check_labels(valid_sample, valid, spec.get("ways"))
     common.check_labels(test_sample, sources["test"].data, spec.get("ways"))
     workdir.claim(folder, config, example)

@@ -77,7 +77,7 @@ def evaluator(
     return jax.jit(run)
 
 
-def summarise(values: Array) -> Evaluation:
+def summarise(values: Array | np.ndarray) -> Evaluation:
     """Mean and 95% interval of one value an episode ``[episodes]``."""
     array = np.asarray(values, np.float64)
     ci95 = 1.96 * array.std(ddof=1) / np.sqrt(array.size)

@@ -158,12 +158,7 @@ def mixed_mode(
     References:
       Kemaev et al., 2025, Scalable Meta-Learning via Mixed-Mode Differentiation.
     """
-    # What the loss closes over becomes an argument, or no derivative would flow to it.
-    traced = jax.make_jaxpr(loss)(fast, key)
-
-    def open_loss(consts: list[Array], fast: PyTree, key: Key) -> Array:
-        closed = ClosedJaxpr(traced.jaxpr, consts)
-        return jaxpr_as_fun(closed)(*jax.tree.leaves((fast, key)))[0]
+    open_loss, consts = _opened(loss, fast, key)
 
     @jax.custom_vjp
     def value_and_gradient(consts: list[Array], fast: PyTree, key: Key) -> tuple[Array, PyTree]:
@@ -178,26 +173,194 @@ def mixed_mode(
     def backward(saved: Any, cotangents: tuple[Array, PyTree]) -> tuple[Any, PyTree, None]:
         consts, fast, key = saved
         of_value, of_gradient = cotangents
-        smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in consts]
+        moving, filled = _smooth(consts)
 
         def gradients(fast: PyTree) -> tuple[list[Array], PyTree]:
             def of(moving: list[Array], fast: PyTree) -> Array:
-                rest = iter(moving)
-                filled = [
-                    next(rest) if yes else leaf for yes, leaf in zip(smooth, consts, strict=True)
-                ]
-                return open_loss(filled, fast, key)
+                return open_loss(filled(moving), fast, key)
 
-            moving = [leaf for yes, leaf in zip(smooth, consts, strict=True) if yes]
             return jax.grad(of, argnums=(0, 1))(moving, fast)
 
         first, second = jax.jvp(gradients, (fast,), (of_gradient,))
         moved, of_fast = jax.tree.map(lambda g, h: of_value.astype(g.dtype) * g + h, first, second)
-        rest = iter(moved)
-        return [next(rest) if yes else None for yes in smooth], of_fast, None
+        return _spread(moved, consts), of_fast, None
 
     value_and_gradient.defvjp(forward, backward)
-    return lambda fast, key: value_and_gradient(traced.consts, fast, key)
+    return lambda fast, key: value_and_gradient(consts, fast, key)
+
+
+OpenLoss = Callable[[list[Array], PyTree, Key], Array]
+
+
+def _opened(loss: InnerLoss, fast: PyTree, key: Key) -> tuple[OpenLoss, list[Array]]:
+    """A loss of what it closes over as well, through which a custom rule sends derivatives."""
+    traced = jax.make_jaxpr(loss)(fast, key)
+
+    def open_loss(consts: list[Array], fast: PyTree, key: Key) -> Array:
+        closed = ClosedJaxpr(traced.jaxpr, consts)
+        return jaxpr_as_fun(closed)(*jax.tree.leaves((fast, key)))[0]
+
+    return open_loss, traced.consts
+
+
+def _smooth(consts: list[Array]) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:
+    """Those that have a derivative, and how to put others in their places."""
+    smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in consts]
+
+    def filled(moving: list[Array]) -> list[Array]:
+        rest = iter(moving)
+        return [next(rest) if yes else leaf for yes, leaf in zip(smooth, consts, strict=True)]
+
+    return [leaf for yes, leaf in zip(smooth, consts, strict=True) if yes], filled
+
+
+def _spread(moved: list[Array], consts: list[Array]) -> list[Array | None]:
+    """Derivatives of those that have one, ``None`` for the others."""
+    rest = iter(moved)
+    return [
+        next(rest) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else None
+        for leaf in consts
+    ]
+
+
+def implicit(
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    penalty: float,
+    *,
+    solver: str = "conjugate_gradient",
+    solver_steps: int = 5,
+) -> InnerLoop:
+    r"""Minimises with a proximal term, and differentiates the minimum instead of the way there.
+
+    .. math:: \theta^* = \arg\min_\theta L(\theta) + \frac\lambda2 \lVert\theta - \theta_0\rVert^2,
+              \qquad v^\top \frac{\partial\theta^*}{\partial\theta_0}
+              = u^\top, \quad \Big(I + \frac1\lambda \nabla^2 L(\theta^*)\Big) u = v
+
+    Only the minimum is kept for the outer gradient, so memory does not grow with the steps. It is
+    as exact as the minimum and the linear system are solved.
+
+    Args:
+      optimiser: an optax transformation that minimises.
+      steps: of it.
+      penalty: lambda. The Neumann series converges only where the curvature of L is below it.
+      solver: of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
+        :math:`u = \sum_j (-\nabla^2 L / \lambda)^j v`.
+      solver_steps: iterations of conjugate gradient, or terms of the series after the first.
+
+    Returns:
+      An inner loop that learns nothing of its own; its metrics are those of :func:`unroll`, the
+      proximal term included.
+
+    Raises:
+      ValueError: ``steps`` or ``solver_steps`` is negative, the penalty is not positive, or there
+        is no such solver.
+      TypeError: when run, a fast leaf is not of a floating type.
+
+    References:
+      Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients, equations 3
+      and 6 and algorithm 2; Lorraine, Vicol and Duvenaud, 2020, Optimizing Millions of
+      Hyperparameters by Implicit Differentiation, section 4.1 (Neumann series).
+    """
+    if penalty <= 0 or solver_steps < 0:
+        raise ValueError(
+            f"penalty is {penalty} and solver_steps {solver_steps}: give a positive penalty and 0 "
+            "steps or more."
+        )
+    if solver not in ("conjugate_gradient", "neumann"):
+        raise ValueError(f"solver is {solver!r}: choose 'conjugate_gradient' or 'neumann'.")
+    loop = unroll(optimiser, steps, first_order=True)
+
+    def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        check_differentiable(fast)
+        open_loss, consts = _opened(loss, fast, key)
+
+        @jax.custom_vjp
+        def minimum(consts: list[Array], start: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+            def proximal(now: PyTree, key: Key) -> Array:
+                apart = optax.tree.norm(optax.tree.sub(now, start), squared=True)
+                return open_loss(consts, now, key) + penalty / 2 * apart
+
+            return loop.run(proximal, start, (), key)
+
+        def forward(consts: list[Array], start: PyTree, key: Key) -> tuple[Any, Any]:
+            found, metrics = minimum(consts, start, key)
+            return (found, metrics), (consts, found, key)
+
+        def backward(saved: Any, cotangents: tuple[PyTree, Metrics]) -> tuple[Any, PyTree, None]:
+            consts, found, key = saved
+
+            def curvature(direction: PyTree) -> PyTree:
+                gradient = jax.grad(lambda now: open_loss(consts, now, key))
+                product = jax.jvp(gradient, (found,), (direction,))[1]
+                return jax.tree.map(lambda leaf: leaf / penalty, product)
+
+            v = cotangents[0]
+            if solver == "neumann":
+                u, _ = jax.lax.scan(
+                    lambda u, _: (optax.tree.sub(v, curvature(u)), None), v, length=solver_steps
+                )
+            else:
+                system = lambda u: optax.tree.add(u, curvature(u))  # noqa: E731
+                u, _ = jax.scipy.sparse.linalg.cg(system, v, maxiter=solver_steps)
+            # The minimum moves with what else the loss depends on by -(1/lambda) d2L u.
+            moving, filled = _smooth(consts)
+
+            def gradient_of_consts(now: PyTree) -> list[Array]:
+                return jax.grad(lambda moving: open_loss(filled(moving), now, key))(moving)
+
+            moved = jax.jvp(gradient_of_consts, (found,), (u,))[1]
+            moved = [-leaf / penalty for leaf in moved]
+            return _spread(moved, consts), u, None
+
+        minimum.defvjp(forward, backward)
+        return minimum(consts, fast, key)
+
+    return InnerLoop(lambda key, fast: (), run)
+
+
+def minimise(steps: int) -> InnerLoop:
+    """Minimises a smooth loss by L-BFGS with a line search; nothing is differentiated through it.
+
+    Args:
+      steps: at most; a loss that is at its minimum stays there.
+
+    Returns:
+      An inner loop that learns nothing; its metrics are those of :func:`unroll`.
+
+    Raises:
+      ValueError: ``steps`` is negative.
+    """
+    if steps < 0:
+        raise ValueError(f"steps is {steps}: an inner loop takes 0 steps or more.")
+    solver = optax.lbfgs()
+
+    def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        check_differentiable(fast)
+        value_and_gradient = optax.value_and_grad_from_state(lambda now: loss(now, key))
+
+        def one_step(carry: Any, _: None) -> tuple[Any, Metrics]:
+            now, state = carry
+            value, gradient = value_and_gradient(now, state=state)
+            updates, state = solver.update(
+                gradient,
+                state,
+                now,
+                value=value,
+                grad=gradient,
+                value_fn=lambda now: loss(now, key),
+            )
+            norm = optax.tree.norm(gradient)
+            return (optax.apply_updates(now, updates), state), {
+                "support_loss": value,
+                "gradient_norm": norm,
+            }
+
+        with jax.numpy_dtype_promotion("standard"):
+            (found, _), metrics = jax.lax.scan(one_step, (fast, solver.init(fast)), length=steps)
+        return jax.lax.stop_gradient((found, metrics))
+
+    return InnerLoop(lambda key, fast: (), run)
 
 
 def sgd(rates: PyTree) -> optax.GradientTransformation:

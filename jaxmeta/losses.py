@@ -56,6 +56,55 @@ def squared_error(outputs: Array, y: Array, mask: Array) -> Array:
     return masked_mean(jnp.mean((outputs - y) ** 2, axis=-1), mask)
 
 
+def pair_verification(outputs: Array, y: Array, mask: Array) -> Array:
+    r"""Binary cross-entropy of "is this query of class k?", in nats, for Siamese networks.
+
+    .. math:: -\frac12 \operatorname*{mean}_{i} \log\sigma(z_{i y_i})
+              -\frac12 \operatorname*{mean}_{i,\, k \neq y_i} \log(1 - \sigma(z_{ik}))
+
+    so that pairs of one class weigh as much as those of two, of which there are more.
+
+    Args:
+      outputs: logits ``[n, ways]``, minus infinity for classes that are absent.
+      y: integer labels ``[n]`` in ``[0, ways)``.
+      mask: ``[n]``.
+
+    Raises:
+      ValueError: the shapes are not these.
+
+    References:
+      Koch, Zemel and Salakhutdinov, 2015, section 3.2.
+    """
+    check_labelled(outputs, y)
+    same = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype)
+    known = jnp.isfinite(outputs).astype(outputs.dtype) * mask[:, None].astype(outputs.dtype)
+    finite = jnp.where(jnp.isfinite(outputs), outputs, 0)
+    together = masked_mean(jax.nn.softplus(-finite).ravel(), (same * known).ravel())
+    apart = masked_mean(jax.nn.softplus(finite).ravel(), ((1 - same) * known).ravel())
+    return (together + apart) / 2
+
+
+def relation_error(outputs: Array, y: Array, mask: Array) -> Array:
+    r"""Squared error :math:`\frac1n \sum_{ik} (\sigma(z_{ik}) - [y_i = k])^2` of relation scores.
+
+    Args:
+      outputs: scores before the sigmoid ``[n, ways]``, minus infinity for classes that are absent.
+      y: integer labels ``[n]`` in ``[0, ways)``.
+      mask: ``[n]``.
+
+    Raises:
+      ValueError: the shapes are not these.
+
+    References:
+      Sung et al., 2018, equation 2.
+    """
+    check_labelled(outputs, y)
+    same = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype)
+    known = jnp.isfinite(outputs)
+    scores = jax.nn.sigmoid(jnp.where(known, outputs, 0))
+    return masked_mean(jnp.sum(jnp.where(known, (scores - same) ** 2, 0), axis=1), mask)
+
+
 def accuracy(outputs: Array, y: Array, mask: Array) -> Array:
     """Fraction in ``[0, 1]`` of examples whose largest logit ``[n, ways]`` is that of the label.
 

@@ -23,7 +23,8 @@ class Batch(NamedTuple):
 
     Attributes:
       x: inputs, any pytree of arrays ``[n, ...]``.
-      y: integer class labels ``[n]``, or regression targets ``[n, d]``.
+      y: integer class labels ``[n]``, or regression targets ``[n, d]``. In a support set -1 marks
+        an example without a label: it counts in statistics and in no loss.
       mask: ``[n]`` float32, 1 for an example and 0 for padding.
     """
 
@@ -152,7 +153,11 @@ class Source(NamedTuple):
       data: arrays on the device, passed to the sampler so that they are never baked into a program.
       episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler``; raises
         ``ValueError`` when the data cannot fill such an episode.
+      examples: ``(size) -> Sampler`` of ordinary batches, an episode whose support and query set
+        are the same ``size`` examples, labelled by class of the split; ``None`` where there are no
+        classes.
     """
 
     data: PyTree
     episodes: Callable[..., Sampler]
+    examples: Callable[[int], Sampler] | None = None

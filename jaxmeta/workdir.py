@@ -51,7 +51,7 @@ def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restore
     config = read_config(folder)
     learner = build({**evaluated_spec(config, changes), "model": config["model"]})
     shapes = read_shapes(folder)
-    like = abstract_state(config, learner, shapes)
+    like = abstract_state(config, build_learners(config)[0], shapes)
     # Traced for its checks: a head with too few outputs is found before anything is computed.
     jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
     try:
@@ -78,8 +78,14 @@ def build_learners(config: Mapping[str, Any]) -> tuple[Learner, Learner]:
 
 
 def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec of the learner as it is evaluated; it may differ from the one that is trained."""
-    spec = {**config["learner"], **config["evaluation"]["learner"]}
+    """The spec of the learner as it is evaluated; it may differ from the one that is trained.
+
+    One that names a function of its own under ``make`` takes the place of the trained one's.
+    """
+    if "make" in changes:
+        return dict(changes)
+    evaluated = config["evaluation"]["learner"]
+    spec = evaluated if "make" in evaluated else {**config["learner"], **evaluated}
     if "ways" in changes and "ways" in spec:
         changes = {**changes, "ways": max(changes["ways"], spec["ways"])}
     return {**spec, **changes}

@@ -21,7 +21,7 @@ from jaxmeta.nn import Statistics, batch_norm, conv2d
 from jaxmeta.objectives import episodic
 from jaxmeta.parallel import over_devices
 from jaxmeta.train import Update, outer_loop, start
-from jaxmeta.types import Batch, Episode, Key, Learner, Model
+from jaxmeta.types import Batch, Episode, Key, Learner, Loss, Model, Objective
 
 WAYS, SHOTS, QUERIES, SIZE = 3, 2, 4, 8
 
@@ -33,15 +33,26 @@ class Case(NamedTuple):
       learner: for ``WAYS`` ways and images of ``SIZE`` pixels.
       equivariant: relabelling the classes permutes the predictions.
       learns: has parameters that the outer loop trains.
+      ordered: the order of the support set matters.
+      objective: ``(learner, loss) -> Objective`` to train it with.
+      optimiser: to train it with.
+      loss: to train it with.
     """
 
     learner: Learner
     equivariant: bool = False
     learns: bool = True
+    ordered: bool = False
+    objective: Callable[[Learner, Loss], Objective] = episodic
+    optimiser: optax.GradientTransformation = optax.sgd(0.03, momentum=0.9)
+    loss: Loss = cross_entropy
 
 
 def small(outputs):
-    """One block of conv4 and a linear layer: all that can go wrong, compiled in a second."""
+    """One block of conv4 and a linear layer: all that can go wrong, compiled in a second.
+
+    Without outputs it is the block alone, and gives maps.
+    """
 
     def init(key, x):
         kernel_key, head_key = jax.random.split(key)
@@ -51,15 +62,39 @@ def small(outputs):
                 "scale": jnp.ones(6),
                 "offset": jnp.zeros(6),
             },
-            "head": {"kernel": jax.random.normal(head_key, (16 * 6, outputs)) / 10},
         }
+        if outputs is not None:
+            params["head"] = {"kernel": jax.random.normal(head_key, (16 * 6, outputs)) / 10}
         return params, Statistics(jnp.zeros(6), jnp.ones(6))
 
     def apply(params, state, x, mask=None, key=None, batch_statistics=True):
         block = params["block0"]
         x = conv2d(x, block["kernel"], stride=2)
         x, used = batch_norm(x, block["scale"], block["offset"], state, mask, batch_statistics)
+        if outputs is None:
+            return jax.nn.relu(x), used
         return jax.nn.relu(x).reshape(x.shape[0], -1) @ params["head"]["kernel"], used
+
+    return Model(init, apply)
+
+
+def small_relation():
+    """Normalised differences of a pair of maps of :func:`small`, and a linear layer."""
+
+    def init(key, x):
+        params = {
+            "scale": jnp.ones(6),
+            "offset": jnp.zeros(6),
+            "head": -jnp.abs(jax.random.normal(key, (16 * 6,))) / 10,
+        }
+        return params, Statistics(jnp.zeros(6), jnp.ones(6))
+
+    def apply(params, state, x, mask=None, key=None, batch_statistics=True):
+        apart = (x[..., :6] - x[..., 6:]) ** 2
+        x, used = batch_norm(
+            apart, params["scale"], params["offset"], state, mask, batch_statistics
+        )
+        return x.reshape(x.shape[0], -1) @ params["head"], used
 
     return Model(init, apply)
 
@@ -105,12 +140,11 @@ def solver(case: Case) -> Callable[..., jax.Array]:
 @functools.cache
 def updater(case: Case) -> Update:
     """Twenty steps of the outer loop, compiled once for all the contracts of a case."""
-    gradient = mean_gradient(episodic(case.learner, cross_entropy))
-    return outer_loop(gradient, OPTIMISER, sample, meta_batch=4)
+    gradient = mean_gradient(case.objective(case.learner, case.loss))
+    return outer_loop(gradient, case.optimiser, sample, meta_batch=4)
 
 
 KEY = jax.random.key(2)
-OPTIMISER = optax.sgd(0.03, momentum=0.9)
 
 
 def same(one: object, other: object, tolerance: float = 2e-4) -> None:
@@ -137,7 +171,7 @@ def chunks_and_devices_equal_all_at_once(case: Case) -> None:
         pytest.skip("nothing is meta-learned")
     episodes, keys = tasks(8)
     params, state = case.learner.init(jax.random.key(1), task())
-    objective = episodic(case.learner, cross_entropy)
+    objective = case.objective(case.learner, case.loss)
     whole = jax.jit(mean_gradient(objective))(params, state, episodes, keys)
     chunked = jax.jit(mean_gradient(objective, chunk=2))(params, state, episodes, keys)
     spread = over_devices(mean_gradient(objective), jax.devices())(params, state, episodes, keys)
@@ -177,8 +211,20 @@ def absent_classes_get_no_probability(case: Case) -> None:
     assert np.all(np.isfinite(answers[:, [0, 2]]))
 
 
+def unlabelled_examples_have_no_class(case: Case) -> None:
+    """Examples without a label are of no class, and their number is no matter to the shapes."""
+    episode = task()
+    unlabelled = jnp.where(episode.support.y == 1, -1, episode.support.y)
+    support = episode.support._replace(y=unlabelled)
+    answers = solver(case)(Episode(support, episode.query), KEY)
+    assert np.all(np.isneginf(answers[:, 1]))
+    assert np.all(np.isfinite(answers[:, [0, 2]]))
+
+
 def order_of_support_changes_nothing(case: Case) -> None:
     """A support set is a set."""
+    if case.ordered:
+        pytest.skip("the method reads the support set in its order")
     episode = task()
     order = jax.random.permutation(jax.random.key(3), WAYS * SHOTS)
     shuffled = jax.tree.map(lambda leaf: leaf[order], episode.support)
@@ -199,7 +245,7 @@ def learns_without_recompiling(case: Case) -> None:
     """The loss falls where there is something to learn, and nothing compiles twice."""
     if not case.learns:
         pytest.skip("nothing is meta-learned")
-    train_state = start(OPTIMISER, *case.learner.init(jax.random.key(1), task()))
+    train_state = start(case.optimiser, *case.learner.init(jax.random.key(1), task()))
     losses = []
     for _ in range(3):
         train_state, metrics = updater(case)(train_state, (), KEY, 20)
@@ -231,6 +277,7 @@ CONTRACTS = (
     chunks_and_devices_equal_all_at_once,
     padding_changes_nothing,
     absent_classes_get_no_probability,
+    unlabelled_examples_have_no_class,
     order_of_support_changes_nothing,
     relabelling_permutes_predictions,
     learns_without_recompiling,

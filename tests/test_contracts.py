@@ -5,12 +5,32 @@ import jax
 import numpy as np
 import optax
 import pytest
-from contracts import WAYS, Case, sample, small, task
+from contracts import WAYS, Case, sample, small, small_relation, task
 
 from jaxmeta.evaluate import evaluator
-from jaxmeta.inner import unroll
-from jaxmeta.learners import from_scratch, gradient_learner, maml, prototypical
-from jaxmeta.losses import accuracy
+from jaxmeta.inner import learning_rates, per_step, sgd, unroll
+from jaxmeta.learners import (
+    anil,
+    fine_tuning,
+    from_scratch,
+    gradient_learner,
+    imaml,
+    logistic_regression,
+    maml,
+    maml_plus_plus,
+    matching,
+    meta_sgd,
+    nearest_mean,
+    proto_maml,
+    prototypical,
+    relation,
+    reptile,
+    ridge,
+    siamese,
+)
+from jaxmeta.losses import accuracy, pair_verification, relation_error
+from jaxmeta.objectives import multi_step
+from jaxmeta.objectives import reptile as reptile_objective
 from jaxmeta.train import start
 
 CLASSIFIER, EMBEDDING = small(WAYS), small(8)
@@ -25,11 +45,9 @@ CASES = {
     "maml_inductive": maml_case(normalisation="inductive"),
     "maml_running": maml_case(normalisation="running"),
     "first_order_maml": maml_case(first_order=True),
-    "meta_sgd": maml_case(learned_rates="parameter"),
-    "rates_per_leaf_and_step": maml_case(learned_rates="leaf", rates_per_step=2),
-    "anil": Case(
+    "rates_per_leaf_and_step": Case(
         gradient_learner(
-            CLASSIFIER, unroll(optax.sgd(0.1), 2), WAYS, fast=lambda name: "head" in name
+            CLASSIFIER, unroll(sgd, 2, hyper=per_step(learning_rates(0.1, "leaf"), 2)), WAYS
         )
     ),
     "rematerialised_momentum": Case(
@@ -39,9 +57,63 @@ CASES = {
             WAYS,
         ),
     ),
+    "meta_sgd": Case(meta_sgd(CLASSIFIER, WAYS, steps=2, learning_rate=0.1)),
+    "anil": Case(anil(EMBEDDING, WAYS, steps=2)),
+    "anil_inductive": Case(anil(EMBEDDING, WAYS, steps=2, normalisation="inductive")),
+    "proto_maml": Case(proto_maml(EMBEDDING, WAYS, steps=2), equivariant=True),
+    "imaml": Case(imaml(CLASSIFIER, WAYS, steps=3, learning_rate=0.1, solver_steps=2)),
+    "imaml_neumann": Case(
+        imaml(CLASSIFIER, WAYS, steps=3, learning_rate=0.05, penalty=20.0, solver="neumann")
+    ),
+    "reptile": Case(
+        reptile(CLASSIFIER, WAYS, steps=3, learning_rate=0.01, batch=None),
+        objective=reptile_objective,
+        optimiser=optax.sgd(1.0),
+    ),
+    "maml_plus_plus": Case(maml_plus_plus(CLASSIFIER, WAYS, steps=2), objective=multi_step),
+    "maml_plus_plus_running": Case(
+        maml_plus_plus(CLASSIFIER, WAYS, steps=2, first_order_until=10, normalisation="running"),
+    ),
     "prototypical": Case(prototypical(EMBEDDING, WAYS), equivariant=True),
     "prototypical_inductive": Case(
         prototypical(EMBEDDING, WAYS, normalisation="inductive"), equivariant=True
+    ),
+    "siamese": Case(siamese(EMBEDDING, WAYS), equivariant=True, loss=pair_verification),
+    "siamese_cosine": Case(
+        siamese(EMBEDDING, WAYS, similarity="cosine"), equivariant=True, loss=pair_verification
+    ),
+    "matching": Case(matching(EMBEDDING, WAYS), equivariant=True),
+    "matching_full_context": Case(
+        matching(EMBEDDING, WAYS, full_context=True, reads=2), equivariant=True, ordered=True
+    ),
+    "relation": Case(
+        relation(small(None), WAYS, module=small_relation()), equivariant=True, loss=relation_error
+    ),
+    "relation_inductive": Case(
+        relation(small(None), WAYS, module=small_relation(), normalisation="inductive"),
+        equivariant=True,
+        loss=relation_error,
+    ),
+    "ridge": Case(ridge(EMBEDDING, WAYS), equivariant=True),
+    "nearest_mean": Case(nearest_mean(EMBEDDING, WAYS), equivariant=True),
+    "fine_tuning": Case(fine_tuning(EMBEDDING, WAYS, steps=2), equivariant=True, learns=False),
+    "fine_tuning_cosine": Case(
+        fine_tuning(EMBEDDING, WAYS, head="cosine", steps=2, normalisation="running"),
+        equivariant=True,
+        learns=False,
+    ),
+    "fine_tuning_entropy": Case(
+        fine_tuning(EMBEDDING, WAYS, steps=2, entropy=0.5, normalisation="inductive"),
+        equivariant=True,
+        learns=False,
+    ),
+    "fine_tuning_whole": Case(
+        fine_tuning(EMBEDDING, WAYS, steps=2, learning_rate=1e-3, whole=True, entropy=0.5),
+        equivariant=True,
+        learns=False,
+    ),
+    "logistic_regression": Case(
+        logistic_regression(EMBEDDING, WAYS, steps=4), equivariant=True, learns=False
     ),
     "from_scratch": Case(
         from_scratch(CLASSIFIER, WAYS, steps=3, learning_rate=1e-2),
@@ -62,7 +134,7 @@ def test_contract(case, contract):
 def test_averages_of_transductive_training_serve_running_evaluation():
     trained = Case(prototypical(EMBEDDING, WAYS))
     running = prototypical(EMBEDDING, WAYS, normalisation="running")
-    train_state = start(contracts.OPTIMISER, *trained.learner.init(jax.random.key(1), task()))
+    train_state = start(trained.optimiser, *trained.learner.init(jax.random.key(1), task()))
     untrained = jax.tree.map(np.asarray, train_state.state)
     train_state, _ = contracts.updater(trained)(train_state, (), contracts.KEY, 20)
     judge = evaluator(running, accuracy, sample, 50)

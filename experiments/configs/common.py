@@ -24,6 +24,7 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
     config.train = ConfigDict()  # training episodes, where they differ from the evaluation's
     for field in ("ways", "shots", "queries"):
         config.train[field] = config.get_oneway_ref(field)
+    config.objective = ConfigDict({"make": "jaxmeta.objectives.episodic"})
     config.optimiser = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
     config.evaluation = ConfigDict()
     config.evaluation.every = 500  # outer steps between validations, each with a checkpoint
@@ -60,8 +61,6 @@ def maml(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
         "maml",
         steps=steps,
         learning_rate=learning_rate,
-        learned_rates=placeholder(str),
-        rates_per_step=placeholder(int),
         first_order=False,
         head=True,
     )

@@ -46,6 +46,16 @@ def class_source(
     rest is what the unpadded sampler draws with the same key. The query set does not depend on
     ``shots``.
 
+    Tasks may be made less tidy, the shapes staying the same from task to task:
+
+    - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
+    - ``imbalanced=True``: each class of a task draws its number of shots.
+    - ``unlabelled=3``: the support set has three further examples of each class with label -1.
+    - ``distractors=2``: so it has of two further classes, which are none of the ways.
+
+    ``source.examples(size)`` draws ordinary batches of labelled examples for training without
+    episodes.
+
     Args:
       images: uint8 ``[n, height, width, channels]``, sorted by class.
       counts: integers ``[classes]``, how many images each class has; they sum to ``n``.
@@ -84,53 +94,101 @@ def class_source(
     )
 
     def episodes(
-        ways: int | Array,
-        shots: int | Array,
+        ways: int | Array | tuple[int, int],
+        shots: int | Array | tuple[int, int],
         queries: int,
         max_ways: int | None = None,
         max_shots: int | None = None,
+        imbalanced: bool = False,
+        unlabelled: int = 0,
+        distractors: int = 0,
     ) -> Sampler:
-        slots_ways = static_places("ways", ways, max_ways)
-        slots_shots = static_places("shots", shots, max_shots)
+        most_of_ways, ways_range = most_and_range("ways", ways)
+        most_of_shots, shots_range = most_and_range("shots", shots)
+        slots_ways = static_places("ways", most_of_ways, max_ways)
+        slots_shots = static_places("shots", most_of_shots, max_shots)
         queries = static_places("queries", queries, None)
-        most_ways = slots_ways if (known := known_number(ways)) is None else known
-        most_shots = slots_shots if (known := known_number(shots)) is None else known
-        if most_ways > turns * len(counts):
+        if min(unlabelled, distractors) < 0 or (distractors and not unlabelled):
             raise ValueError(
-                f"An episode of {most_ways} ways needs as many classes and this split has "
+                f"An episode has {unlabelled} unlabelled examples a class and {distractors} "
+                "distractors; give 0 or more, and distractors something unlabelled to show."
+            )
+        if imbalanced and not shots_range:
+            raise ValueError(
+                f"An imbalanced episode draws each class's shots and got {shots} for all; give a "
+                "range, as in (1, 5)."
+            )
+        most_ways = slots_ways if (known := known_number(most_of_ways)) is None else known
+        most_shots = slots_shots if (known := known_number(most_of_shots)) is None else known
+        if most_ways + distractors > turns * len(counts):
+            others = f" and {distractors} distractors" if distractors else ""
+            raise ValueError(
+                f"An episode of {most_ways} ways{others} needs as many classes and this split has "
                 f"{turns * len(counts)}; ask for fewer ways, or give it more classes (add some, or "
                 "split them in other fractions)."
             )
         poorest = int(np.argmin(counts))
-        if most_shots + queries > counts[poorest]:
+        needed = most_shots + queries + unlabelled
+        if needed > counts[poorest]:
+            others = f", {unlabelled} unlabelled" if unlabelled else ""
             raise ValueError(
-                f"An episode of {most_shots} shots and {queries} queries needs "
-                f"{most_shots + queries} images a class and {names[poorest]!r} has "
+                f"An episode of {most_shots} shots{others} and {queries} queries needs "
+                f"{needed} images a class and {names[poorest]!r} has "
                 f"{counts[poorest]}; ask for fewer or drop the class."
             )
 
         def sample(data: ClassData, key: Key) -> Episode:
             class_key, example_key = jax.random.split(key)
-            classes = turns * data.counts.shape[0]
-            chosen = _distinct(class_key, classes, jnp.int32(classes), slots_ways)
+            classes, shown = turns * data.counts.shape[0], slots_ways + distractors
+            chosen = _distinct(class_key, classes, jnp.int32(classes), shown)
             base = chosen // turns
             # A key per class, so that its examples do not depend on how many classes there are.
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, jnp.arange(slots_ways))
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, jnp.arange(shown))
             picks = jax.vmap(_distinct, (0, None, 0, None))(
-                keys, largest, data.counts[base], queries + slots_shots
+                keys, largest, data.counts[base], queries + slots_shots + unlabelled
             )
             rows = data.starts[base][:, None] + picks
             x = data.images.at[rows].get(mode="clip")
             if turns > 1:
                 x = jax.vmap(jax.vmap(_turn, (0, None)))(x, chosen % turns)
             # Queries come first, so that padding the shots does not move them.
-            query = _batch(x[:, :queries], ways, queries)
-            support = _batch(x[:, queries:], ways, shots)
+            of_ways, of_shots = most_of_ways, most_of_shots
+            if ways_range:
+                of_ways = _between(jax.random.fold_in(key, 1), ways_range, ())
+            if shots_range:
+                each = (slots_ways, 1) if imbalanced else ()
+                of_shots = _between(jax.random.fold_in(key, 2), shots_range, each)
+            last = queries + slots_shots
+            query = _batch(x[:slots_ways, :queries], of_ways, queries)
+            support = _batch(x[:slots_ways, queries:last], of_ways, of_shots)
+            if unlabelled:
+                way = jnp.arange(shown, dtype=jnp.int32)
+                real = (way < of_ways) | (way >= slots_ways)
+                unknown = _masked(x[:, last:], real[:, None] & jnp.ones((1, unlabelled), bool))
+                nameless = Batch(unknown[0], jnp.full(unknown[1].shape, -1, jnp.int32), unknown[1])
+                support = jax.tree.map(lambda *both: jnp.concatenate(both), support, nameless)
             return Episode(support, query)
 
         return sample
 
-    return Source(data, episodes)
+    def examples(size: int) -> Sampler:
+        size = static_places("examples", size, None)
+
+        def sample(data: ClassData, key: Key) -> Episode:
+            row_key, turn_key = jax.random.split(key)
+            rows = jax.random.randint(row_key, (size,), 0, data.images.shape[0])
+            y = turns * (jnp.searchsorted(data.starts, rows, side="right") - 1).astype(jnp.int32)
+            x = data.images[rows]
+            if turns > 1:
+                quarters = jax.random.randint(turn_key, (size,), 0, turns)
+                x, y = jax.vmap(_turn)(x, quarters), y + quarters
+            x, mask = _masked(x[None], jnp.ones((1, size), bool))
+            batch = Batch(x, y, mask)
+            return Episode(batch, batch)
+
+        return sample
+
+    return Source(data, episodes, examples)
 
 
 def make_inputs(x: PyTree) -> PyTree:
@@ -256,6 +314,25 @@ def static_places(name: str, value: int | Array, maximum: int | None) -> int:
     return maximum
 
 
+def most_and_range(
+    name: str, value: int | Array | tuple[int, int]
+) -> tuple[int | Array, tuple[int, int] | None]:
+    """The largest number, and the two ends when it is given as a range.
+
+    Raises:
+      ValueError: it has not two ends, or not in order.
+    """
+    if not isinstance(value, tuple | list):
+        return value, None
+    if len(value) != 2 or not 1 <= value[0] <= value[1]:
+        raise ValueError(f"The range of {name} is {value}; give (least, most), from 1.")
+    return operator.index(value[1]), (operator.index(value[0]), operator.index(value[1]))
+
+
+def _between(key: Key, ends: tuple[int, int], shape: tuple[int, ...]) -> Array:
+    return jax.random.randint(key, shape, ends[0], ends[1] + 1, jnp.int32)
+
+
 def _distinct(key: Key, bound: int, count: Array, draws: int) -> Array:
     """``draws`` different integers below ``count <= bound``; those after ``count`` mean nothing.
 
@@ -281,7 +358,13 @@ def _batch(x: Array, ways: int | Array, each: int | Array) -> Batch:
     place = jnp.arange(places, dtype=jnp.int32)[None]
     real = (way < jnp.asarray(ways, jnp.int32)) & (place < jnp.asarray(each, jnp.int32))
     y = jnp.where(real, way, 0).reshape(-1)
+    x, mask = _masked(x, real)
+    return Batch(x, y, mask)
+
+
+def _masked(x: Array, real: Array) -> tuple[Array, Array]:
+    """Scales uint8 ``[slots, places, ...]`` in a row, with zeros where it is not real; the mask."""
     mask = real.reshape(-1).astype(jnp.float32)
     # XLA turns a division into this product, and jit shall not change a bit.
-    x = x.reshape(slots * places, *x.shape[2:]).astype(jnp.float32) * np.float32(1 / 255)
-    return Batch(x * jnp.expand_dims(mask, range(1, x.ndim)), y, mask)
+    x = x.reshape(mask.size, *x.shape[2:]).astype(jnp.float32) * np.float32(1 / 255)
+    return x * jnp.expand_dims(mask, range(1, x.ndim)), mask

@@ -1,7 +1,47 @@
-"""How one task is solved: one method per file, each a factory returning a Learner."""
+"""How one task is solved, one method per file: factories returning a Learner."""
 
-from jaxmeta.learners.gradient import gradient_learner, maml
+from jaxmeta.learners.anil import anil
+from jaxmeta.learners.classifier import classifier
+from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.learners.fine_tuning import fine_tuning
+from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.learners.heads import Head, head_learner
+from jaxmeta.learners.imaml import imaml
+from jaxmeta.learners.logistic_regression import logistic_regression
+from jaxmeta.learners.maml import maml
+from jaxmeta.learners.maml_plus_plus import maml_plus_plus
+from jaxmeta.learners.matching import matching
+from jaxmeta.learners.meta_sgd import meta_sgd
+from jaxmeta.learners.nearest_mean import nearest_mean
+from jaxmeta.learners.proto_maml import proto_maml
 from jaxmeta.learners.prototypical import prototypical
+from jaxmeta.learners.relation import relation
+from jaxmeta.learners.reptile import reptile
+from jaxmeta.learners.ridge import ridge
 from jaxmeta.learners.scratch import from_scratch
+from jaxmeta.learners.siamese import siamese
 
-__all__ = ["from_scratch", "gradient_learner", "maml", "prototypical"]
+__all__ = [
+    "Comparison",
+    "Head",
+    "anil",
+    "classifier",
+    "comparison_learner",
+    "fine_tuning",
+    "from_scratch",
+    "gradient_learner",
+    "head_learner",
+    "imaml",
+    "logistic_regression",
+    "maml",
+    "maml_plus_plus",
+    "matching",
+    "meta_sgd",
+    "nearest_mean",
+    "proto_maml",
+    "prototypical",
+    "relation",
+    "reptile",
+    "ridge",
+    "siamese",
+]

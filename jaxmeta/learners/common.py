@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxmeta.types import Array, Batch, Key, Model, PyTree
 
+UNLABELLED = -1
 NORMALISATIONS = ("transductive", "inductive", "running")
 
 
@@ -52,7 +53,42 @@ def look_at_query(
 
 def present_classes(support: Batch, ways: int) -> Array:
     """Which classes the support set shows, boolean ``[ways]``."""
-    return jnp.any((support.y[:, None] == jnp.arange(ways)[None]) & (support.mask[:, None] > 0), 0)
+    return jnp.any(membership(support, ways) > 0, axis=0)
+
+
+def membership(support: Batch, ways: int) -> Array:
+    """``[n, ways]``, 1 where an example is labelled with the class, else 0; padding has none."""
+    member = (support.y[:, None] == jnp.arange(ways)[None]) & (support.mask[:, None] > 0)
+    return member.astype(support.mask.dtype)
+
+
+def labelled(support: Batch) -> Array:
+    """The mask ``[n]`` of the examples that have a label or a target."""
+    if support.y.ndim > 1:
+        return support.mask
+    return support.mask * (support.y != UNLABELLED).astype(support.mask.dtype)
+
+
+def class_means(embedded: Array, member: Array) -> Array:
+    """The mean of each class's examples: ``[n, ...]`` and ``[n, ways]`` to ``[ways, ...]``."""
+    share = member / jnp.maximum(jnp.sum(member, axis=0, keepdims=True), 1)
+    return jnp.tensordot(share.astype(embedded.dtype), embedded, axes=(0, 0))
+
+
+def squared_distances(one: Array, other: Array) -> Array:
+    """From each row of ``[m, d]`` to each row of ``[k, d]``: ``[m, k]``."""
+    return jnp.sum((one[:, None] - other[None]) ** 2, axis=-1)
+
+
+def to_unit_length(rows: Array) -> Array:
+    """Rows ``[n, d]`` divided by their length; a row of zeros stays one."""
+    # Within the root, where the derivative of a length of zero would not be a number.
+    return rows * jax.lax.rsqrt(jnp.sum(rows**2, axis=-1, keepdims=True) + 1e-12)
+
+
+def cosine_similarities(one: Array, other: Array) -> Array:
+    """Of each row of ``[m, d]`` and each row of ``[k, d]``: ``[m, k]``."""
+    return to_unit_length(one) @ to_unit_length(other).T
 
 
 def without_absent(logits: Array, present: Array) -> Array:
@@ -93,8 +129,9 @@ def check_support(support: Batch, ways: int | None) -> None:
 
 def check_labels(labels: np.ndarray, ways: int) -> None:
     """Raises ``ValueError`` naming the first label outside ``[0, ways)``."""
-    outside = labels[(labels < 0) | (labels >= ways)]
+    outside = labels[(labels < UNLABELLED) | (labels >= ways)]
     if outside.size:
         raise ValueError(
-            f"Label {outside[0]} is outside the {ways} ways: labels go from 0 to {ways - 1}."
+            f"Label {outside[0]} is outside the {ways} ways: labels go from 0 to {ways - 1}, and "
+            f"{UNLABELLED} is none."
         )

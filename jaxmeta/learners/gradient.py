@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from jaxmeta.inner import InnerLoop, learning_rates, merge, partition, per_step, sgd, unroll
+from jaxmeta.inner import InnerLoop, merge, partition
 from jaxmeta.learners.common import (
     check_normalisation,
     check_outputs,
     check_support,
+    labelled,
     look_at_query,
     look_at_support,
     present_classes,
@@ -35,6 +37,7 @@ def gradient_learner(
     loss: Loss = cross_entropy,
     normalisation: str = "transductive",
     fast: Callable[[str], bool] = lambda name: True,
+    batch: int | None = None,
 ) -> Learner:
     r"""Adapts a model's parameters to the support set by an inner loop, starting where learned.
 
@@ -49,12 +52,15 @@ def gradient_learner(
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
       fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others
         are still meta-learned (ANIL: ``lambda name: "head" in name``).
+      batch: how many examples of the support set each inner step draws, without replacement; by
+        default it takes all.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ...}``.
 
     Raises:
-      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+      ValueError: an unknown normalisation, an empty batch, or (when adapting) a support set that
+        does not fit.
       TypeError: a fast parameter cannot be differentiated.
 
     References:
@@ -62,6 +68,8 @@ def gradient_learner(
       Networks, algorithm 2.
     """
     check_normalisation(normalisation)
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch is {batch}: an inner step needs an example.")
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
         model_key, hyper_key = jax.random.split(key)
@@ -75,13 +83,14 @@ def gradient_learner(
         start, slow = partition(params["model"], fast)
 
         def support_loss(leaves: PyTree, key: Key) -> Array:
+            drawn = support if batch is None else draw(support, batch, jax.random.fold_in(key, 1))
             outputs, _ = look_at_support(
-                model, normalisation, merge(leaves, slow), state, support, key
+                model, normalisation, merge(leaves, slow), state, drawn, key
             )
             if present is not None:
                 check_outputs(outputs, present)
                 outputs = without_absent(outputs, present)
-            return loss(outputs, support.y, support.mask)
+            return loss(outputs, drawn.y, labelled(drawn))
 
         leaves, metrics = inner.run(support_loss, start, params["hyper"], key)
         statistics = None
@@ -117,56 +126,10 @@ def gradient_learner(
     return Learner(init, adapt, predict)
 
 
-def maml(
-    model: Model,
-    ways: int | None = None,
-    *,
-    steps: int = 5,
-    learning_rate: float = 0.01,
-    learned_rates: str | None = None,
-    rates_per_step: int | None = None,
-    first_order: bool = False,
-    loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
-) -> Learner:
-    r"""MAML: learn an initialisation from which a few gradient steps solve a task.
-
-    .. math:: \theta_{t+1} = \theta_t - \alpha \nabla L(\theta_t;\, \text{support})
-
-    and the outer loop descends the query loss at :math:`\theta_T`, through these steps.
-
-    Args:
-      model: its outputs are logits ``[n, ways]``, or regression values.
-      ways: number of classes, at most; ``None`` for regression.
-      steps: T, inner steps.
-      learning_rate: alpha.
-      learned_rates: learn alpha too: ``"loop"`` for one rate, ``"leaf"`` for one per leaf,
-        ``"parameter"`` for one per parameter; ``None`` keeps it fixed.
-      rates_per_step: learn a rate of its own for each of so many steps.
-      first_order: drop second derivatives (first-order MAML).
-      loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``.
-
-    Returns:
-      A learner with parameters ``{"model": ..., "hyper": ...}``, ``hyper`` being the learned rates.
-
-    Raises:
-      ValueError: as :func:`gradient_learner`, or the options of the rates contradict each other.
-
-    References:
-      Finn, Abbeel and Levine, 2017, equation 1 and section 5.2 (first order); Li et al., 2017,
-      Meta-SGD, equation 2; Antoniou et al., 2019, How to Train Your MAML, section 4.
-    """
-    if learned_rates is None:
-        if rates_per_step is not None:
-            raise ValueError(
-                f"rates_per_step is {rates_per_step} but the rates are not learned: give "
-                "learned_rates too."
-            )
-        inner = unroll(sgd(learning_rate), steps, first_order=first_order)
-    else:
-        rates = learning_rates(learning_rate, learned_rates)
-        if rates_per_step is not None:
-            rates = per_step(rates, rates_per_step)
-        inner = unroll(sgd, steps, hyper=rates, first_order=first_order)
-    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)
+def draw(support: Batch, size: int, key: Key) -> Batch:
+    """So many different examples, or all where there are fewer, padding last."""
+    length = support.mask.shape[0]
+    scores = jax.random.uniform(key, (length,), jnp.float32)
+    _, rows = jax.lax.top_k(jnp.where(support.mask > 0, scores, -1), min(size, length))
+    drawn: Batch = jax.tree.map(lambda leaf: leaf[rows], support)
+    return drawn

@@ -3,7 +3,7 @@
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
 from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.layers import Statistics, batch_norm, max_pool, moments, normalise
-from jaxmeta.nn.models import conv4, mlp
+from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "mlp",
     "moments",
     "normalise",
+    "relation_module",
 ]

@@ -1,5 +1,6 @@
 """The small networks of the few-shot papers, as pairs of pure functions."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -53,78 +54,72 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
     return Model(init, apply)
 
 
-def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool") -> Model:
-    """Four blocks of 3x3 convolution, batch normalisation and ReLU, each halving the image.
+def conv4(
+    outputs: int | None = None,
+    filters: int | Sequence[int] = 64,
+    downsample: str = "pool",
+    halvings: int = 4,
+    flatten: bool = True,
+) -> Model:
+    """Four blocks of 3x3 convolution, batch normalisation and ReLU, the first of them halving.
 
     Args:
       outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
         model then embeds.
-      filters: channels of each convolution.
+      filters: channels of each convolution, or of the four.
       downsample: ``"pool"`` halves by 2x2 max-pooling and flattens what is left (Vinyals et al.,
         2016, section 4.1); ``"stride"`` halves by stride-2 convolutions and averages over positions
         (Finn et al., 2017, section 5.2, for Omniglot).
+      halvings: how many of the blocks halve the image.
+      flatten: make features of the maps of an embedding; otherwise the maps are the outputs, as
+        relation networks compare them.
 
     Returns:
-      A model from images ``[n, height, width, channels]`` to ``[n, outputs]`` or ``[n, features]``;
+      A model from images ``[n, height, width, channels]`` to ``[n, outputs]``, ``[n, features]`` or
+      maps ``[n, rows, columns, filters]``;
       its parameters are ``{"block0": {"kernel", "scale", "offset"}, ..., "head": {...}}`` and its
       state ``{"block0": Statistics, ...}``. The convolutions have no bias: the normalisation would
       subtract it again.
 
     Raises:
-      ValueError: ``downsample`` is neither of the two, or (from ``init``) nothing is left of the
-        images after four halvings.
+      ValueError: ``downsample`` is neither of the two, there are not four numbers of filters, a
+        head has no features, or (from ``init``) nothing is left of the images after the halvings.
     """
     if downsample not in ("pool", "stride"):
         raise ValueError(f"downsample is {downsample!r}: choose 'pool' or 'stride'.")
-    blocks = [f"block{i}" for i in range(4)]
+    widths = [filters] * 4 if isinstance(filters, int) else list(filters)
+    if len(widths) != 4 or not 0 <= halvings <= 4:
+        raise ValueError(
+            f"filters is {filters!r} and halvings {halvings}: give one number of filters or four, "
+            "and 0 to 4 halvings."
+        )
+    if outputs is not None and not flatten:
+        raise ValueError(f"outputs is {outputs} but flatten is False: a head takes features.")
+    halves = [downsample] * halvings + [None] * (4 - halvings)
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
-        *keys, head_key = jax.random.split(key, len(blocks) + 1)
-        params, state = {}, {}
-        channels = x.shape[-1]
-        for name, block_key in zip(blocks, keys, strict=True):
-            params[name] = {
-                "kernel": _he(block_key, (3, 3, channels, filters), jnp.float32),
-                "scale": jnp.ones(filters, jnp.float32),
-                "offset": jnp.zeros(filters, jnp.float32),
-            }
-            state[name] = Statistics(
-                jnp.zeros(filters, jnp.float32), jnp.ones(filters, jnp.float32)
-            )
-            channels = filters
-        features = jax.eval_shape(lambda: embed(params, state, x, None, True)[0]).shape[-1]
-        if features == 0:
+        *keys, head_key = jax.random.split(key, len(widths) + 1)
+        params, state = _init_blocks(keys, x.shape[-1], widths)
+        maps = jax.eval_shape(lambda: _blocks(params, state, x, None, True, halves)[0])
+        if maps.size == 0 and x.size > 0:
             raise ValueError(
-                f"Images of {x.shape[1]} x {x.shape[2]} pixels are too small to be halved four "
-                "times: give 16 pixels or more, or downsample='stride'."
+                f"Images of {x.shape[1]} x {x.shape[2]} pixels are too small to be halved "
+                f"{halvings} times: give {2**halvings} pixels or more, or downsample='stride'."
             )
         if outputs is not None:
+            features = jax.eval_shape(lambda: embed(params, state, x, None, True)[0]).shape[-1]
             params["head"] = _dense(head_key, features, outputs)
         return params, state
 
     def embed(
         params: PyTree, state: PyTree, x: Array, mask: Array | None, batch_statistics: bool
     ) -> tuple[Array, PyTree]:
-        used = {}
-        for name in blocks:
-            block = params[name]
-            # Normalising is monotone: with the sign of its scale moved into the kernel, the maximum
-            # of what is normalised is the normalised maximum, so only a quarter is normalised.
-            sign = jnp.where(block["scale"] < 0, -1.0, 1.0).astype(block["scale"].dtype)
-            x = conv2d(
-                x,
-                block["kernel"] * sign[None, None, None],
-                stride=2 if downsample == "stride" else 1,
-            )
-            turned = moments(x, mask) if batch_statistics else _turn(state[name], sign)
-            if downsample == "pool":
-                x = max_pool(x)
-            x = normalise(x, turned, block["scale"] * sign, block["offset"])
-            x = jax.nn.relu(x)
-            used[name] = _turn(turned, sign)
+        maps, used = _blocks(params, state, x, mask, batch_statistics, halves)
+        if not flatten:
+            return maps, used
         if downsample == "stride":
-            return jnp.mean(x, axis=(1, 2)), used
-        return x.reshape(x.shape[0], -1), used
+            return jnp.mean(maps, axis=(1, 2)), used
+        return maps.reshape(maps.shape[0], -1), used
 
     def apply(
         params: PyTree,
@@ -138,6 +133,91 @@ def conv4(outputs: int | None = None, filters: int = 64, downsample: str = "pool
         return (features if outputs is None else _affine(params["head"], features)), used
 
     return Model(init, apply)
+
+
+def relation_module(filters: int = 64, hidden: int = 8) -> Model:
+    """Scores how alike two maps are: two convolutional blocks and two linear layers.
+
+    Args:
+      filters: channels of each convolution.
+      hidden: size of the first linear layer.
+
+    Returns:
+      A model from pairs of maps ``[n, rows, columns, 2 * channels]``, laid on each other, to one
+      number each ``[n]``.
+
+    References:
+      Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.4.
+    """
+
+    def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
+        *keys, hidden_key, head_key = jax.random.split(key, 4)
+        params, state = _init_blocks(keys, x.shape[-1], [filters] * 2)
+        maps = jax.eval_shape(lambda: _blocks(params, state, x, None, True, ["pool"] * 2)[0])
+        features = math.prod(maps.shape[1:])
+        if features == 0:
+            raise ValueError(
+                f"Maps of {x.shape[1]} x {x.shape[2]} are too small to be halved twice: give an "
+                "embedding of fewer halvings."
+            )
+        params["hidden"] = _dense(hidden_key, features, hidden)
+        params["head"] = _dense(head_key, hidden, 1)
+        return params, state
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: Array,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        maps, used = _blocks(params, state, x, mask, batch_statistics, ["pool"] * 2)
+        features = jax.nn.relu(_affine(params["hidden"], maps.reshape(maps.shape[0], -1)))
+        return _affine(params["head"], features)[:, 0], used
+
+    return Model(init, apply)
+
+
+def _init_blocks(
+    keys: Sequence[Key], channels: int, filters: Sequence[int]
+) -> tuple[PyTree, PyTree]:
+    """Parameters and statistics of convolutional blocks, ``{"block0": ...}``."""
+    params, state = {}, {}
+    for i, (block_key, width) in enumerate(zip(keys, filters, strict=True)):
+        params[f"block{i}"] = {
+            "kernel": _he(block_key, (3, 3, channels, width), jnp.float32),
+            "scale": jnp.ones(width, jnp.float32),
+            "offset": jnp.zeros(width, jnp.float32),
+        }
+        state[f"block{i}"] = Statistics(jnp.zeros(width, jnp.float32), jnp.ones(width, jnp.float32))
+        channels = width
+    return params, state
+
+
+def _blocks(
+    params: PyTree,
+    state: PyTree,
+    x: Array,
+    mask: Array | None,
+    batch_statistics: bool,
+    halves: Sequence[str | None],
+) -> tuple[Array, PyTree]:
+    """Convolution, normalisation and ReLU, once for each of ``halves``, which says what halves."""
+    used = {}
+    for i, halved in enumerate(halves):
+        name, block = f"block{i}", params[f"block{i}"]
+        # Normalising is monotone: with the sign of its scale moved into the kernel, the maximum of
+        # what is normalised is the normalised maximum, so only a quarter is normalised.
+        sign = jnp.where(block["scale"] < 0, -1.0, 1.0).astype(block["scale"].dtype)
+        kernel = block["kernel"] * sign[None, None, None]
+        x = conv2d(x, kernel, stride=2 if halved == "stride" else 1)
+        turned = moments(x, mask) if batch_statistics else _turn(state[name], sign)
+        if halved == "pool":
+            x = max_pool(x)
+        x = jax.nn.relu(normalise(x, turned, block["scale"] * sign, block["offset"]))
+        used[name] = _turn(turned, sign)
+    return x, used
 
 
 def _turn(statistics: Statistics, sign: Array) -> Statistics:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 
-from jaxmeta.types import Array, Aux, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
+from jaxmeta.objectives.tasks import judge, over_tasks
+from jaxmeta.types import Array, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
 
 
 def episodic(
@@ -32,47 +32,14 @@ def episodic(
     Raises:
       ValueError: the shapes of the support and query examples differ.
     """
+    judged = judge(learner, loss, metrics)
 
     def task(
         params: PyTree, state: PyTree, episode: Episode, key: Key
     ) -> tuple[Array, PyTree, Metrics]:
         adapt_key, predict_key = jax.random.split(key)
         adapted, reported = learner.adapt(params, state, episode.support, adapt_key)
-        query = episode.query
-        outputs, used = learner.predict(params, state, adapted, query.x, query.mask, predict_key)
-        value = loss(outputs, query.y, query.mask)
-        figures = {
-            name: figure(outputs, query.y, query.mask) for name, figure in (metrics or {}).items()
-        }
-        return value, used, {**reported, **figures, "loss": value}
+        value, used, figures = judged(params, state, adapted, episode.query, predict_key)
+        return value, used, {**reported, **figures}
 
-    def objective(params: PyTree, state: PyTree, episodes: Episode, keys: Key) -> tuple[Array, Aux]:
-        check_episode(episodes)
-        if keys.shape[0] == 1:
-            # An axis of one keeps XLA from fusing what it fuses without.
-            alone = task(params, state, *jax.tree.map(lambda leaf: leaf[0], (episodes, keys)))
-            losses, used, figures = jax.tree.map(lambda leaf: leaf[None], alone)
-        else:
-            losses, used, figures = jax.vmap(task, in_axes=(None, None, 0, 0))(
-                params, state, episodes, keys
-            )
-        new_state = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * jnp.mean(new, axis=0), state, used
-        )
-        figures = jax.tree.map(lambda values: jnp.mean(values, axis=0), figures)
-        return losses, jax.lax.stop_gradient(Aux(new_state, figures))
-
-    return objective
-
-
-def check_episode(episodes: Episode) -> None:
-    """Raises ``ValueError`` when support and query examples of ``[k, n, ...]`` differ in shape."""
-    support, query = (
-        jax.tree.map(lambda leaf: leaf.shape[2:], batch.x)
-        for batch in (episodes.support, episodes.query)
-    )
-    if support != query:
-        raise ValueError(
-            f"Support examples have shape {support} but query examples have shape {query}: an "
-            "episode needs both alike."
-        )
+    return over_tasks(task, decay)

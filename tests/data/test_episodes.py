@@ -231,3 +231,87 @@ def test_make_episode_wants_examples_of_one_shape():
         make_episode(np.zeros((2, 4)), [0, 1], np.ones((3, 5)), [1, 1, 0])
     with pytest.raises(ValueError, match="Label 2 is outside"):
         make_episode(np.zeros((2, 4)), [0, 1], np.ones((3, 4)), [1, 2, 0], ways=2)
+
+
+def untidy(number, **options):
+    """Many tasks of a source whose classes have at least nine examples."""
+    source = marked_source(np.full(8, 12))
+    keys = jax.random.split(jax.random.key(0), number)
+    sampler = jax.vmap(source.episodes(**{"queries": 3, **options}), (None, 0))
+    return jax.tree.map(np.asarray, jax.jit(sampler)(source.data, keys))
+
+
+def test_ways_and_shots_are_drawn_from_their_ranges():
+    support, query = untidy(400, ways=(2, 4), shots=(1, 3))
+    assert support.x.shape == (400, 12, 3, 3, 1)
+    shown = support.mask.reshape(400, 4, 3)
+    shots, ways = shown.sum(axis=2), (shown.sum(axis=2) > 0).sum(axis=1)
+    counts = np.array([[row.max(), way] for row, way in zip(shots, ways, strict=True)])
+    assert all(set(row[row > 0]) == {row.max()} for row in shots)
+    # Both ends, and nothing else; each about as often as the others.
+    for values, least in ((counts[:, 0], 1), (counts[:, 1], 2)):
+        found, often = np.unique(values, return_counts=True)
+        assert found.tolist() == [least, least + 1, least + 2]
+        assert often.min() > 90
+    assert np.array_equal(query.mask.sum(axis=1), 3 * ways)
+
+
+def test_imbalanced_classes_have_shots_of_their_own():
+    support, query = untidy(400, ways=3, shots=(1, 4), imbalanced=True)
+    shots = support.mask.reshape(400, 3, 4).sum(axis=2)
+    assert set(np.unique(shots)) == {1, 2, 3, 4}
+    assert (shots.min(axis=1) < shots.max(axis=1)).mean() > 0.8
+    assert np.abs(np.corrcoef(shots.T) - np.eye(3)).max() < 0.2
+    assert (query.mask == 1).all()
+
+
+def test_unlabelled_examples_and_distractors_follow_the_labelled():
+    plain = untidy(50, ways=2, shots=2)
+    support, query = untidy(50, ways=2, shots=2, unlabelled=3, distractors=1)
+    # What is labelled is what is drawn without.
+    assert same(query, plain.query)
+    assert same(jax.tree.map(lambda leaf: leaf[:, :4], support), plain.support)
+    assert (support.y[:, 4:] == -1).all()
+    assert (support.mask == 1).all()
+    classes, numbers = marks(support.x[:, 4:])
+    of_ways, _ = marks(query.x[:, ::3])
+    assert np.array_equal(classes[:, 0:6:3], of_ways)
+    assert (classes[:, 6:] == classes[:, 6:7]).all()
+    assert not (classes[:, 6:7] == of_ways).any()
+    assert all(len(set(row)) == 3 for row in numbers.reshape(-1, 3))
+
+
+def test_unlabelled_examples_of_ways_that_are_padding_are_padding():
+    support, _ = untidy(20, ways=2, shots=1, max_ways=3, unlabelled=2, distractors=1)
+    assert (support.mask[:, 3:] == [1, 1, 1, 1, 0, 0, 1, 1]).all()
+    assert (support.x[:, [2, 7, 8]] == 0).all()
+
+
+def test_examples_are_drawn_evenly_and_labelled_by_class():
+    source = marked_source(rotations=True)
+    batch, again = jax.jit(source.examples(4000))(source.data, jax.random.key(0))
+    assert same(batch, again)
+    classes, _ = marks(batch.x)
+    straight = batch.y % 4 == 0
+    assert np.array_equal(classes[straight], batch.y[straight] // 4)
+    turned = batch.y % 4 == 1
+    assert np.array_equal(marks(np.rot90(batch.x[turned], -1, (1, 2)))[0], batch.y[turned] // 4)
+    often = np.bincount(batch.y, minlength=24)
+    expected = np.repeat(COUNTS, 4) * 4000 / (4 * COUNTS.sum())
+    assert (np.abs(often - expected) < 5 * np.sqrt(expected)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ways": (3, 2), "shots": 1}, r"range of ways is \(3, 2\); give \(least, most\)"),
+        ({"ways": 2, "shots": (0, 2)}, r"range of shots is \(0, 2\)"),
+        ({"ways": 2, "shots": 1, "imbalanced": True}, "give a range, as in"),
+        ({"ways": 2, "shots": 1, "distractors": 1}, "give 0 or more, and distractors something"),
+        ({"ways": 2, "shots": 1, "unlabelled": 9}, "1 shots, 9 unlabelled and 3 queries needs 13"),
+        ({"ways": 7, "shots": 1, "unlabelled": 1, "distractors": 2}, "7 ways and 2 distractors"),
+    ],
+)
+def test_impossible_options_are_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        untidy(1, **options)

@@ -21,11 +21,11 @@ IDENTITY = from_functions(lambda key, x: {}, lambda params, x: x)
 
 def test_prototypes_are_class_means_and_logits_negative_squared_distances():
     learner = prototypical(IDENTITY, 3)
-    adapted, _ = learner.adapt({}, {}, SUPPORT, KEY)
-    logits, _ = learner.predict({}, {}, adapted, QUERY_X)
+    adapted, _ = learner.adapt({"model": {}}, {}, SUPPORT, KEY)
+    logits, _ = learner.predict({"model": {}}, {}, adapted, QUERY_X)
     means = np.asarray(SUPPORT.x).reshape(3, 2, 4).mean(axis=1)
     by_hand = -((np.asarray(QUERY_X)[:, None] - means[None]) ** 2).sum(axis=2)
-    np.testing.assert_allclose(adapted.prototypes, means, rtol=1e-5)
+    np.testing.assert_allclose(adapted.memory, means, rtol=1e-5)
     np.testing.assert_allclose(logits, by_hand, rtol=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_mistakes_are_named_before_anything_is_computed(make):
     params, state = learner.init(KEY, Episode(SUPPORT, SUPPORT))
     for change, words in (
         ({"y": jnp.array([0, 0, 1, 1, 2, 3])}, "Label 3 is outside the 3 ways"),
-        ({"y": jnp.array([0, 0, 1, 1, 2, -1])}, "Label -1 is outside the 3 ways"),
+        ({"y": jnp.array([0, 0, 1, 1, 2, -2])}, "Label -2 is outside the 3 ways"),
         ({"y": SUPPORT.y[:5]}, r"different lengths \[5, 6\]"),
         ({"y": jnp.ones(6)}, "Labels are of type float32"),
     ):
@@ -120,6 +120,6 @@ def test_running_statistics_need_a_past():
 def test_a_users_own_arrays_are_classified():
     learner = prototypical(IDENTITY, 2)
     support = make_batch(np.array([[0.0], [10.0]]), np.array([0, 1]), ways=2)
-    adapted, _ = learner.adapt({}, {}, support, KEY)
-    logits, _ = learner.predict({}, {}, adapted, jnp.array([[1.0], [8.0]]))
+    adapted, _ = learner.adapt({"model": {}}, {}, support, KEY)
+    logits, _ = learner.predict({"model": {}}, {}, adapted, jnp.array([[1.0], [8.0]]))
     np.testing.assert_array_equal(np.argmax(logits, axis=1), [0, 1])

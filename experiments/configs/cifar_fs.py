@@ -1,0 +1,21 @@
+"""Any method on CIFAR-FS.
+
+Command: python -m experiments.train --config=experiments/configs/cifar_fs.py:METHOD \
+    --workdir=DIR --data_dir=DATA
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import methods
+
+DATA = methods.Data(
+    spec=ConfigDict({"make": "jaxmeta.data.cifar_fs"}),
+    model={},
+    classes=64,
+    inner_rate=0.05,
+    train_ways=10,
+)
+
+
+def get_config(method: str = "prototypical") -> ConfigDict:
+    return methods.configure(DATA, method)

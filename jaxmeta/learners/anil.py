@@ -1,0 +1,42 @@
+"""ANIL: adapt the head alone."""
+
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners.heads import head_learner, learned_head
+from jaxmeta.types import Learner, Model
+
+
+def anil(
+    model: Model,
+    ways: int,
+    *,
+    steps: int = 5,
+    learning_rate: float = 0.1,
+    first_order: bool = False,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""ANIL: MAML whose inner loop adapts the last, linear layer only.
+
+    .. math:: w_{t+1} = w_t - \alpha \nabla_w L(w_t, \theta;\, \text{support})
+
+    The embedding theta and the initial head are meta-learned through these steps. Examples are
+    embedded once: a step costs next to nothing.
+
+    Args:
+      model: an embedding, ``[n, ...]`` to ``[n, d]``; the head is added here.
+      ways: number of classes, at most.
+      steps: T, inner steps.
+      learning_rate: alpha.
+      first_order: drop second derivatives.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model", "head", "hyper"}``, the initial head under ``"head"``.
+
+    Raises:
+      ValueError: as :func:`jaxmeta.learners.head_learner`.
+
+    References:
+      Raghu, Raghu, Bengio and Vinyals, 2020, Rapid Learning or Feature Reuse?, section 4.
+    """
+    inner = unroll(sgd(learning_rate), steps, first_order=first_order)
+    return head_learner(model, learned_head(ways), inner, ways, normalisation=normalisation)

@@ -1,0 +1,72 @@
+"""Transfer by fine-tuning: a classifier on pre-trained features, trained on the support set."""
+
+import optax
+
+from jaxmeta.inner import unroll
+from jaxmeta.learners.heads import cosine_head, head_learner, mean_head
+from jaxmeta.types import Learner, Model
+
+HEADS = ("linear", "cosine")
+
+
+def fine_tuning(
+    model: Model,
+    ways: int,
+    *,
+    head: str = "linear",
+    steps: int = 100,
+    learning_rate: float = 1e-2,
+    temperature: float = 0.1,
+    entropy: float = 0.0,
+    whole: bool = False,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Trains a head that starts from the class means on the support set, with Adam.
+
+    .. math:: \text{linear: } z_k = w_k^\top f(x) + b_k, \qquad
+              \text{cosine: } z_k = \cos(w_k, f(x)) / T + b_k, \qquad w_k = c_k,\; b_k = 0
+
+    Steps of Adam bring down the cross-entropy of the support set, plus ``entropy`` times the mean
+    entropy of the predictions on the query set.
+
+    Args:
+      model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
+        :func:`jaxmeta.learners.classifier`.
+      ways: number of classes, at most.
+      head: ``"linear"`` or ``"cosine"``.
+      steps: training steps, each on the whole support set.
+      learning_rate: Adam's step size.
+      temperature: T, of the cosine head.
+      entropy: weight of the query predictions' entropy; the fine-tuning is then transductive,
+        whatever the normalisation.
+      whole: train the features too, and not the head alone.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner of which only the model's parameters are learned; they serve any number of ways.
+
+    Raises:
+      ValueError: an unknown head, a temperature that is not positive, or as
+        :func:`jaxmeta.learners.head_learner`.
+
+    References:
+      Chen et al., 2019, A Closer Look at Few-shot Classification, section 3.2 (linear and cosine
+      heads on frozen features); Dhillon et al., 2020, A Baseline for Few-shot Image
+      Classification, sections 3.1 (class means) and 3.2 (entropy).
+    """
+    if head not in HEADS:
+        raise ValueError(f"head is {head!r}: choose 'linear' or 'cosine'.")
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}: give a positive number.")
+    classifier = mean_head() if head == "linear" else cosine_head(temperature)
+    # First order: nothing upstream of the training on a task is learned.
+    inner = unroll(optax.adam(learning_rate), steps, first_order=True)
+    return head_learner(
+        model,
+        classifier,
+        inner,
+        ways,
+        whole=whole,
+        entropy=entropy,
+        normalisation=normalisation,
+    )

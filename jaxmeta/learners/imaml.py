@@ -1,0 +1,55 @@
+"""iMAML: implicit gradients through the minimum of a regularised inner loss."""
+
+import optax
+
+from jaxmeta.inner import implicit
+from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.losses import cross_entropy
+from jaxmeta.types import Learner, Loss, Model
+
+
+def imaml(
+    model: Model,
+    ways: int | None = None,
+    *,
+    steps: int = 16,
+    learning_rate: float = 0.05,
+    penalty: float = 2.0,
+    solver: str = "conjugate_gradient",
+    solver_steps: int = 5,
+    loss: Loss = cross_entropy,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""iMAML: adapt to a proximal minimum, and differentiate that, not the steps to it.
+
+    .. math:: \theta^* = \arg\min_\phi L(\phi;\, \text{support})
+              + \frac\lambda2 \lVert \phi - \theta \rVert^2, \qquad
+              \frac{d\theta^*}{d\theta}
+              = \Big(I + \frac1\lambda \nabla^2 L(\theta^*)\Big)^{-1}
+
+    See :func:`jaxmeta.inner.implicit`.
+
+    Args:
+      model: its outputs are logits ``[n, ways]``, or regression values.
+      ways: number of classes, at most; ``None`` for regression.
+      steps: of gradient descent on the regularised loss.
+      learning_rate: of these steps.
+      penalty: lambda.
+      solver: ``"conjugate_gradient"`` or ``"neumann"``.
+      solver_steps: of it.
+      loss: the loss of the support set.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model": ..., "hyper": ()}``.
+
+    Raises:
+      ValueError: as :func:`jaxmeta.inner.implicit` and :func:`jaxmeta.learners.gradient_learner`.
+
+    References:
+      Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients.
+    """
+    inner = implicit(
+        optax.sgd(learning_rate), steps, penalty, solver=solver, solver_steps=solver_steps
+    )
+    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)

@@ -1,0 +1,63 @@
+"""Transfer of features: a regularised logistic regression on them."""
+
+import jax.numpy as jnp
+
+from jaxmeta.inner import minimise
+from jaxmeta.learners.common import to_unit_length
+from jaxmeta.learners.heads import Head, affine, head_learner
+from jaxmeta.types import Array, Learner, Model, PyTree
+
+
+def logistic_regression(
+    model: Model,
+    ways: int,
+    *,
+    inverse_penalty: float = 1.0,
+    steps: int = 50,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Multinomial logistic regression on features of unit length, solved by L-BFGS.
+
+    .. math:: \min_{W, b}\; \frac{1}{2C} \lVert W \rVert^2
+              - \sum_{(x, y) \in S} \log \mathrm{softmax}(W^\top \hat f(x) + b)_y
+
+    Args:
+      model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
+        :func:`jaxmeta.learners.classifier`.
+      ways: number of classes, at most.
+      inverse_penalty: C.
+      steps: of L-BFGS, at most.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner of which only the model's parameters are learned; they serve any number of ways.
+      Nothing is differentiated through the solution.
+
+    Raises:
+      ValueError: C is not positive, or as :func:`jaxmeta.learners.head_learner`.
+
+    References:
+      Tian et al., 2020, Rethinking Few-Shot Image Classification, section 3.2 (RFS).
+    """
+    if inverse_penalty <= 0:
+        raise ValueError(f"inverse_penalty is {inverse_penalty}: give a positive number.")
+
+    def start(own: PyTree, embedded: Array, member: Array) -> PyTree:
+        kernel = jnp.zeros((embedded.shape[-1], ways), embedded.dtype)
+        return {"kernel": kernel, "bias": jnp.zeros(ways, embedded.dtype)}
+
+    def apply(weights: PyTree, embedded: Array) -> Array:
+        return affine(weights, to_unit_length(embedded))
+
+    def penalty(weights: PyTree, member: Array) -> Array:
+        # The loss is the mean over examples where the formula has their sum.
+        scale = inverse_penalty * jnp.maximum(jnp.sum(member), 1)
+        return jnp.sum(weights["kernel"] ** 2) / (2 * scale)
+
+    return head_learner(
+        model,
+        Head(lambda key, embedded: (), start, apply, penalty),
+        minimise(steps),
+        ways,
+        normalisation=normalisation,
+    )

@@ -1,0 +1,44 @@
+"""MAML: learn where gradient descent on a task should start."""
+
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.losses import cross_entropy
+from jaxmeta.types import Learner, Loss, Model
+
+
+def maml(
+    model: Model,
+    ways: int | None = None,
+    *,
+    steps: int = 5,
+    learning_rate: float = 0.01,
+    first_order: bool = False,
+    loss: Loss = cross_entropy,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""MAML: learn an initialisation from which a few gradient steps solve a task.
+
+    .. math:: \theta_{t+1} = \theta_t - \alpha \nabla L(\theta_t;\, \text{support})
+
+    and the outer loop descends the query loss at :math:`\theta_T`, through these steps.
+
+    Args:
+      model: its outputs are logits ``[n, ways]``, or regression values.
+      ways: number of classes, at most; ``None`` for regression.
+      steps: T, inner steps.
+      learning_rate: alpha.
+      first_order: drop second derivatives (first-order MAML).
+      loss: the loss of the support set.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model": ..., "hyper": ()}``.
+
+    Raises:
+      ValueError: as :func:`jaxmeta.learners.gradient_learner`.
+
+    References:
+      Finn, Abbeel and Levine, 2017, equation 1 and section 5.2 (first order).
+    """
+    inner = unroll(sgd(learning_rate), steps, first_order=first_order)
+    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)

@@ -1,0 +1,127 @@
+"""Matching networks: a nearest neighbour by attention, in a space that may see the whole set."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import cosine_similarities
+from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.types import Array, Key, Learner, Model, PyTree
+
+_LEAST = -1e9
+"""In place of minus infinity, whose derivative is not a number."""
+
+
+def matching(
+    model: Model,
+    ways: int,
+    *,
+    full_context: bool = False,
+    reads: int = 5,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Matching networks: the labels of the support set, weighted by attention.
+
+    .. math:: p(y \mid x) = \sum_i \frac{e^{\cos(f(x),\, g(x_i))}}{\sum_j e^{\cos(f(x),\, g(x_j))}}
+              \, [y_i = y]
+
+    and the logits are the logarithms, up to a constant. Without full context f and g are the
+    embedding. With it, g adds to each embedded support example what a bidirectional LSTM over the
+    support set makes of it, and f is an LSTM that reads the support set by attention ``reads``
+    times: :math:`h_k = \mathrm{LSTM}(f'(x), [h_{k-1}, r_{k-1}]) + f'(x)` with
+    :math:`r_{k-1} = \sum_i \mathrm{softmax}_i(h_{k-1}^\top g(x_i))\, g(x_i)`. The order of the
+    support set then matters.
+
+    Args:
+      model: an embedding f', ``[n, ...]`` to ``[n, d]``.
+      ways: number of classes, at most.
+      full_context: embed with full context.
+      reads: K, how often f reads the support set; of use with full context only.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner whose parameters serve any number of ways.
+
+    Raises:
+      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+
+    References:
+      Vinyals et al., 2016, Matching Networks for One Shot Learning, equations 1 to 6, appendix A.
+    """
+
+    def init(key: Key, embedded: Array) -> PyTree:
+        if not full_context:
+            return ()
+        size = embedded.shape[-1]
+        names = ("forward", "backward", "read")
+        recurrent = (size, size, 2 * size)
+        keys = jax.random.split(key, len(names))
+        return {
+            name: _init_lstm(k, size, r) for name, k, r in zip(names, keys, recurrent, strict=True)
+        }
+
+    def remember(own: PyTree, embedded: Array, member: Array) -> PyTree:
+        if not full_context:
+            return embedded, member
+        shown = jnp.sum(member, axis=1)
+        there = _over_set(own["forward"], embedded, shown, reverse=False)
+        back = _over_set(own["backward"], embedded, shown, reverse=True)
+        return there + back + embedded, member
+
+    def compare(own: PyTree, memory: PyTree, embedded: Array) -> Array:
+        support, member = memory
+        if full_context:
+            embedded = _read(own["read"], embedded, support, jnp.sum(member, axis=1), reads)
+        similar = cosine_similarities(embedded, support)
+        return jax.nn.logsumexp(jnp.where(member[None] > 0, similar[:, :, None], _LEAST), axis=1)
+
+    return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)
+
+
+def _init_lstm(key: Key, size: int, recurrent: int) -> PyTree:
+    spread = jax.nn.initializers.glorot_uniform()
+    input_key, recurrent_key = jax.random.split(key)
+    return {
+        "input": spread(input_key, (size, 4 * size), jnp.float32),
+        "recurrent": spread(recurrent_key, (recurrent, 4 * size), jnp.float32),
+        "bias": jnp.zeros(4 * size, jnp.float32),
+    }
+
+
+def _lstm(weights: PyTree, x: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
+    """One step: the new output and cell, of x and the previous output (and what goes with it)."""
+    gates = x @ weights["input"] + hidden @ weights["recurrent"]
+    to_input, to_forget, new, to_output = jnp.split(
+        gates + jnp.expand_dims(weights["bias"], range(x.ndim - 1)), 4, axis=-1
+    )
+    # A bias of 1 keeps what there is until learned otherwise (Jozefowicz et al., 2015).
+    kept = jax.nn.sigmoid(to_forget + 1) * cell
+    cell = kept + jax.nn.sigmoid(to_input) * jnp.tanh(new)
+    return jax.nn.sigmoid(to_output) * jnp.tanh(cell), cell
+
+
+def _over_set(weights: PyTree, embedded: Array, shown: Array, reverse: bool) -> Array:
+    """What an LSTM says of each example ``[n, d]``, passing over those that are not shown."""
+
+    def step(carry: tuple[Array, Array], example: tuple[Array, Array]) -> tuple[PyTree, Array]:
+        x, there = example
+        moved = _lstm(weights, x, *carry)
+        carry = jax.tree.map(lambda new, old: jnp.where(there > 0, new, old), moved, carry)
+        return carry, carry[0]
+
+    nil = jnp.zeros_like(embedded[0])
+    _, outputs = jax.lax.scan(step, (nil, nil), (embedded, shown), reverse=reverse)
+    return outputs
+
+
+def _read(weights: PyTree, x: Array, support: Array, shown: Array, reads: int) -> Array:
+    """Queries ``[m, d]`` after so many looks at the support set."""
+
+    def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        hidden, cell = carry
+        scores = jnp.where(shown[None] > 0, hidden @ support.T, _LEAST)
+        read = jax.nn.softmax(scores, axis=-1) @ support
+        output, cell = _lstm(weights, x, jnp.concatenate([hidden, read], axis=-1), cell)
+        return (output + x, cell), None
+
+    (hidden, _), _ = jax.lax.scan(step, (jnp.zeros_like(x), jnp.zeros_like(x)), length=reads)
+    return hidden

@@ -1,0 +1,45 @@
+"""Meta-SGD: learn where to start, which way to go, and how far."""
+
+from jaxmeta.inner import learning_rates, sgd, unroll
+from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.losses import cross_entropy
+from jaxmeta.types import Learner, Loss, Model
+
+
+def meta_sgd(
+    model: Model,
+    ways: int | None = None,
+    *,
+    steps: int = 1,
+    learning_rate: float = 0.01,
+    first_order: bool = False,
+    loss: Loss = cross_entropy,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Meta-SGD: MAML with a meta-learned step size for each parameter.
+
+    .. math:: \theta_{t+1} = \theta_t - \alpha \circ \nabla L(\theta_t;\, \text{support})
+
+    with theta_0 and alpha, an array of the parameters' shapes, learned by the outer loop.
+
+    Args:
+      model: its outputs are logits ``[n, ways]``, or regression values.
+      ways: number of classes, at most; ``None`` for regression.
+      steps: inner steps.
+      learning_rate: what each entry of alpha starts from; nothing keeps them positive.
+      first_order: drop second derivatives of the loss; alpha still learns.
+      loss: the loss of the support set.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model": ..., "hyper": alpha}``.
+
+    Raises:
+      ValueError: as :func:`jaxmeta.learners.gradient_learner`.
+
+    References:
+      Li, Zhou, Chen and Li, 2017, Meta-SGD, equation 2 and algorithm 1.
+    """
+    rates = learning_rates(learning_rate, "parameter")
+    inner = unroll(sgd, steps, hyper=rates, first_order=first_order)
+    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)

@@ -1,0 +1,35 @@
+"""Transfer of features: the nearest class mean of normalised features, with nothing trained."""
+
+from jaxmeta.learners.common import class_means, squared_distances, to_unit_length
+from jaxmeta.learners.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.types import Learner, Model
+
+
+def nearest_mean(model: Model, ways: int, *, normalisation: str = "transductive") -> Learner:
+    r"""The nearest class mean of features scaled to unit length.
+
+    .. math:: \hat f(x) = \frac{f(x)}{\lVert f(x) \rVert}, \qquad
+              c_k = \frac{1}{|S_k|} \sum_{x \in S_k} \hat f(x), \qquad
+              z_k = -\lVert \hat f(x) - c_k \rVert^2
+
+    Args:
+      model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
+        :func:`jaxmeta.learners.classifier`.
+      ways: number of classes, at most.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner whose parameters serve any number of ways.
+
+    Raises:
+      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+
+    References:
+      Wang, Chao, Weinberger and van der Maaten, 2019, SimpleShot, section 3 (L2N).
+    """
+    comparison = Comparison(
+        init=nothing,
+        remember=lambda own, embedded, member: class_means(to_unit_length(embedded), member),
+        compare=lambda own, means, embedded: -squared_distances(to_unit_length(embedded), means),
+    )
+    return comparison_learner(model, comparison, ways, normalisation)

@@ -1,0 +1,46 @@
+"""Proto-MAML: MAML whose head starts as the prototypical network of the task."""
+
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners.heads import head_learner, prototype_head
+from jaxmeta.types import Learner, Model
+
+
+def proto_maml(
+    model: Model,
+    ways: int,
+    *,
+    steps: int = 5,
+    learning_rate: float = 0.01,
+    first_order: bool = False,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Proto-MAML: adapt embedding and head, the head starting from the class means c.
+
+    .. math:: W_k = 2 c_k, \qquad b_k = -\lVert c_k \rVert^2, \qquad
+              w \leftarrow w - \alpha \nabla L(w;\, \text{support}), \quad w = (\theta, W, b)
+
+    The outer gradient flows through the class means too. Without steps it is a prototypical
+    network.
+
+    Args:
+      model: an embedding, ``[n, ...]`` to ``[n, d]``; the head is added here.
+      ways: number of classes, at most.
+      steps: T, inner steps.
+      learning_rate: alpha.
+      first_order: drop second derivatives.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model", "head", "hyper"}``, only the model's being more than
+      nothing; they serve any number of ways.
+
+    Raises:
+      ValueError: as :func:`jaxmeta.learners.head_learner`.
+
+    References:
+      Triantafillou et al., 2020, Meta-Dataset, section 3.2.
+    """
+    inner = unroll(sgd(learning_rate), steps, first_order=first_order)
+    return head_learner(
+        model, prototype_head(), inner, ways, whole=True, normalisation=normalisation
+    )

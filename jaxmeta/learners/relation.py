@@ -1,0 +1,133 @@
+"""Relation networks: a learned comparison of a query's maps with those of a class."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import (
+    check_normalisation,
+    check_support,
+    look_at_query,
+    look_at_support,
+    membership,
+    present_classes,
+    without_absent,
+)
+from jaxmeta.nn import relation_module
+from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
+
+
+class Adapted(NamedTuple):
+    """Maps of each class ``[ways, rows, columns, c]``, support statistics, the classes shown."""
+
+    maps: Array
+    statistics: PyTree
+    present: Array
+
+
+def relation(
+    model: Model,
+    ways: int,
+    *,
+    module: Model | None = None,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Relation networks: a network g says how well a query goes with the sum of a class's maps.
+
+    .. math:: r_k = \sigma(z_k), \qquad
+              z_k = g\Big(\Big[\sum_{x' \in S_k} f(x'),\; f(x)\Big]\Big)
+
+    Train with :func:`jaxmeta.losses.relation_error`, the paper's squared error of r.
+
+    Args:
+      model: an embedding f that keeps maps, ``[n, ...]`` to ``[n, rows, columns, c]``, such as
+        ``conv4(halvings=2, flatten=False)``.
+      ways: number of classes, at most.
+      module: g, from pairs ``[n, rows, columns, 2c]`` to ``[n]``; by default
+        :func:`jaxmeta.nn.relation_module`.
+      normalisation: ``"transductive"``, ``"inductive"`` (g is then normalised by pairs of support
+        examples and classes) or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model": ..., "head": ...}`` and a state alike, g under
+      ``"head"``; they serve any number of ways.
+
+    Raises:
+      ValueError: an unknown normalisation, embedded examples are not maps, or (when adapting) a
+        support set that does not fit.
+
+    References:
+      Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.
+    """
+    check_normalisation(normalisation)
+    head = relation_module() if module is None else module
+
+    def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
+        model_key, head_key = jax.random.split(key)
+        params, state = model.init(model_key, episode.support.x)
+        maps, _ = model.apply(params, state, episode.support.x)
+        if maps.ndim != 4:
+            raise ValueError(
+                f"The model embeds examples as {list(maps.shape[1:])}: relation networks compare "
+                "maps [rows, columns, channels], as of conv4(halvings=2, flatten=False)."
+            )
+        head_params, head_state = head.init(head_key, jnp.concatenate([maps, maps], axis=-1))
+        return {"model": params, "head": head_params}, {"model": state, "head": head_state}
+
+    def pairs(maps: Array, classes: Array) -> Array:
+        """Each of ``[m, ...]`` laid on each of ``[ways, ...]``: ``[m * ways, ...]``."""
+        shape = (maps.shape[0], ways, *maps.shape[1:])
+        laid = [jnp.broadcast_to(classes[None], shape), jnp.broadcast_to(maps[:, None], shape)]
+        return jnp.concatenate(laid, axis=-1).reshape(-1, *shape[2:-1], 2 * shape[-1])
+
+    def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
+        check_support(support, ways)
+        maps, of_model = look_at_support(
+            model, normalisation, params["model"], state["model"], support
+        )
+        member, present = membership(support, ways), present_classes(support, ways)
+        classes = jnp.tensordot(member, maps, axes=(0, 0))
+        statistics = None
+        if normalisation == "inductive":
+            shown = jnp.outer(support.mask, present.astype(support.mask.dtype)).reshape(-1)
+            _, of_head = head.apply(params["head"], state["head"], pairs(maps, classes), shown)
+            statistics = {"model": of_model, "head": of_head}
+        return Adapted(classes, statistics, present), {}
+
+    def predict(
+        params: PyTree,
+        state: PyTree,
+        adapted: Adapted,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+    ) -> tuple[Array, PyTree]:
+        given = adapted.statistics or {"model": None, "head": None}
+        model_key, head_key = (None, None) if key is None else jax.random.split(key)
+        maps, of_model = look_at_query(
+            model,
+            normalisation,
+            params["model"],
+            state["model"],
+            given["model"],
+            x,
+            mask,
+            model_key,
+        )
+        answered = jnp.ones(maps.shape[0], jnp.float32) if mask is None else mask
+        shown = jnp.outer(answered, adapted.present.astype(answered.dtype)).reshape(-1)
+        scores, of_head = look_at_query(
+            head,
+            normalisation,
+            params["head"],
+            state["head"],
+            given["head"],
+            pairs(maps, adapted.maps),
+            shown,
+            head_key,
+        )
+        logits = scores.reshape(-1, ways)
+        return without_absent(logits, adapted.present), {"model": of_model, "head": of_head}
+
+    return Learner(init, adapt, predict)

@@ -1,0 +1,47 @@
+"""Reptile's learner: a few steps of Adam on minibatches of the task."""
+
+import optax
+
+from jaxmeta.inner import unroll
+from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.losses import cross_entropy
+from jaxmeta.types import Learner, Loss, Model
+
+
+def reptile(
+    model: Model,
+    ways: int | None = None,
+    *,
+    steps: int = 5,
+    learning_rate: float = 1e-3,
+    batch: int | None = 10,
+    loss: Loss = cross_entropy,
+    normalisation: str = "transductive",
+) -> Learner:
+    r"""Reptile: an initialisation that lies near the solutions of all tasks.
+
+    Each task is trained on by steps of Adam without momentum, each on some of its support set.
+    Meta-train it with :func:`jaxmeta.objectives.reptile`, which moves the initialisation towards
+    where they lead; no derivative goes through them.
+
+    Args:
+      model: its outputs are logits ``[n, ways]``, or regression values.
+      ways: number of classes, at most; ``None`` for regression.
+      steps: inner steps; in evaluation usually more than in training.
+      learning_rate: Adam's step size.
+      batch: support examples drawn for each step; ``None`` takes all.
+      loss: the loss of the support set.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner with parameters ``{"model": ..., "hyper": ()}``. Adam's second moments start anew
+      for each task, where the authors' code carries them over.
+
+    Raises:
+      ValueError: as :func:`jaxmeta.learners.gradient_learner`.
+
+    References:
+      Nichol, Achiam and Schulman, 2018, On First-Order Meta-Learning Algorithms, section 6.1.
+    """
+    inner = unroll(optax.adam(learning_rate, b1=0), steps, first_order=True)
+    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation, batch=batch)

@@ -1,0 +1,53 @@
+"""R2D2: ridge regression as the last layer, solved in closed form and differentiated through."""
+
+import jax.numpy as jnp
+from jax.scipy.linalg import solve
+
+from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.types import Array, Key, Learner, Model, PyTree
+
+
+def ridge(
+    model: Model, ways: int, *, penalty: float = 1.0, normalisation: str = "transductive"
+) -> Learner:
+    r"""Ridge regression from embedded examples X to one-hot labels Y, in closed form.
+
+    .. math:: W = X^\top (X X^\top + \lambda I)^{-1} Y, \qquad z = \alpha f(x) W + \beta
+
+    The system has the size of the support set, however many features there are. The penalty lambda
+    (kept positive by its logarithm), alpha and beta are meta-learned.
+
+    Args:
+      model: an embedding f, ``[n, ...]`` to ``[n, d]``.
+      ways: number of classes, at most.
+      penalty: lambda to begin with.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner whose parameters serve any number of ways.
+
+    Raises:
+      ValueError: the penalty is not positive, an unknown normalisation, or (when adapting) a
+        support set that does not fit.
+
+    References:
+      Bertinetto, Henriques, Torr and Vedaldi, 2019, Meta-learning with Differentiable Closed-form
+      Solvers, equations 4 to 6.
+    """
+    if penalty <= 0:
+        raise ValueError(f"penalty is {penalty}: give a positive number.")
+
+    def init(key: Key, embedded: Array) -> PyTree:
+        values = {"log_penalty": jnp.log(penalty), "scale": 1.0, "bias": 0.0}
+        return {name: jnp.float32(value) for name, value in values.items()}
+
+    def remember(own: PyTree, embedded: Array, member: Array) -> Array:
+        # What carries no label has a row of zeros, which adds nothing to the solution.
+        x = embedded * jnp.sum(member, axis=1, keepdims=True)
+        gram = x @ x.T + jnp.exp(own["log_penalty"]) * jnp.eye(x.shape[0], dtype=x.dtype)
+        return x.T @ solve(gram, member, assume_a="pos")
+
+    def compare(own: PyTree, weights: Array, embedded: Array) -> Array:
+        return own["scale"] * (embedded @ weights) + own["bias"]
+
+    return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)

@@ -1,0 +1,66 @@
+"""Siamese networks: do these two examples show the same class?"""
+
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import cosine_similarities
+from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.types import Array, Key, Learner, Model, PyTree
+
+_LEAST = -1e9
+"""In place of minus infinity, whose derivative is not a number."""
+
+
+def siamese(
+    model: Model, ways: int, *, similarity: str = "l1", normalisation: str = "transductive"
+) -> Learner:
+    r"""Siamese networks: verify pairs, then answer with the class of the best match.
+
+    A pair of a query x and a support example x' is of one class with probability
+    :math:`\sigma(s(x, x'))`, where s is one of
+
+    .. math:: s = b - \sum_j a_j \lvert f(x)_j - f(x')_j \rvert, \qquad
+              s = a \cos\big(f(x), f(x')\big) + b
+
+    with learned a and b, and :math:`z_k = \max_{x' \in S_k} s(x, x')`. Train with
+    :func:`jaxmeta.losses.pair_verification`: with one shot, its pairs are all those of a query and
+    a support example.
+
+    Args:
+      model: an embedding f, ``[n, ...]`` to ``[n, d]``.
+      ways: number of classes, at most.
+      similarity: ``"l1"`` or ``"cosine"``.
+      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+
+    Returns:
+      A learner whose parameters serve any number of ways.
+
+    Raises:
+      ValueError: an unknown similarity or normalisation, or (when adapting) a support set that does
+        not fit.
+
+    References:
+      Koch, Zemel and Salakhutdinov, 2015, Siamese Neural Networks for One-shot Image Recognition,
+      section 3.1.
+    """
+    if similarity not in ("l1", "cosine"):
+        raise ValueError(f"similarity is {similarity!r}: choose 'l1' or 'cosine'.")
+
+    def init(key: Key, embedded: Array) -> PyTree:
+        if similarity == "cosine":
+            return {"weight": jnp.float32(10), "bias": jnp.float32(-5)}
+        features = embedded.shape[-1]
+        return {"weight": jnp.full(features, 1 / features, jnp.float32), "bias": jnp.float32(0)}
+
+    def remember(own: PyTree, embedded: Array, member: Array) -> PyTree:
+        return embedded, member
+
+    def compare(own: PyTree, memory: PyTree, embedded: Array) -> Array:
+        support, member = memory
+        if similarity == "cosine":
+            pairs = own["weight"] * cosine_similarities(embedded, support) + own["bias"]
+        else:
+            apart = jnp.abs(embedded[:, None] - support[None])
+            pairs = own["bias"] - apart @ own["weight"]
+        return jnp.max(jnp.where(member[None] > 0, pairs[:, :, None], _LEAST), axis=1)
+
+    return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)

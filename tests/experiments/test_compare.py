@@ -1,0 +1,141 @@
+"""Every method's config, and the comparison of methods."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import compare
+from experiments.common import plain
+from experiments.configs import cifar_fs, methods, omniglot
+from jaxmeta import workdir
+from jaxmeta.build import build
+from jaxmeta.types import Batch, Episode, Learner
+
+ROOT = Path(__file__).parents[2]
+IMAGES = {"omniglot": (28, 28, 1), "cifar_fs": (32, 32, 3)}
+
+
+def shapes(protocol: dict, image: tuple[int, ...]) -> Episode:
+    """Of an episode of a protocol."""
+
+    def batch(n: int):
+        x = jax.ShapeDtypeStruct((n, *image), jnp.float32)
+        return x, jax.ShapeDtypeStruct((n,), jnp.int32), jax.ShapeDtypeStruct((n,), jnp.float32)
+
+    if "examples" in protocol:
+        return Episode(*(Batch(*batch(protocol["examples"])),) * 2)
+    counts = (protocol["ways"] * protocol[name] for name in ("shots", "queries"))
+    return Episode(*(Batch(*batch(n)) for n in counts))
+
+
+@pytest.mark.parametrize("data", [omniglot, cifar_fs], ids=["omniglot", "cifar_fs"])
+@pytest.mark.parametrize("method", methods.TRAINED)
+def test_every_config_can_be_trained(data, method):
+    """Traced only: what it names exists, takes these arguments, and its shapes go together."""
+    config = plain(data.get_config(method))
+    learner, evaluated = workdir.build_learners(config)
+    image = IMAGES[data.__name__.rpartition(".")[2]]
+    episode, key = shapes(config["train"], image), jax.random.key(0)
+    params, state = jax.eval_shape(learner.init, key, episode)
+    objective = build(
+        config["objective"], learner=learner, loss=build(config["loss"]), metrics=None
+    )
+    tasks = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), episode)
+    losses, aux = jax.eval_shape(objective, params, state, tasks, jax.random.split(key, 2))
+    assert losses.shape == (2,)
+    assert jax.tree.structure(aux.state) == jax.tree.structure(state)
+    assert "loss" in aux.metrics
+    others = methods.TRANSFERRED if method == "pretrained" else {}
+    learners = [build({**spec, "model": config["model"]}) for spec in others.values()]
+    for other in [evaluated, *learners]:
+        assert answers(other, params, state, shapes(config, image)).shape == (75, 5)
+
+
+def answers(learner: Learner, params, state, task: Episode):
+    def solve(params, state, task):
+        adapted, _ = learner.adapt(params, state, task.support, jax.random.key(0))
+        return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
+
+    return jax.eval_shape(solve, params, state, task)
+
+
+def test_a_method_that_there_is_not_is_told():
+    with pytest.raises(ValueError, match="There is no method 'mamml': choose siamese, "):
+        omniglot.get_config("mamml")
+    with pytest.raises(ValueError, match="There is no method 'mamml': the near ones are maml"):
+        compare.chosen(["mamml"])
+    with pytest.raises(ValueError, match="--data is 'mnist', but no DATA can be had"):
+        compare.load_data("mnist")
+    assert compare.chosen(["all"])[0] == "siamese"
+    assert "pretrained" not in compare.chosen(["all"])
+
+
+def result(name: str, values: list[float]) -> dict:
+    mean = float(np.mean(values))
+    figure = {"mean": mean, "ci95": 0.01, "milliseconds_a_task": 2.0}
+    return {
+        "name": name,
+        "values": {"1": values},
+        "figures": {"1": figure},
+        "protocol": {"shots": [1]},
+        "steps": 10,
+        "train_seconds": 3.0,
+        "training_mib": 4.0,
+        "parameters": 5,
+    }
+
+
+def test_differences_are_paired():
+    results = [result("a", [0.5, 0.7, 0.9]), result("b", [0.4, 0.6, 0.8])]
+    apart = compare.differences(results, "a")
+    assert apart["b"]["1"]["mean"] == pytest.approx(-0.1)
+    # The two differ by the same on every episode: the difference is sure, though neither is.
+    assert apart["b"]["1"]["ci95"] == pytest.approx(0, abs=1e-9)
+    assert compare.differences(results, "c") == {}
+    lines = compare.table(results, apart, "a").splitlines()
+    assert lines[2].startswith("| `a` | 70.0 ± 1.0 |  | 10 |")
+    assert lines[3].startswith("| `b` | 60.0 ± 1.0 | -10.0 ± 0.0 |")
+
+
+def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.compare", "--data=glyphs"),
+            *(f"--workdir={folder}", "--steps=2", "--episodes=4", "--shots=1", *options),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.slow
+def test_methods_are_compared_and_what_is_done_is_kept(tmp_path: Path):
+    learners = "nearest_mean,ridge,logistic_regression"
+    done = start(tmp_path, f"--learners={learners}", "--reference=ridge")
+    assert done.returncode == 0, done.stderr
+    assert sum(line.startswith("| `") for line in done.stdout.splitlines()) == 3
+    report = json.loads((tmp_path / "comparison.json").read_text())
+    assert [method["name"] for method in report["methods"]] == learners.split(",")
+    assert {method["run"] for method in report["methods"]} == {"pretrained", "ridge"}
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    kept = (tmp_path / "results" / "ridge.json").stat().st_mtime_ns
+    again = start(tmp_path, f"--learners={learners}", "--reference=ridge")
+    assert again.stdout == done.stdout
+    assert (tmp_path / "results" / "ridge.json").stat().st_mtime_ns == kept
+    assert "ridge:" not in again.stderr
+
+
+def test_a_mistake_ends_in_one_sentence(tmp_path: Path):
+    done = start(tmp_path, "--learners=rigde")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: There is no method 'rigde'")

@@ -1,0 +1,227 @@
+"""The methods that differentiate an inner loop, each against MAML or its own definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta.gradients import mean_gradient
+from jaxmeta.learners import anil, maml, maml_plus_plus, meta_sgd, prototypical, reptile
+from jaxmeta.learners.gradient import draw
+from jaxmeta.losses import cross_entropy
+from jaxmeta.nn import mlp
+from jaxmeta.objectives import episodic, multi_step
+from jaxmeta.objectives import reptile as reptile_objective
+from jaxmeta.train import outer_loop, start
+from jaxmeta.types import Batch, Episode, Model
+
+KEY = jax.random.key(0)
+MODEL = mlp(3, (5,))
+
+
+def batch(key, each):
+    y = jnp.repeat(jnp.arange(3), each)
+    return Batch(jax.random.normal(key, (3 * each, 4)), y, jnp.ones(3 * each))
+
+
+def sample(data, key):
+    one, other = jax.random.split(key)
+    return Episode(batch(one, 2), batch(other, 3))
+
+
+TASKS = jax.vmap(sample, (None, 0))((), jax.random.split(jax.random.key(1), 4))
+KEYS = jax.random.split(jax.random.key(2), 4)
+FIRST = jax.tree.map(lambda leaf: leaf[0], TASKS)
+
+
+def gradient_of(objective, params, state):
+    return jax.jit(mean_gradient(objective))(params, state, TASKS, KEYS)
+
+
+def same(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), one, other)
+
+
+def test_meta_sgd_with_frozen_rates_is_maml():
+    ours = meta_sgd(MODEL, 3, steps=3, learning_rate=0.2)
+    params, state = ours.init(KEY, FIRST)
+    gradient, _ = gradient_of(episodic(ours, cross_entropy), params, state)
+    reference = maml(MODEL, 3, steps=3, learning_rate=0.2)
+    theirs, _ = gradient_of(
+        episodic(reference, cross_entropy), {"model": params["model"], "hyper": ()}, state
+    )
+    same(gradient["model"], theirs["model"])
+    assert optax.tree.norm(gradient["hyper"]) > 1e-3
+
+
+@pytest.mark.parametrize(("first_order_until", "first_order"), [(0, False), (5, True)])
+def test_maml_plus_plus_with_everything_off_is_maml(first_order_until, first_order):
+    ours = maml_plus_plus(
+        MODEL,
+        3,
+        steps=3,
+        learning_rate=0.2,
+        learned_rates=False,
+        per_step_normalisation=False,
+        first_order_until=first_order_until,
+    )
+    params, state = ours.init(KEY, FIRST)
+    reference = maml(MODEL, 3, steps=3, learning_rate=0.2, first_order=first_order)
+    theirs, aux = gradient_of(episodic(reference, cross_entropy), params, {})
+    for objective in (
+        episodic(ours, cross_entropy),
+        multi_step(ours, cross_entropy, annealing_steps=0),
+    ):
+        gradient, own = gradient_of(objective, params, state)
+        same(gradient, theirs)
+        same(own.metrics, aux.metrics)
+
+
+def test_derivative_order_rises_at_its_step():
+    ours = maml_plus_plus(
+        MODEL, 3, steps=2, learned_rates=False, per_step_normalisation=False, first_order_until=7
+    )
+    params, state = ours.init(KEY, FIRST)
+    objective = multi_step(ours, cross_entropy)
+    early, aux = gradient_of(objective, params, state._replace(outer_step=jnp.float32(6)))
+    assert aux.state.outer_step == 7
+    late, _ = gradient_of(objective, params, aux.state)
+    apart = optax.tree.norm(optax.tree.sub(early, late)) / optax.tree.norm(late)
+    assert apart > 1e-3
+
+
+def test_multi_step_loss_is_the_weighted_sum_of_the_losses_after_each_step():
+    ours = maml_plus_plus(MODEL, 3, steps=3, learning_rate=0.5)
+    params, state = ours.init(KEY, FIRST)
+    objective = multi_step(ours, cross_entropy, annealing_steps=4)
+
+    def after(steps):
+        reference = maml(MODEL, 3, steps=steps, learning_rate=0.5)
+        losses, _ = episodic(reference, cross_entropy)(params, {}, TASKS, KEYS)
+        return losses
+
+    for outer, share in ((0, 1.0), (1, 0.75), (4, 0.0), (9, 0.0)):
+        weights = np.array([share, share, 3 - 2 * share]) / 3
+        by_hand = sum(w * after(t) for w, t in zip(weights, (1, 2, 3), strict=True))
+        state = state._replace(outer_step=jnp.float32(outer))
+        losses, aux = objective(params, state, TASKS, KEYS)
+        np.testing.assert_allclose(losses, by_hand, rtol=1e-4)
+        np.testing.assert_allclose(aux.metrics["loss"], jnp.mean(after(3)), rtol=1e-4)
+
+
+def test_rates_are_learned_for_each_step_and_leaf():
+    ours = maml_plus_plus(MODEL, 3, steps=2)
+    params, state = ours.init(KEY, FIRST)
+    gradient, _ = gradient_of(multi_step(ours, cross_entropy), params, state)
+    assert {leaf.shape for leaf in jax.tree.leaves(gradient["hyper"])} == {(2,)}
+    assert all((leaf != 0).all() for leaf in jax.tree.leaves(gradient["hyper"]))
+
+
+def scaled():
+    """A linear model whose inputs are centred, with a scale and averages of its own."""
+
+    def init(key, x):
+        params = {"kernel": jax.random.normal(key, (4, 3)), "scale": jnp.ones(4)}
+        return params, jnp.zeros(4)
+
+    def apply(params, state, x, mask=None, key=None, batch_statistics=True):
+        used = jnp.mean(x, axis=0) if batch_statistics else state
+        return ((x - used[None]) * params["scale"][None]) @ params["kernel"], used
+
+    return Model(init, apply)
+
+
+def test_each_step_has_scales_and_averages_of_its_own():
+    ours = maml_plus_plus(scaled(), 3, steps=2)
+    params, state = ours.init(KEY, FIRST)
+    assert params["model"]["scale"].shape == (3, 4)
+    assert params["model"]["kernel"].shape == (4, 3)
+    assert state.model.shape == (3, 4)
+    gradient, aux = gradient_of(multi_step(ours, cross_entropy, decay=0.5), params, state)
+    assert (jnp.linalg.norm(gradient["model"]["scale"], axis=1) > 1e-4).all()
+    # All three rows saw the same query sets, as nothing before the normalisation adapts.
+    means = jnp.mean(TASKS.query.x, axis=(0, 1)) / 2
+    np.testing.assert_allclose(aux.state.model, jnp.stack([means] * 3), rtol=1e-3, atol=1e-6)
+
+
+def test_running_averages_of_a_step_serve_that_step_alone():
+    params, state = maml_plus_plus(scaled(), 3, steps=2).init(KEY, FIRST)
+    moved = state._replace(model=state.model.at[1].set(1.0))
+
+    def answers(state, steps):
+        learner = maml_plus_plus(scaled(), 3, steps=steps, normalisation="running")
+        adapted, _ = learner.adapt(params, state, FIRST.support, KEY)
+        return learner.predict(params, state, adapted, FIRST.query.x)[0]
+
+    np.testing.assert_array_equal(answers(moved, 0), answers(state, 0))
+    assert np.abs(answers(moved, 1) - answers(state, 1)).max() > 0.01
+
+
+def test_more_steps_than_trained_go_on_with_the_last():
+    ours = maml_plus_plus(MODEL, 3, steps=2)
+    params, state = ours.init(KEY, FIRST)
+    longer = maml_plus_plus(MODEL, 3, steps=4)
+    adapted, _ = longer.adapt(params, state, FIRST.support, KEY)
+    assert len(adapted.path) == 5
+    assert np.isfinite(longer.predict(params, state, adapted, FIRST.query.x)[0]).all()
+
+
+@pytest.mark.parametrize("tasks", [1, 4], ids=["serial", "batched"])
+def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
+    """Algorithms 1 and 2 written out, with gradient descent on the whole support set inside."""
+    learner = reptile(MODEL, 3, steps=3, learning_rate=0.01, batch=None)
+    params, state = learner.init(KEY, FIRST)
+    objective = reptile_objective(learner, cross_entropy)
+    rate, key = 0.3, jax.random.key(5)
+    update = outer_loop(mean_gradient(objective), optax.sgd(rate), sample, tasks)
+    after, metrics = update(start(optax.sgd(rate), params, state), (), key, 2)
+
+    theta = params["model"]
+    for step in range(2):
+        keys = jax.random.split(jax.random.fold_in(key, step), (tasks, 2))
+        adapted = []
+        for k in keys[:, 0]:
+            support = sample((), k).support
+
+            def loss(p, support=support):
+                return cross_entropy(MODEL.apply(p, {}, support.x)[0], support.y, support.mask)
+
+            phi, optimiser = theta, optax.adam(0.01, b1=0)
+            inner_state = optimiser.init(phi)
+            for _ in range(3):
+                with jax.numpy_dtype_promotion("standard"):
+                    updates, inner_state = optimiser.update(jax.grad(loss)(phi), inner_state, phi)
+                phi = optax.apply_updates(phi, updates)
+            adapted.append(phi)
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / tasks, *adapted)
+        theta = jax.tree.map(lambda t, m: t + rate * (m - t), theta, mean)
+    same(after.params["model"], theta)
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_minibatches_are_different_examples_without_padding():
+    support = Batch(jnp.arange(6.0)[:, None], jnp.arange(6), jnp.array([1, 1, 0, 1, 1, 0.0]))
+    seen = set()
+    for seed in range(20):
+        drawn = draw(support, 3, jax.random.key(seed))
+        chosen = drawn.y.tolist()
+        assert len(set(chosen)) == 3
+        assert drawn.mask.tolist() == [1, 1, 1]
+        seen |= set(chosen)
+    assert seen == {0, 1, 3, 4}
+    assert draw(support, 9, KEY).mask.sum() == 4
+
+
+def test_objectives_refuse_learners_they_are_not_for():
+    for make, learner, message in (
+        (reptile_objective, prototypical(MODEL, 3), "made by gradient_learner"),
+        (multi_step, anil(MODEL, 3), "give it a maml_plus_plus learner"),
+    ):
+        params, state = learner.init(KEY, FIRST)
+        with pytest.raises(ValueError, match=message):
+            make(learner, cross_entropy)(params, state, TASKS, KEYS)
+    with pytest.raises(ValueError, match="annealing_steps is -1"):
+        multi_step(maml_plus_plus(MODEL, 3), cross_entropy, annealing_steps=-1)
+    with pytest.raises(ValueError, match="batch is 0"):
+        reptile(MODEL, 3, batch=0)

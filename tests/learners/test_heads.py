@@ -1,0 +1,211 @@
+"""The methods that adapt a head: against each other, by hand, and against scikit-learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners import (
+    anil,
+    classifier,
+    fine_tuning,
+    gradient_learner,
+    logistic_regression,
+    nearest_mean,
+    proto_maml,
+    prototypical,
+)
+from jaxmeta.losses import cross_entropy
+from jaxmeta.nn import from_functions, mlp
+from jaxmeta.types import Batch, Episode
+
+KEY = jax.random.key(0)
+SUPPORT = Batch(
+    jax.random.normal(jax.random.key(1), (6, 4)), jnp.array([0, 0, 1, 1, 2, 2]), jnp.ones(6)
+)
+QUERY = Batch(jax.random.normal(jax.random.key(2), (5, 4)), jnp.array([0, 1, 2, 0, 1]), jnp.ones(5))
+TASK = Episode(SUPPORT, QUERY)
+IDENTITY = from_functions(lambda key, x: {}, lambda params, x: x)
+EMBEDDING = mlp(8, (5,))
+X, Q = (np.asarray(a, np.float64) for a in (SUPPORT.x, QUERY.x))
+LABELS = np.asarray(SUPPORT.y)
+
+
+def solve(learner, params=None):
+    params = learner.init(KEY, TASK)[0] if params is None else params
+    adapted, _ = learner.adapt(params, {}, SUPPORT, KEY)
+    return learner.predict(params, {}, adapted, QUERY.x, QUERY.mask)[0]
+
+
+def test_anil_is_maml_of_the_head_alone():
+    """The whole network in one model, of which only the head is fast, gives the same gradient."""
+
+    def init(key, x):
+        params, _ = EMBEDDING.init(key, x)
+        return {"embedding": params, "kernel": jnp.zeros((8, 3)), "bias": jnp.zeros(3)}
+
+    def apply(params, x):
+        embedded, _ = EMBEDDING.apply(params["embedding"], {}, x)
+        return embedded @ params["kernel"] + params["bias"][None]
+
+    whole = gradient_learner(
+        from_functions(init, apply),
+        unroll(sgd(0.3), 3),
+        3,
+        fast=lambda name: not name.startswith("embedding"),
+    )
+    ours = anil(EMBEDDING, 3, steps=3, learning_rate=0.3)
+    params, _ = ours.init(KEY, TASK)
+    same = {"embedding": params["model"], **params["head"]}
+
+    def query_loss(learner, params):
+        return cross_entropy(solve(learner, params), QUERY.y, QUERY.mask)
+
+    gradient = jax.grad(lambda p: query_loss(ours, p))(params)
+    reference = jax.grad(lambda p: query_loss(whole, p))({"model": same, "hyper": ()})["model"]
+    together = {"embedding": gradient["model"], **gradient["head"]}
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together, reference
+    )
+
+
+def test_proto_maml_without_steps_is_a_prototypical_network():
+    start = proto_maml(EMBEDDING, 3, steps=0)
+    params, _ = start.init(KEY, TASK)
+    ours, theirs = (
+        jax.nn.log_softmax(solve(learner, params))
+        for learner in (start, prototypical(EMBEDDING, 3))
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    moved = jax.nn.log_softmax(solve(proto_maml(EMBEDDING, 3, learning_rate=0.1), params))
+    assert np.abs(moved - theirs).max() > 0.01
+
+
+def adam(loss, start, steps, rate):
+    """Adam, written out."""
+    theta, first, second = start, np.zeros_like(start), np.zeros_like(start)
+    for step in range(1, steps + 1):
+        gradient = np.asarray(jax.grad(loss)(jnp.asarray(theta, jnp.float32)), np.float64)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        scaled = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+        theta = theta - rate * first / (1 - 0.9**step) / scaled
+    return theta
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+@pytest.mark.parametrize("entropy", [0.0, 0.7])
+def test_fine_tuning_by_hand(head, entropy):
+    """Class means for weights, no bias, and then Adam on the loss as its formula has it."""
+    means = X.reshape(3, 2, 4).mean(axis=1)
+
+    def logits(theta, x):
+        weights, bias = theta[:, :4], theta[:, 4]
+        if head == "linear":
+            return x @ weights.T + bias[None]
+        lengths = jnp.linalg.norm(x, axis=1)[:, None] * jnp.linalg.norm(weights, axis=1)[None]
+        return x @ weights.T / lengths / 0.1 + bias[None]
+
+    def loss(theta):
+        log_p = jax.nn.log_softmax(logits(theta, SUPPORT.x))
+        asked = jax.nn.log_softmax(logits(theta, QUERY.x))
+        value = -jnp.mean(log_p[jnp.arange(6), SUPPORT.y])
+        return value - entropy * jnp.mean(jnp.sum(jnp.exp(asked) * asked, axis=1))
+
+    theta = adam(loss, np.concatenate([means, np.zeros((3, 1))], axis=1), 4, 0.05)
+    learner = fine_tuning(IDENTITY, 3, head=head, steps=4, learning_rate=0.05, entropy=entropy)
+    by_hand = logits(jnp.asarray(theta, jnp.float32), QUERY.x)
+    np.testing.assert_allclose(solve(learner, {"model": {}}), by_hand, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_entropy_brings_the_entropy_down_and_without_it_there_is_none(whole):
+    def entropy_of(weight):
+        learner = fine_tuning(
+            EMBEDDING, 3, steps=20, learning_rate=3e-3, entropy=weight, whole=whole
+        )
+        p = jax.nn.softmax(solve(learner, PARAMS))
+        return float(-jnp.mean(jnp.sum(p * jnp.log(p), axis=1)))
+
+    PARAMS = fine_tuning(EMBEDDING, 3, whole=whole).init(KEY, TASK)[0]
+    plain, least, strong = entropy_of(0.0), entropy_of(1e-9), entropy_of(2.0)
+    assert strong < plain - 0.05
+    assert least == pytest.approx(plain, rel=1e-4)
+
+
+def test_the_whole_network_moves_only_when_asked():
+    learner = fine_tuning(EMBEDDING, 3, steps=3, whole=True)
+    params, _ = learner.init(KEY, TASK)
+    adapted, metrics = learner.adapt(params, {}, SUPPORT, KEY)
+    moved = optax.tree.norm(optax.tree.sub(adapted.fast["model"], params["model"]))
+    assert moved > 1e-3
+    assert metrics["support_loss"].shape == (3,)
+    frozen, _ = fine_tuning(EMBEDDING, 3, steps=3).adapt(params, {}, SUPPORT, KEY)
+    assert set(frozen.fast) == {"head"}
+
+
+def test_logistic_regression_is_that_of_scikit_learn():
+    x, q = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (X, Q))
+    for c in (0.3, 10.0):
+        theirs = LogisticRegression(C=c, tol=1e-8, max_iter=1000).fit(x, LABELS).predict_proba(q)
+        ours = jax.nn.softmax(
+            solve(logistic_regression(IDENTITY, 3, inverse_penalty=c), {"model": {}})
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3)
+
+
+def test_logistic_regression_runs_vmapped():
+    learner = logistic_regression(IDENTITY, 3, steps=20)
+
+    def one(x):
+        support = SUPPORT._replace(x=x)
+        adapted, _ = learner.adapt({"model": {}}, {}, support, KEY)
+        return learner.predict({"model": {}}, {}, adapted, QUERY.x)[0]
+
+    several = jnp.stack([SUPPORT.x, SUPPORT.x * 2 + 1, -SUPPORT.x])
+    together = jax.jit(jax.vmap(one))(several)
+    apart = jnp.stack([one(x) for x in several])
+    np.testing.assert_allclose(together, apart, rtol=1e-3, atol=1e-3)
+
+
+def test_features_of_a_classifier_serve_every_learner_that_transfers_them():
+    trained = classifier(EMBEDDING, 7)
+    params, state = trained.init(KEY, TASK)
+    logits, _ = trained.predict(params, state, None, QUERY.x)
+    assert logits.shape == (5, 7)
+    for learner in (
+        nearest_mean(EMBEDDING, 3),
+        fine_tuning(EMBEDDING, 3, steps=1),
+        fine_tuning(EMBEDDING, 3, steps=1, whole=True, entropy=0.1),
+        logistic_regression(EMBEDDING, 3, steps=1),
+        prototypical(EMBEDDING, 3),
+    ):
+        assert solve(learner, params).shape == (5, 3)
+
+
+def test_a_cosine_classifier_by_hand():
+    trained = classifier(IDENTITY, 2, cosine=True, temperature=0.5)
+    kernel = jnp.array([[1.0, 0.0], [0.0, 3.0], [0.0, 0.0], [0.0, 0.0]])
+    params = {"model": {}, "head": {"kernel": kernel, "bias": jnp.zeros(2)}}
+    logits, _ = trained.predict(params, {}, None, QUERY.x)
+    by_hand = 2 * Q[:, :2] / np.linalg.norm(Q, axis=1, keepdims=True)
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fine_tuning(IDENTITY, 3, head="svm"), "head is 'svm': choose"),
+        (lambda: fine_tuning(IDENTITY, 3, temperature=0), "temperature is 0: give a positive"),
+        (lambda: fine_tuning(IDENTITY, 3, entropy=-1), "entropy is -1: give 0 or more"),
+        (lambda: logistic_regression(IDENTITY, 3, inverse_penalty=0), "inverse_penalty is 0"),
+        (lambda: logistic_regression(IDENTITY, 3, steps=-1), "steps is -1"),
+        (lambda: classifier(IDENTITY, 3, normalisation="inductive"), "has no support set"),
+    ],
+)
+def test_wrong_arguments_are_told(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

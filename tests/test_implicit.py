@@ -1,0 +1,116 @@
+"""Implicit gradients against the exact ones of quadratics, and what they cost in memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta.inner import implicit, minimise, unroll
+from jaxmeta.learners import gradient_learner
+from jaxmeta.losses import cross_entropy
+from jaxmeta.nn import mlp
+from jaxmeta.types import Batch, Episode
+
+KEY = jax.random.key(0)
+CURVATURE = jnp.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 1.5]])
+START = jnp.array([1.0, -2.0, 0.5])
+CENTRE = jnp.array([0.3, 0.7, -1.0])
+PENALTY = 4.0
+
+
+def adapt(start, centre, **arguments):
+    def loss(theta, key):
+        return 0.5 * (theta - centre) @ CURVATURE @ (theta - centre)
+
+    loop = implicit(optax.sgd(0.1), 200, PENALTY, **arguments)
+    return loop.run(loss, start, (), KEY)[0]
+
+
+def exact(start, centre):
+    """The minimum, and what the gradient of its squared norm is by the start and the centre."""
+    system = np.linalg.inv(np.asarray(CURVATURE) + PENALTY * np.eye(3))
+    minimum = system @ (np.asarray(CURVATURE) @ centre + PENALTY * start)
+    return minimum, 2 * PENALTY * system @ minimum, 2 * np.asarray(CURVATURE) @ system @ minimum
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"solver_steps": 3}, {"solver": "neumann", "solver_steps": 60}],
+    ids=["conjugate_gradient", "neumann"],
+)
+def test_gradient_of_a_quadratic_is_the_exact_implicit_gradient(arguments):
+    minimum, by_start, by_centre = exact(START, CENTRE)
+    np.testing.assert_allclose(adapt(START, CENTRE, **arguments), minimum, rtol=1e-5)
+    gradients = jax.jit(
+        jax.grad(lambda s, c: jnp.sum(adapt(s, c, **arguments) ** 2), argnums=(0, 1))
+    )(START, CENTRE)
+    np.testing.assert_allclose(gradients[0], by_start, rtol=1e-4)
+    np.testing.assert_allclose(gradients[1], by_centre, rtol=1e-4)
+
+
+def test_one_term_of_the_series_is_one_term():
+    _, by_start, _ = exact(START, CENTRE)
+    minimum = exact(START, CENTRE)[0]
+    one = jax.grad(lambda s: jnp.sum(adapt(s, CENTRE, solver="neumann", solver_steps=1) ** 2))(
+        START
+    )
+    by_hand = 2 * (np.eye(3) - np.asarray(CURVATURE) / PENALTY) @ minimum
+    np.testing.assert_allclose(one, by_hand, rtol=1e-4)
+    assert np.abs(one - by_start).max() > 0.01
+
+
+def test_it_runs_vmapped():
+    starts = jnp.stack([START, 2 * START])
+    together = jax.vmap(jax.grad(lambda s: jnp.sum(adapt(s, CENTRE) ** 2)))(starts)
+    apart = jnp.stack([exact(np.asarray(s), CENTRE)[1] for s in starts])
+    np.testing.assert_allclose(together, apart, rtol=1e-3)
+
+
+def temporary_bytes(loop):
+    """What the compiled meta-gradient of a small network holds."""
+    y = jnp.repeat(jnp.arange(3), 10)
+    batch = Batch(jax.random.normal(KEY, (30, 8)), y, jnp.ones(30))
+    learner = gradient_learner(mlp(3, (64,)), loop, 3)
+    params, state = learner.init(KEY, Episode(batch, batch))
+
+    def loss(params):
+        adapted, _ = learner.adapt(params, state, batch, KEY)
+        outputs, _ = learner.predict(params, state, adapted, batch.x)
+        return cross_entropy(outputs, batch.y, batch.mask)
+
+    compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_is_flat_in_the_inner_steps():
+    few, many = (temporary_bytes(implicit(optax.sgd(0.1), steps, 1.0)) for steps in (5, 500))
+    # But for the metrics of each step, two numbers.
+    assert many - few <= 500 * 2 * 8
+    unrolled = [temporary_bytes(unroll(optax.sgd(0.1), steps)) for steps in (5, 500)]
+    assert unrolled[1] > 10 * many
+
+
+def test_minimise_finds_the_minimum_and_no_derivative_goes_through():
+    def loss(theta, key):
+        return 0.5 * (theta - CENTRE) @ CURVATURE @ (theta - CENTRE)
+
+    found, metrics = minimise(20).run(loss, START, (), KEY)
+    np.testing.assert_allclose(found, CENTRE, rtol=1e-4)
+    assert metrics["support_loss"].shape == metrics["gradient_norm"].shape == (20,)
+    gradient = jax.grad(lambda s: jnp.sum(minimise(5).run(loss, s, (), KEY)[0]))(START)
+    np.testing.assert_array_equal(gradient, jnp.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: implicit(optax.sgd(0.1), 5, 0.0), "penalty is 0.0 and solver_steps 5"),
+        (lambda: implicit(optax.sgd(0.1), -1, 1.0), "steps is -1"),
+        (lambda: implicit(optax.sgd(0.1), 5, 1.0, solver="lu"), "solver is 'lu': choose"),
+        (lambda: minimise(-1), "steps is -1"),
+    ],
+)
+def test_wrong_arguments_are_told(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
