@@ -156,6 +156,7 @@ def adaptation_time(
         return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
 
     arguments = (params, state, jax.jit(sample)(data, key), key)
+    arguments = jax.device_put(arguments, jax.devices()[0])
     jax.block_until_ready(solve(*arguments))
     best = np.inf
     for _ in range(TIMED):
@@ -168,7 +169,8 @@ def adaptation_time(
 def training_memory(run: train.Run) -> float:
     """MiB that the compiled training step holds on one device, as XLA plans it."""
     arguments = (run.train_state, run.sources["train"].data, run.key)
-    compiled = run.update.lower(*arguments, 1).compile()  # type: ignore[attr-defined]
+    steps = min(run.config["log_every"], run.config["steps"])
+    compiled = run.update.lower(*arguments, steps).compile()  # type: ignore[attr-defined]
     return float(compiled.memory_analysis().temp_size_in_bytes / MIB)
 
 
@@ -227,6 +229,8 @@ def main(arguments: list[str]) -> None:
         names, data = chosen(LEARNERS.value), load_data(DATA.value)
         folder = Path(common.WORKDIR.value)
         folder.mkdir(parents=True, exist_ok=True)
+        # What is compiled to be trained need not be again to be measured, nor after a stop.
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     results = []
     for name in names:
         with common.one_sentence():

@@ -1,8 +1,9 @@
 """The inner loop: how parameters adapt to one task's support set, differentiably.
 
-``unroll`` is the one inner loop of the library. It takes any optax transformation, and what the
-outer loop may learn *about* adapting (step sizes, a learned optimiser's weights) is handed to it as
-``hyper``. A loop of your own is the same pair of plain functions.
+``unroll`` takes steps of any optax transformation, to be differentiated through; what the outer
+loop may learn *about* adapting (step sizes, a learned optimiser's weights) is its ``hyper``.
+``implicit`` differentiates a minimum instead, and ``minimise`` nothing. A loop of your own is the
+same pair of plain functions.
 """
 
 from collections.abc import Callable
@@ -64,9 +65,10 @@ def unroll(
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       differentiation: how the outer gradient goes through the inner ones; the three agree to
         rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps of each
-        step only the parameters and the gradient, in the same time. ``"reverse"`` keeps all that
-        a step computed, and serves losses with a derivative of their own making, such as
-        straight-through estimators, and forward-mode differentiation of the loop itself.
+        step only the parameters, the gradient and the optimiser's state, in the same time.
+        ``"reverse"`` keeps all that a step computed, and serves losses with a derivative of their
+        own making, such as straight-through estimators, and forward-mode differentiation of the
+        loop itself.
         ``"rematerialised"`` is reverse that keeps only each step's parameters and computes the
         rest again.
 
@@ -238,7 +240,8 @@ def implicit(
               = u^\top, \quad \Big(I + \frac1\lambda \nabla^2 L(\theta^*)\Big) u = v
 
     Only the minimum is kept for the outer gradient, so memory does not grow with the steps. It is
-    as exact as the minimum and the linear system are solved.
+    as exact as the minimum and the linear system are solved. Noise, if any, is drawn once for all
+    steps, so that there is one loss to minimise.
 
     Args:
       optimiser: an optax transformation that minimises.
@@ -246,7 +249,8 @@ def implicit(
       penalty: lambda. The Neumann series converges only where the curvature of L is below it.
       solver: of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
         :math:`u = \sum_j (-\nabla^2 L / \lambda)^j v`.
-      solver_steps: iterations of conjugate gradient, or terms of the series after the first.
+      solver_steps: iterations of conjugate gradient, or terms of the series after the first; each
+        takes a product with the second derivatives, and the former one more.
 
     Returns:
       An inner loop that learns nothing of its own; its metrics are those of :func:`unroll`, the
@@ -277,7 +281,7 @@ def implicit(
 
         @jax.custom_vjp
         def minimum(consts: list[Array], start: PyTree, key: Key) -> tuple[PyTree, Metrics]:
-            def proximal(now: PyTree, key: Key) -> Array:
+            def proximal(now: PyTree, _: Key) -> Array:
                 apart = optax.tree.norm(optax.tree.sub(now, start), squared=True)
                 return open_loss(consts, now, key) + penalty / 2 * apart
 

@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
-# Before jax starts its backend.
+# Before jax starts its backend. Programs here run for milliseconds and compile for seconds, so most
+# optimisations are left out; the processes that tests start have them.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

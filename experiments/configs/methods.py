@@ -100,6 +100,7 @@ def pretrained(data: Data) -> ConfigDict:
         }
     )
     config.evaluation.learner = transfer("nearest_mean")
+    config.evaluation.learner.ways = config.get_oneway_ref("ways")
     return config
 
 
@@ -118,6 +119,7 @@ def transfer(name: str, **arguments: Any) -> ConfigDict:
 def scratch(data: Data) -> ConfigDict:
     config = adapting(data, "from_scratch", steps=30, learning_rate=1e-2)
     config.steps = 0
+    config.optimiser = ConfigDict({"make": "optax.identity"})
     return config
 
 

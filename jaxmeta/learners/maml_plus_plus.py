@@ -30,7 +30,7 @@ NORMALISATION_WEIGHTS = ("scale", "offset")
 
 
 class State(NamedTuple):
-    """The model's state for each step ``[steps + 1, ...]``, and the outer steps taken."""
+    """The model's state, a row for each step or one for all, and the outer steps taken."""
 
     model: PyTree
     outer_step: Array
@@ -86,8 +86,9 @@ def maml_plus_plus(
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner with parameters ``{"model": ..., "hyper": ...}`` and a :class:`State`; leaves of a
-      step have a leading axis of ``steps + 1``, the query set after t steps being row t.
+      A learner with parameters ``{"model": ..., "hyper": ...}`` and a :class:`State`; what each
+      step has of its own has a leading axis of ``steps + 1``, row t serving the model after t
+      steps.
 
     Raises:
       ValueError: ``steps`` or ``first_order_until`` is negative, an unknown normalisation, or (when
@@ -107,7 +108,8 @@ def maml_plus_plus(
         return not (per_step_normalisation and last in NORMALISATION_WEIGHTS)
 
     def repeat(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], steps + 1, axis=0), tree)
+        rows = steps + 1 if per_step_normalisation else 1
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], rows, axis=0), tree)
 
     def at(tree: PyTree, step: int) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[min(step, leaf.shape[0] - 1)], tree)

@@ -38,7 +38,8 @@ def relation(
     .. math:: r_k = \sigma(z_k), \qquad
               z_k = g\Big(\Big[\sum_{x' \in S_k} f(x'),\; f(x)\Big]\Big)
 
-    Train with :func:`jaxmeta.losses.relation_error`, the paper's squared error of r.
+    Train with :func:`jaxmeta.losses.relation_error`, the paper's squared error of r. As maps are
+    summed, their scale grows with the shots: train with as many as are evaluated.
 
     Args:
       model: an embedding f that keeps maps, ``[n, ...]`` to ``[n, rows, columns, c]``, such as

@@ -15,7 +15,8 @@ def ridge(
     .. math:: W = X^\top (X X^\top + \lambda I)^{-1} Y, \qquad z = \alpha f(x) W + \beta
 
     The system has the size of the support set, however many features there are. The penalty lambda
-    (kept positive by its logarithm), alpha and beta are meta-learned.
+    (kept positive by its logarithm), alpha and beta are meta-learned; under cross-entropy beta,
+    which all classes share, changes nothing.
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.

@@ -23,7 +23,8 @@ def siamese(
 
     with learned a and b, and :math:`z_k = \max_{x' \in S_k} s(x, x')`. Train with
     :func:`jaxmeta.losses.pair_verification`: with one shot, its pairs are all those of a query and
-    a support example.
+    a support example, where the paper draws pairs at random. The paper's features are squashed by a
+    sigmoid, and its distance is the first.
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.

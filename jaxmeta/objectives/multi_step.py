@@ -23,7 +23,8 @@ def multi_step(
               w_{t<T} = \frac{1 - a}{T}, \quad w_T = 1 - \sum_{t<T} w_t
 
     where a grows from 0 to 1 over the annealing steps: all steps count alike at first, and only
-    the last in the end. (The authors' code stops at weights a little above zero.)
+    the last in the end. (The authors' code stops at weights a little above zero.) The losses after
+    earlier steps are computed all along, unless there is no annealing.
 
     Args:
       learner: a :func:`jaxmeta.learners.maml_plus_plus`; its outer steps are counted here.
