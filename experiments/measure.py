@@ -70,6 +70,7 @@ def measure(
         **figures(*restored),
         "episodes": episodes,
         "normalisation": spec.get("normalisation"),
+        "mixed_precision": config.get("mixed_precision", False),
         "inner_steps": spec.get("steps"),
         "seed": config["seed"],
         "steps": config["steps"],
@@ -80,10 +81,10 @@ def measure(
         "versions": {"python": platform.python_version(), **{n: version(n) for n in VERSIONS}},
     }
     if evaluation["baseline"] is not None:
-        baseline = {**evaluation["baseline"], "model": config["model"]}
+        baseline = dict(evaluation["baseline"])
         if "ways" in spec:
             baseline["ways"] = spec["ways"]
-        figures_of_baseline = figures(build(baseline), (), ())
+        figures_of_baseline = figures(build(baseline, model=workdir.build_model(config)), (), ())
         result["baseline"] = {"learner": common.name_of(baseline), **figures_of_baseline}
     return result
 

@@ -15,8 +15,9 @@ import jax
 
 from jaxmeta.build import build
 from jaxmeta.checkpoint import load, open_checkpoints
+from jaxmeta.nn import mixed_precision
 from jaxmeta.train import TrainState, start
-from jaxmeta.types import Batch, Episode, Learner, PyTree
+from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
 
 class Restored(NamedTuple):
@@ -49,7 +50,7 @@ def restore(workdir: str | os.PathLike[str], **changes: Any) -> Restored:
 def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restored, dict[str, Any]]:
     """As :func:`restore`, with ``best_step`` and what the last checkpoint tells of the training."""
     config = read_config(folder)
-    learner = build({**evaluated_spec(config, changes), "model": config["model"]})
+    learner = build(evaluated_spec(config, changes), model=build_model(config))
     shapes = read_shapes(folder)
     like = abstract_state(config, build_learners(config)[0], shapes)
     # Traced for its checks: a head with too few outputs is found before anything is computed.
@@ -73,8 +74,14 @@ def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restore
 
 def build_learners(config: Mapping[str, Any]) -> tuple[Learner, Learner]:
     """The learner as it is trained, and as it is evaluated."""
-    model = {"model": config["model"]}
-    return build({**config["learner"], **model}), build({**evaluated_spec(config, {}), **model})
+    model = build_model(config)
+    return build(config["learner"], model=model), build(evaluated_spec(config, {}), model=model)
+
+
+def build_model(config: Mapping[str, Any]) -> Model:
+    """The model, computing in the precision that the config asks for."""
+    model: Model = build(config["model"])
+    return mixed_precision(model) if config.get("mixed_precision") else model
 
 
 def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

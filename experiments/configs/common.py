@@ -20,6 +20,7 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
     config.shots = shots
     config.queries = queries  # examples a class in the query set
     config.log_every = 50  # outer steps a compiled call, and a line of metrics
+    config.mixed_precision = False  # compute in bfloat16; parameters stay float32
     config.chunk = placeholder(int)  # tasks at a time; unset: as fit into the memory
     config.train = ConfigDict()  # training episodes, where they differ from the evaluation's
     for field in ("ways", "shots", "queries"):

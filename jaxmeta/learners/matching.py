@@ -28,7 +28,8 @@ def matching(
     differ by at most 1, so no prediction is sure; their order is what is learned.) Without full
     context f and g are the embedding. With it, g adds to each embedded support example what a
     bidirectional LSTM over the support set makes of it, and f is an LSTM that reads the support set
-    by attention ``reads`` times: :math:`h_k = \mathrm{LSTM}(f'(x), [h_{k-1}, r_{k-1}]) + f'(x)` with
+    by attention ``reads`` times:
+    :math:`h_k = \mathrm{LSTM}(f'(x), [h_{k-1}, r_{k-1}]) + f'(x)` with
     :math:`r_{k-1} = \sum_i \mathrm{softmax}_i(h_{k-1}^\top g(x_i))\, g(x_i)`. The order of the
     support set then matters.
 

@@ -53,7 +53,9 @@ def test_every_config_can_be_trained(data, method):
     assert jax.tree.structure(aux.state) == jax.tree.structure(state)
     assert "loss" in aux.metrics
     others = methods.TRANSFERRED if method == "pretrained" else {}
-    learners = [build({**spec, "model": config["model"]}) for spec in others.values()]
+    learners = [
+        build(spec.to_dict(), model=workdir.build_model(config)) for spec in others.values()
+    ]
     for other in [evaluated, *learners]:
         assert answers(other, params, state, shapes(config, image)).shape == (75, 5)
 
