@@ -1,0 +1,31 @@
+"""What an inner loop is."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from jaxmeta.types import Array, Key, Metrics, PyTree
+
+InnerLoss = Callable[[PyTree, Key], Array]
+"""``(fast, key) -> scalar``: the support loss as a function of the leaves that adapt."""
+
+
+class Run(Protocol):
+    """Adapts to one task."""
+
+    def __call__(
+        self, loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key
+    ) -> tuple[PyTree, Metrics]:
+        """Returns the adapted leaves and metrics of the adaptation, usually one value a step."""
+
+
+class InnerLoop(NamedTuple):
+    """How leaves adapt to a task.
+
+    Attributes:
+      init: ``(key, fast) -> hyper``, whatever the outer loop may learn about adapting; ``()`` when
+        that is nothing.
+      run: see :class:`Run`.
+    """
+
+    init: Callable[[Key, PyTree], PyTree]
+    run: Run

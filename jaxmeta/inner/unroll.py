@@ -1,0 +1,110 @@
+"""Steps of any optax transformation, differentiated through."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.inner.leaves import check_differentiable
+from jaxmeta.inner.loop import InnerLoop, InnerLoss
+from jaxmeta.inner.mixed_mode import mixed_mode
+from jaxmeta.inner.rates import PerStep
+from jaxmeta.types import Array, Key, Metrics, PyTree
+
+
+def unroll(
+    optimiser: optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation],
+    steps: int,
+    *,
+    hyper: Callable[[Key, PyTree], PyTree] | None = None,
+    first_order: bool = False,
+    differentiation: str = "mixed",
+) -> InnerLoop:
+    r"""Takes ``steps`` steps of any optax transformation, to be differentiated through.
+
+    .. math:: \theta_{t+1} = \theta_t + u(\nabla L(\theta_t);\, h_t), \qquad t = 0 \dots T-1
+
+    Args:
+      optimiser: an optax transformation, or a function ``hyper -> transformation``, when something
+        about it is to be learned. Adam needs ``eps_root > 0`` to be differentiated: the square root
+        of a zero second moment has no derivative.
+      steps: T; 0 leaves the leaves as they are.
+      hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
+        :func:`learning_rates`, and :func:`per_step` for values of its own for each step.
+      first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
+        section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
+      differentiation: how the outer gradient goes through the inner ones; the three agree to
+        rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps of each
+        step only the parameters, the gradient and the optimiser's state, in the same time.
+        ``"reverse"`` keeps all that a step computed, and serves losses with a derivative of their
+        own making, such as straight-through estimators, and forward-mode differentiation of the
+        loop itself.
+        ``"rematerialised"`` is reverse that keeps only each step's parameters and computes the
+        rest again.
+
+    Returns:
+      An inner loop; its metrics are ``support_loss`` and ``gradient_norm``, each ``[steps]``, both
+      measured before the step.
+
+    Raises:
+      ValueError: ``steps`` is negative, ``hyper`` is given to an optimiser that takes none, or
+        ``differentiation`` is none of the three.
+      TypeError: when run, a fast leaf is not of a floating type.
+    """
+    if steps < 0:
+        raise ValueError(f"steps is {steps}: an inner loop takes 0 steps or more.")
+    if differentiation not in ("mixed", "reverse", "rematerialised"):
+        raise ValueError(
+            f"differentiation is {differentiation!r}: choose 'mixed', 'reverse' or "
+            "'rematerialised'."
+        )
+    fixed = isinstance(optimiser, optax.GradientTransformation)
+    if fixed and hyper is not None:
+        raise ValueError(
+            "hyper is given, but the optimiser is a fixed transformation: pass a function of hyper."
+        )
+
+    def transformation(values: PyTree, step: Array | int) -> optax.GradientTransformation:
+        if fixed:
+            return optimiser
+        if isinstance(values, PerStep):
+            values = jax.tree.map(lambda v: jnp.take(v, step, axis=0, mode="clip"), values.rows)
+        return optimiser(values)
+
+    def init(key: Key, fast: PyTree) -> PyTree:
+        check_differentiable(fast)
+        return () if hyper is None else hyper(key, fast)
+
+    def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        check_differentiable(fast)
+        if differentiation == "mixed" and not first_order:
+            value_and_gradient = mixed_mode(loss, fast, key)
+        else:
+            value_and_gradient = jax.value_and_grad(loss)
+
+        def one_step(carry: Any, step: Array) -> tuple[Any, Metrics]:
+            fast, optimiser_state = carry
+            value, gradient = value_and_gradient(fast, jax.random.fold_in(key, step))
+            if first_order:
+                gradient = jax.lax.stop_gradient(gradient)
+            # Optax raises floats to the power of an integer count, which "strict" would refuse.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, optimiser_state = transformation(hyper, step).update(
+                    gradient, optimiser_state, fast
+                )
+                updated = optax.apply_updates(fast, updates)
+            # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
+            metrics = jax.lax.stop_gradient(
+                {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
+            )
+            return (updated, optimiser_state), metrics
+
+        if differentiation == "rematerialised":
+            one_step = jax.checkpoint(one_step)
+        start = (fast, transformation(hyper, 0).init(fast))
+        (fast, _), metrics = jax.lax.scan(one_step, start, jnp.arange(steps))
+        return fast, metrics
+
+    return InnerLoop(init, run)
