@@ -78,7 +78,7 @@ def configure(data: methods.Data, run: str) -> dict[str, Any]:
     config.ways = WAYS.value
     if STEPS.value is not None and config.steps > 0:
         config.steps = STEPS.value
-        config.evaluation.every = max(STEPS.value // 4 // config.log_every, 1) * config.log_every
+        config.evaluation.every = max(STEPS.value // 2 // config.log_every, 1) * config.log_every
     return common.plain(config)
 
 
