@@ -115,7 +115,8 @@ def sampler(
 ) -> Sampler:
     """The sampler of a split's episodes, or batches of examples, for the learner of a spec.
 
-    Episodes of fewer ways than the learner was built for are padded to those.
+    Episodes of fewer ways than the learner was built for are padded to those. With ``least_ways``
+    or ``least_shots`` each episode draws its number, from that to ``ways`` or ``shots``.
 
     Raises:
       ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
@@ -127,7 +128,12 @@ def sampler(
                 "leave config.train.examples out."
             )
         return source.examples(protocol["examples"])
-    ways, most = np.max(protocol["ways"]), learner.get("ways")
+    options: dict[str, Any] = {**protocol}
+    for count in ("ways", "shots"):
+        least = options.pop(f"least_{count}", None)
+        if least is not None:
+            options[count] = (least, protocol[count])
+    ways, most = protocol["ways"], learner.get("ways")
     if most is not None and most < ways:
         raise ValueError(
             f"The learner tells {most} ways apart and episodes of the {split} split have {ways}: "
@@ -135,7 +141,7 @@ def sampler(
         )
     padding = {"max_ways": most} if most is not None and most > ways else {}
     try:
-        return source.episodes(**protocol, **padding)
+        return source.episodes(**options, **padding)
     except ValueError as error:
         raise ValueError(f"The {split} split is too small: {error}") from error
 
@@ -147,8 +153,10 @@ def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
       ValueError: a label lies outside the ways.
     """
     if ways is not None:
-        for batch in jax.jit(sample)(data, jax.random.key(0)):
-            learners.common.check_labels(np.asarray(batch.y), ways)
+        support, query = jax.jit(sample)(data, jax.random.key(0))
+        none = learners.common.UNLABELLED
+        learners.common.check_labels(np.asarray(support.y), ways, least=none)
+        learners.common.check_labels(np.asarray(query.y), ways)
 
 
 def devices_for(tasks: int, chunk: int | None) -> list[jax.Device]:

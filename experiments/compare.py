@@ -1,15 +1,16 @@
 """Sets methods against each other on the same episodes: one table and one plot.
 
-  python -m experiments.compare --data=omniglot --workdir=DIR [--learners=all] [--shots=1,5] \
-      [--ways=5] [--queries=15] [--episodes=600] [--steps=2000] [--seed=0] \
-      [--reference=prototypical] [--data_dir=DATA]
+  python -m experiments.compare --data=omniglot [--learners=all] [--shots=1,5] [--ways=5] \
+      [--queries=15] [--episodes=600] [--steps=2000] [--seed=0] [--reference=prototypical] \
+      [--workdir=runs/compare_omniglot] [--data_dir=DATA]
 
 ``--data`` names a module of ``experiments/configs``, or one of your own by its dotted name, with a
 ``DATA`` as in ``omniglot.py``. Every method has a run of its own in the folder, trained as
 ``experiments.train`` would; those that transfer features share the run ``pretrained``. What is done
-is kept: the same command goes on where it stopped, and adds methods to the table.
+is kept: the same command goes on where it stopped, and with other methods takes over what is there.
 
-Writes ``comparison.json``, ``comparison.md`` and ``comparison.png``.
+Writes ``comparison.json``, ``comparison.md`` and ``comparison.png`` of the methods that it was
+asked for.
 """
 
 import importlib
@@ -38,9 +39,13 @@ SHOTS = flags.DEFINE_list("shots", ["1", "5"], "Support examples a class; each i
 WAYS = flags.DEFINE_integer("ways", 5, "Classes of an episode.", lower_bound=2)
 QUERIES = flags.DEFINE_integer("queries", 15, "Query examples a class.", lower_bound=1)
 EPISODES = flags.DEFINE_integer("episodes", 600, "Test episodes for each.", lower_bound=2)
-STEPS = flags.DEFINE_integer("steps", None, "Outer steps of every run, if not its config's own.")
+STEPS = flags.DEFINE_integer(
+    "steps", None, "Outer steps of every run, if not its config's own.", lower_bound=1
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of the training.")
-REFERENCE = flags.DEFINE_string("reference", "prototypical", "What others are compared with.")
+REFERENCE = flags.DEFINE_string(
+    "reference", None, "What others are compared with; else prototypical, or the first."
+)
 
 PRETRAINED = "pretrained"
 TIMED = 5
@@ -50,12 +55,34 @@ MIB = 2**20
 def chosen(names: Sequence[str]) -> list[str]:
     """The methods that were asked for; raises ``ValueError`` naming one that there is not."""
     every = [name for name in methods.TRAINED if name != PRETRAINED] + list(methods.TRANSFERRED)
-    if list(names) == ["all"]:
-        return every
     for name in names:
-        if name not in every:
+        if name not in (*every, "all"):
             raise ValueError(f"There is no method '{name}': {near(name, every)}.")
-    return list(names)
+    if not names:
+        raise ValueError(f"--learners is empty: give all, or some of {', '.join(every)}.")
+    return every if "all" in names else list(dict.fromkeys(names))
+
+
+def chosen_shots(values: Sequence[str]) -> list[int]:
+    """The numbers of shots, in order; raises ``ValueError`` when they are not such."""
+    try:
+        shots = sorted({int(value) for value in values})
+    except ValueError:
+        shots = []
+    if not shots or shots[0] < 1:
+        raise ValueError(
+            f"--shots is '{','.join(values)}': give positive integers with commas between."
+        )
+    return shots
+
+
+def chosen_reference(names: Sequence[str], name: str | None) -> str:
+    """What others are compared with; raises ``ValueError`` when it is none of the methods."""
+    if name is None:
+        return "prototypical" if "prototypical" in names else names[0]
+    if name not in names:
+        raise ValueError(f"--reference is '{name}', which is not compared: add it to --learners.")
+    return name
 
 
 def load_data(name: str) -> methods.Data:
@@ -63,7 +90,7 @@ def load_data(name: str) -> methods.Data:
     dotted = name if "." in name else f"experiments.configs.{name}"
     try:
         data: methods.Data = importlib.import_module(dotted).DATA
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(
             f"--data is '{name}', but no DATA can be had from {dotted} ({error}): give omniglot, "
             "cifar_fs, glyphs, or the dotted name of a module of your own."
@@ -82,30 +109,43 @@ def configure(data: methods.Data, run: str) -> dict[str, Any]:
     return common.plain(config)
 
 
-def compare(folder: Path, name: str, data: methods.Data) -> dict[str, Any]:
+def check_episodes(data: methods.Data, shots: Sequence[int]) -> None:
+    """Raises ``ValueError`` before anything is trained when the test classes are too small."""
+    source = common.load_sources({"data": data.spec.to_dict()}, common.DATA_DIR.value)["test"]
+    for each in shots:
+        protocol = {"ways": WAYS.value, "shots": each, "queries": QUERIES.value}
+        common.sampler(source, "test", protocol, {})
+
+
+def compare(
+    folder: Path, name: str, data: methods.Data, every_shots: Sequence[int]
+) -> dict[str, Any]:
     """Trains a method if that is still to be done, evaluates it, and keeps the result.
 
     Returns:
       The row of the table, and ``values``, the metric of every episode by shots.
+
+    Raises:
+      Diverged: its training did.
     """
     run = name if name in methods.TRAINED else PRETRAINED
-    every_shots = [int(shots) for shots in SHOTS.value]
     counts = {"ways": WAYS.value, "queries": QUERIES.value}
-    protocol = {**counts, "episodes": EPISODES.value, "shots": every_shots}
+    protocol = {**counts, "episodes": EPISODES.value, "shots": list(every_shots)}
     kept = folder / "results" / f"{name}.json"
     config = configure(data, run)
+    changes = methods.TRANSFERRED[name].to_dict() if run != name else {}
+    if "ways" in changes:
+        changes["ways"] = WAYS.value
+    spec = workdir.evaluated_spec(config, changes)
+    asked = json.loads(json.dumps({"protocol": protocol, "config": config, "spec": spec}))
     if kept.exists():
         result: dict[str, Any] = json.loads(kept.read_text())
-        if result["protocol"] == protocol and result["config"] == json.loads(json.dumps(config)):
+        if {field: result.get(field) for field in asked} == asked:
             return result
     print(f"{name}:", file=sys.stderr)
     prepared = train.prepare(config, folder / run, common.DATA_DIR.value)
     train.train(prepared)
-    changes = methods.TRANSFERRED[name].to_dict() if run != name else {}
-    if "ways" in changes:
-        changes["ways"] = WAYS.value
     restored, info = workdir.load_best(folder / run, changes)
-    spec = workdir.evaluated_spec(config, changes)
     source, metric = prepared.sources["test"], build(config["metric"])
     key, devices = common.evaluation_key(config, "test"), jax.devices()
     figures, values = {}, {}
@@ -135,8 +175,7 @@ def compare(folder: Path, name: str, data: methods.Data) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(restored.params)),
         "training_mib": training_memory(prepared) if config["steps"] else 0.0,
         "figures": figures,
-        "protocol": protocol,
-        "config": config,
+        **asked,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "values": values,
     }
@@ -222,32 +261,59 @@ def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], refere
 def main(arguments: list[str]) -> None:
     """Compares what is asked for."""
     with common.one_sentence():
-        if DATA.value is None or common.WORKDIR.value is None:
+        if DATA.value is None:
+            raise ValueError("--data is needed, as in --data=glyphs.")
+        names, data, shots = (
+            chosen(LEARNERS.value),
+            load_data(DATA.value),
+            chosen_shots(SHOTS.value),
+        )
+        reference = chosen_reference(names, REFERENCE.value)
+        folder = Path(common.WORKDIR.value or f"runs/compare_{DATA.value}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
             raise ValueError(
-                "--data and --workdir are needed, as in --data=glyphs --workdir=runs/compare."
-            )
-        names, data = chosen(LEARNERS.value), load_data(DATA.value)
-        folder = Path(common.WORKDIR.value)
-        folder.mkdir(parents=True, exist_ok=True)
+                f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
+            ) from error
+        check_episodes(data, shots)
         # What is compiled to be trained need not be again to be measured, nor after a stop.
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    results = []
+    results, diverged = [], {}
     for name in names:
-        with common.one_sentence():
-            results.append(compare(folder, name, data))
+        try:
+            with common.one_sentence():
+                results.append(compare(folder, name, data, shots))
+        except train.Diverged as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            diverged[name] = str(error)
+            continue
         # After every method, so that what is done can be seen.
-        apart = differences(results, REFERENCE.value)
-        without = [
-            {field: value for field, value in result.items() if field != "values"}
-            | {"minus_reference": apart.get(result["name"])}
-            for result in results
-        ]
-        text = json.dumps({"reference": REFERENCE.value, "methods": without}, indent=2)
-        workdir.write_atomically(folder / "comparison.json", text + "\n")
-        shown = table(results, apart, REFERENCE.value)
-        workdir.write_atomically(folder / "comparison.md", shown)
-        plots.comparison(folder, results)
-    print(shown)
+        report(folder, results, diverged, reference)
+    if not results:
+        sys.exit("Error: every method diverged: see above.")
+    print((folder / "comparison.md").read_text())
+
+
+def report(
+    folder: Path,
+    results: Sequence[Mapping[str, Any]],
+    diverged: Mapping[str, str],
+    reference: str,
+) -> None:
+    """Writes the table, its figures, and the plot."""
+    apart = differences(results, reference)
+    without = [
+        {field: value for field, value in result.items() if field != "values"}
+        | {"minus_reference": apart.get(result["name"])}
+        for result in results
+    ]
+    document = {"reference": reference, "methods": without, "diverged": diverged}
+    workdir.write_atomically(folder / "comparison.json", json.dumps(document, indent=2) + "\n")
+    left_out = "".join(f"\n`{name}` diverged: {text}\n" for name, text in diverged.items())
+    text = table(results, apart, reference) + left_out
+    workdir.write_atomically(folder / "comparison.md", text)
+    plots.comparison(folder, results)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
             places,
             [100 * each["mean"] for each in figures],
             [100 * each["ci95"] for each in figures],
-            marker="os^Dv"[i % 5],
+            marker="os^DvPX"[i % 7],  # seven, so that with 20 colours no two are alike
             markersize=5,
             linewidth=0.8,
             color=colours(i % colours.N),

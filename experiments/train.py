@@ -46,6 +46,10 @@ class Run(NamedTuple):
     devices: Sequence[jax.Device]
 
 
+class Diverged(Exception):
+    """A loss, a gradient or a parameter is no longer finite."""
+
+
 def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | None) -> Run:
     """Builds a run and makes the folder its own; every mistake in a config is found here."""
     sources = common.load_sources(config, data_dir)
@@ -94,7 +98,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
 
 
 def train(run: Run) -> None:
-    """Takes the steps that are left, validating and saving on the way."""
+    """Takes the steps that are left, validating and saving on the way; raises ``Diverged``."""
     config, data = run.config, run.sources["train"].data
     opened = checkpoint.open_checkpoints(run.folder / "checkpoints", config["higher_is_better"])
     with opened as checkpoints, common.Interruption() as interruption:
@@ -112,7 +116,7 @@ def train(run: Run) -> None:
                 train_state, metrics = run.update(train_state, data, run.key, count)
                 bad = first_non_finite(metrics, (train_state.params, train_state.state))
                 if bad is not None:
-                    sys.exit(_diverged(step + bad + 1, checkpoints.latest_step(), run.folder))
+                    raise Diverged(_diverged(step + bad + 1, checkpoints.latest_step(), run.folder))
                 step += count
                 journal.training(step, metrics)
                 due = step % config["evaluation"]["every"] == 0 or step == config["steps"]
@@ -135,7 +139,7 @@ def _diverged(step: int, saved: int | None, folder: pathlib.Path) -> str:
     if saved is None:
         kept = "no checkpoint was saved yet"
     return (
-        f"Error: the loss, its gradient or a parameter is not finite at step {step}; {kept}; try a "
+        f"the loss, its gradient or a parameter is not finite at step {step}; {kept}; try a "
         "smaller learning rate (of the optimiser or of the inner loop), fewer inner steps, or "
         "clipped gradients."
     )
@@ -155,7 +159,10 @@ def main(arguments: list[str]) -> None:
             )
         config, folder = common.plain(CONFIG.value), pathlib.Path(common.WORKDIR.value)
         run = prepare(config, folder, common.DATA_DIR.value)
-    train(run)
+    try:
+        train(run)
+    except Diverged as error:
+        sys.exit(f"Error: {error}")
     episodes = config["evaluation"]["episodes"]
     print(f"Evaluating the best checkpoint on {episodes} test episodes.", file=sys.stderr)
     with common.one_sentence():

@@ -151,8 +151,9 @@ class Source(NamedTuple):
 
     Attributes:
       data: arrays on the device, passed to the sampler so that they are never baked into a program.
-      episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler``; raises
-        ``ValueError`` when the data cannot fill such an episode.
+      episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler``, with further
+        options where there are classes (:func:`jaxmeta.data.class_source`); raises ``ValueError``
+        when the data cannot fill such an episode.
       examples: ``(size) -> Sampler`` of ordinary batches, an episode whose support and query set
         are the same ``size`` examples, labelled by class of the split; ``None`` where there are no
         classes.

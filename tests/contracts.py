@@ -212,13 +212,16 @@ def absent_classes_get_no_probability(case: Case) -> None:
 
 
 def unlabelled_examples_have_no_class(case: Case) -> None:
-    """Examples without a label are of no class, and their number is no matter to the shapes."""
+    """Examples without a label are of no class; above all not of the last."""
     episode = task()
     unlabelled = jnp.where(episode.support.y == 1, -1, episode.support.y)
     support = episode.support._replace(y=unlabelled)
     answers = solver(case)(Episode(support, episode.query), KEY)
     assert np.all(np.isneginf(answers[:, 1]))
     assert np.all(np.isfinite(answers[:, [0, 2]]))
+    last = support._replace(y=jnp.where(unlabelled == -1, WAYS - 1, unlabelled))
+    of_the_last = solver(case)(Episode(last, episode.query), KEY)
+    assert np.abs(of_the_last[:, [0, 2]] - answers[:, [0, 2]]).max() > 1e-3
 
 
 def order_of_support_changes_nothing(case: Case) -> None:

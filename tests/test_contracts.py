@@ -1,5 +1,7 @@
 """Every contract over every learner."""
 
+import functools
+
 import contracts
 import jax
 import numpy as np
@@ -32,6 +34,7 @@ from jaxmeta.objectives import reptile as reptile_objective
 from jaxmeta.train import start
 
 CLASSIFIER, EMBEDDING = small(WAYS), small(8)
+FASTER = optax.adam(3e-2)
 
 
 def maml_case(**arguments):
@@ -52,18 +55,31 @@ CASES = {
         objective=reptile_objective,
         optimiser=optax.sgd(1.0),
     ),
-    "maml_plus_plus": Case(maml_plus_plus(CLASSIFIER, WAYS, steps=2), objective=multi_step),
+    "maml_plus_plus": Case(
+        maml_plus_plus(CLASSIFIER, WAYS, steps=2),
+        objective=functools.partial(multi_step, annealing_steps=20),
+    ),
     "maml_plus_plus_running": Case(
-        maml_plus_plus(CLASSIFIER, WAYS, steps=2, first_order_until=10, normalisation="running"),
+        maml_plus_plus(CLASSIFIER, WAYS, steps=1, first_order_until=10, normalisation="running"),
+        optimiser=FASTER,
     ),
     "prototypical": Case(prototypical(EMBEDDING, WAYS), equivariant=True),
     "prototypical_inductive": Case(
         prototypical(EMBEDDING, WAYS, normalisation="inductive"), equivariant=True
     ),
     "siamese": Case(siamese(EMBEDDING, WAYS), equivariant=True, loss=pair_verification),
-    "matching": Case(matching(EMBEDDING, WAYS), equivariant=True),
+    "siamese_cosine": Case(
+        siamese(EMBEDDING, WAYS, similarity="cosine"),
+        equivariant=True,
+        loss=pair_verification,
+        optimiser=FASTER,
+    ),
+    "matching": Case(matching(EMBEDDING, WAYS), equivariant=True, optimiser=FASTER),
     "matching_full_context": Case(
-        matching(EMBEDDING, WAYS, full_context=True, reads=2), equivariant=True, ordered=True
+        matching(EMBEDDING, WAYS, full_context=True, reads=2),
+        equivariant=True,
+        ordered=True,
+        optimiser=FASTER,
     ),
     "relation": Case(
         relation(small(None), WAYS, module=small_relation()), equivariant=True, loss=relation_error

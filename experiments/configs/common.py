@@ -40,6 +40,11 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
 def classification(ways: int, shots: int, queries: int) -> ConfigDict:
     """Few-shot classification: cross-entropy, judged by accuracy."""
     config = protocol(ways, shots, queries)
+    config.train.least_ways = placeholder(int)  # each episode draws its number, from this on
+    config.train.least_shots = placeholder(int)
+    config.train.imbalanced = False  # each class draws its shots
+    config.train.unlabelled = 0  # further examples a class without a label
+    config.train.distractors = 0  # further classes of such
     config.loss = ConfigDict({"function": "jaxmeta.losses.cross_entropy"})
     config.metric = ConfigDict({"function": "jaxmeta.losses.accuracy"})
     config.higher_is_better = True

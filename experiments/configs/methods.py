@@ -1,6 +1,6 @@
 """Every method of the library on one data set, as :mod:`experiments.compare` trains them.
 
-``get_config`` of ``omniglot.py`` and ``cifar_fs.py`` takes a method's name, as in
+``get_config`` of ``omniglot.py``, ``cifar_fs.py`` and ``glyphs.py`` takes a method's name, as in
 ``--config=experiments/configs/omniglot.py:ridge``.
 """
 
@@ -60,13 +60,16 @@ def adapting(
 
 
 def relation(data: Data) -> ConfigDict:
+    """Relation networks, on maps of which half the halvings are left to the comparison."""
     config = comparing(data, "relation", loss="relation_error")
     config.train.ways = 5
-    config.model = common.embedding(halvings=2, flatten=False)
+    widths = {name: value for name, value in data.model.items() if name == "filters"}
+    config.model = common.embedding(halvings=2, flatten=False, **widths)
     return config
 
 
 def reptile(data: Data) -> ConfigDict:
+    """Reptile, trained with ten shots and evaluated after fifty steps."""
     config = adapting(data, "reptile", evaluated=50, steps=5, learning_rate=1e-3, batch=10)
     config.train.shots = 10
     config.train.queries = 1
@@ -78,6 +81,7 @@ def reptile(data: Data) -> ConfigDict:
 
 
 def maml_plus_plus(data: Data) -> ConfigDict:
+    """MAML++, of whose losses only the last counts after 500 outer steps."""
     config = adapting(data, "maml_plus_plus", steps=3, learning_rate=data.inner_rate)
     config.objective.make = "jaxmeta.objectives.multi_step"
     config.objective.annealing_steps = 500
@@ -117,6 +121,7 @@ def transfer(name: str, **arguments: Any) -> ConfigDict:
 
 
 def scratch(data: Data) -> ConfigDict:
+    """Nothing is trained beforehand."""
     config = adapting(data, "from_scratch", steps=30, learning_rate=1e-2)
     config.steps = 0
     config.optimiser = ConfigDict({"make": "optax.identity"})
@@ -166,6 +171,11 @@ def configure(data: Data, method: str) -> ConfigDict:
     Raises:
       ValueError: there is none of that name.
     """
+    if method in TRANSFERRED:
+        raise ValueError(
+            f"'{method}' transfers what the method 'pretrained' trained: train that, or give "
+            f"experiments.compare --learners={method}."
+        )
     if method not in TRAINED:
         raise ValueError(f"There is no method '{method}': choose {', '.join(TRAINED)}.")
     config = TRAINED[method](data)

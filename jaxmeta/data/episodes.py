@@ -51,7 +51,8 @@ def class_source(
     - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
     - ``imbalanced=True``: each class of a task draws its number of shots.
     - ``unlabelled=3``: the support set has three further examples of each class with label -1.
-    - ``distractors=2``: so it has of two further classes, which are none of the ways.
+    - ``distractors=2``: so it has of two further classes, which are none of the ways; they stand
+      before those of the ways.
 
     ``source.examples(size)`` draws ordinary batches of labelled examples for training without
     episodes.
@@ -140,6 +141,7 @@ def class_source(
         def sample(data: ClassData, key: Key) -> Episode:
             class_key, example_key = jax.random.split(key)
             classes, shown = turns * data.counts.shape[0], slots_ways + distractors
+            # Distractors come first, as padded ways may be more than there are classes.
             chosen = _distinct(class_key, classes, jnp.int32(classes), shown)
             base = chosen // turns
             # A key per class, so that its examples do not depend on how many classes there are.
@@ -151,20 +153,21 @@ def class_source(
             x = data.images.at[rows].get(mode="clip")
             if turns > 1:
                 x = jax.vmap(jax.vmap(_turn, (0, None)))(x, chosen % turns)
-            # Queries come first, so that padding the shots does not move them.
+            # Shots come last, as padded ones may be more than there are examples.
             of_ways, of_shots = most_of_ways, most_of_shots
             if ways_range:
                 of_ways = _between(jax.random.fold_in(key, 1), ways_range, ())
             if shots_range:
                 each = (slots_ways, 1) if imbalanced else ()
                 of_shots = _between(jax.random.fold_in(key, 2), shots_range, each)
-            last = queries + slots_shots
-            query = _batch(x[:slots_ways, :queries], of_ways, queries)
-            support = _batch(x[:slots_ways, queries:last], of_ways, of_shots)
+            first = queries + unlabelled
+            query = _batch(x[distractors:, :queries], of_ways, queries)
+            support = _batch(x[distractors:, first:], of_ways, of_shots)
             if unlabelled:
-                way = jnp.arange(shown, dtype=jnp.int32)
-                real = (way < of_ways) | (way >= slots_ways)
-                unknown = _masked(x[:, last:], real[:, None] & jnp.ones((1, unlabelled), bool))
+                real = jnp.arange(shown, dtype=jnp.int32) < distractors + of_ways
+                unknown = _masked(
+                    x[:, queries:first], real[:, None] & jnp.ones((1, unlabelled), bool)
+                )
                 nameless = Batch(unknown[0], jnp.full(unknown[1].shape, -1, jnp.int32), unknown[1])
                 support = jax.tree.map(lambda *both: jnp.concatenate(both), support, nameless)
             return Episode(support, query)

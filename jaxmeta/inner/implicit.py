@@ -44,7 +44,7 @@ def implicit(
       proximal term included.
 
     Raises:
-      ValueError: ``steps`` or ``solver_steps`` is negative, the penalty is not positive, or there
+      ValueError: ``steps`` is negative, ``solver_steps`` or the penalty is not positive, or there
         is no such solver.
       TypeError: when run, a fast leaf is not of a floating type.
 
@@ -53,10 +53,10 @@ def implicit(
       and 6 and algorithm 2; Lorraine, Vicol and Duvenaud, 2020, Optimizing Millions of
       Hyperparameters by Implicit Differentiation, section 4.1 (Neumann series).
     """
-    if penalty <= 0 or solver_steps < 0:
+    if penalty <= 0 or solver_steps < 1:
         raise ValueError(
-            f"penalty is {penalty} and solver_steps {solver_steps}: give a positive penalty and 0 "
-            "steps or more."
+            f"penalty is {penalty} and solver_steps {solver_steps}: give a positive penalty and 1 "
+            "step or more."
         )
     if solver not in ("conjugate_gradient", "neumann"):
         raise ValueError(f"solver is {solver!r}: choose 'conjugate_gradient' or 'neumann'.")

@@ -36,12 +36,17 @@ def classifier(
       A learner with parameters ``{"model": ..., "head": ...}``; adapting does nothing.
 
     Raises:
-      ValueError: the normalisation is ``"inductive"`` or unknown.
+      ValueError: the normalisation is ``"inductive"`` or unknown, there are no classes, or the
+        temperature is not positive.
 
     References:
       Chen et al., 2019, A Closer Look at Few-shot Classification, section 3.2.
     """
     check_normalisation(normalisation)
+    if classes < 1 or temperature <= 0:
+        raise ValueError(
+            f"classes is {classes} and temperature {temperature}: give positive numbers."
+        )
     if normalisation == "inductive":
         raise ValueError(
             "normalisation is 'inductive', but a classifier of base classes has no support set: "
@@ -53,7 +58,9 @@ def classifier(
         params, state = model.init(model_key, episode.query.x)
         embedded, _ = model.apply(params, state, episode.query.x)
         kernel = _spread(head_key, (embedded.shape[-1], classes), jnp.float32)
-        head = {"kernel": kernel, "bias": jnp.zeros(classes, jnp.float32)}
+        head = {"kernel": kernel}
+        if not cosine:
+            head["bias"] = jnp.zeros(classes, jnp.float32)
         return {"model": params, "head": head}, state
 
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[None, Metrics]:

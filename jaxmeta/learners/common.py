@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import Array, Batch, Key, Model, PyTree
+from jaxmeta.types import Array, Batch, Key, Loss, Model, PyTree
 
 UNLABELLED = -1
+LEAST = -1e9
+"""In place of minus infinity, whose derivative is not a number."""
 NORMALISATIONS = ("transductive", "inductive", "running")
 
 
@@ -80,6 +82,14 @@ def squared_distances(one: Array, other: Array) -> Array:
     return jnp.sum((one[:, None] - other[None]) ** 2, axis=-1)
 
 
+def best_of_class(pairs: Array, member: Array) -> Array:
+    """The largest of ``[m, n]`` over each class of ``[n, ways]``: ``[m, ways]``, finite."""
+    of_class = jnp.where(member[None] > 0, pairs[:, :, None], LEAST)
+    # By place: the derivative of a maximum compares values that a compiler may round differently.
+    best = jax.lax.stop_gradient(jnp.argmax(of_class, axis=1, keepdims=True))
+    return jnp.take_along_axis(of_class, best, axis=1)[:, 0]
+
+
 def to_unit_length(rows: Array) -> Array:
     """Rows ``[n, d]`` divided by their length; a row of zeros stays one."""
     # Within the root, where the derivative of a length of zero would not be a number.
@@ -94,6 +104,18 @@ def cosine_similarities(one: Array, other: Array) -> Array:
 def without_absent(logits: Array, present: Array) -> Array:
     """Logits ``[n, ways]``, minus infinity where a class is not ``present`` ``[ways]``."""
     return jnp.where(present[None], logits, -jnp.inf)
+
+
+def loss_of_support(loss: Loss, outputs: Array, support: Batch, present: Array | None) -> Array:
+    """The loss over the labelled examples and, for classes, over those that are ``present``.
+
+    Raises:
+      ValueError: the model has not one output for each way.
+    """
+    if present is not None:
+        check_outputs(outputs, present)
+        outputs = without_absent(outputs, present)
+    return loss(outputs, support.y, labelled(support))
 
 
 def check_outputs(outputs: Array, present: Array) -> None:
@@ -124,14 +146,14 @@ def check_support(support: Batch, ways: int | None) -> None:
             f"Labels are of type {support.y.dtype}: give integers from 0 to {ways - 1}."
         )
     if not isinstance(support.y, jax.core.Tracer):
-        check_labels(np.asarray(support.y), ways)
+        check_labels(np.asarray(support.y), ways, least=UNLABELLED)
 
 
-def check_labels(labels: np.ndarray, ways: int) -> None:
-    """Raises ``ValueError`` naming the first label outside ``[0, ways)``."""
-    outside = labels[(labels < UNLABELLED) | (labels >= ways)]
+def check_labels(labels: np.ndarray, ways: int, least: int = 0) -> None:
+    """Raises ``ValueError`` naming the first label outside ``[least, ways)``."""
+    outside = labels[(labels < least) | (labels >= ways)]
     if outside.size:
         raise ValueError(
-            f"Label {outside[0]} is outside the {ways} ways: labels go from 0 to {ways - 1}, and "
-            f"{UNLABELLED} is none."
+            f"Label {outside[0]} is outside the {ways} ways: labels go from 0 to {ways - 1}, "
+            f"and {UNLABELLED} is none in a support set."
         )

@@ -45,7 +45,7 @@ class Adapted(NamedTuple):
 
 
 def nothing(key: Key, embedded: Array) -> PyTree:
-    """The ``init`` of a comparison without parameters."""
+    """The ``init`` of a comparison, or a head, that learns nothing of its own."""
     return ()
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxmeta.inner import InnerLoop, merge, partition
 from jaxmeta.learners.common import (
     check_normalisation,
-    check_outputs,
     check_support,
     labelled,
     look_at_query,
     look_at_support,
+    loss_of_support,
     present_classes,
     without_absent,
 )
@@ -87,10 +87,7 @@ def gradient_learner(
             outputs, _ = look_at_support(
                 model, normalisation, merge(leaves, slow), state, drawn, key
             )
-            if present is not None:
-                check_outputs(outputs, present)
-                outputs = without_absent(outputs, present)
-            return loss(outputs, drawn.y, labelled(drawn))
+            return loss_of_support(loss, outputs, drawn, present)
 
         leaves, metrics = inner.run(support_loss, start, params["hyper"], key)
         statistics = None
@@ -127,9 +124,9 @@ def gradient_learner(
 
 
 def draw(support: Batch, size: int, key: Key) -> Batch:
-    """So many different examples, or all where there are fewer, padding last."""
-    length = support.mask.shape[0]
-    scores = jax.random.uniform(key, (length,), jnp.float32)
-    _, rows = jax.lax.top_k(jnp.where(support.mask > 0, scores, -1), min(size, length))
-    drawn: Batch = jax.tree.map(lambda leaf: leaf[rows], support)
+    """So many different labelled examples, or all where there are fewer, and padding then."""
+    known = labelled(support)
+    scores = jax.random.uniform(key, known.shape, jnp.float32)
+    _, rows = jax.lax.top_k(jnp.where(known > 0, scores, -1), min(size, known.size))
+    drawn: Batch = jax.tree.map(lambda leaf: leaf[rows], support._replace(mask=known))
     return drawn

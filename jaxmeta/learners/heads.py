@@ -11,18 +11,19 @@ import jax.numpy as jnp
 
 from jaxmeta.inner import InnerLoop
 from jaxmeta.learners.common import (
+    LEAST,
     check_normalisation,
-    check_outputs,
     check_support,
     class_means,
     cosine_similarities,
-    labelled,
     look_at_query,
     look_at_support,
+    loss_of_support,
     membership,
     present_classes,
     without_absent,
 )
+from jaxmeta.learners.comparison import nothing
 from jaxmeta.losses import cross_entropy, masked_mean
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
 
@@ -90,31 +91,27 @@ def prototype_head() -> Head:
         means = class_means(embedded, member)
         return {"kernel": 2 * means.T, "bias": -jnp.sum(means**2, axis=-1)}
 
-    return Head(lambda key, embedded: (), start, affine)
+    return Head(nothing, start, affine)
 
 
 def mean_head() -> Head:
     """A linear layer that starts from the class means, without bias."""
-
-    def start(own: PyTree, embedded: Array, member: Array) -> PyTree:
-        means = class_means(embedded, member)
-        return {"kernel": means.T, "bias": jnp.zeros(means.shape[0], means.dtype)}
-
-    return Head(lambda key, embedded: (), start, affine)
+    return Head(nothing, _means, affine)
 
 
 def cosine_head(temperature: float) -> Head:
     r"""Cosine similarities to class means and a bias: :math:`z_k = \cos(w_k, f(x)) / T + b_k`."""
 
-    def start(own: PyTree, embedded: Array, member: Array) -> PyTree:
-        means = class_means(embedded, member)
-        return {"kernel": means.T, "bias": jnp.zeros(means.shape[0], means.dtype)}
-
     def apply(weights: PyTree, embedded: Array) -> Array:
         similar = cosine_similarities(embedded, weights["kernel"].T)
         return similar / temperature + weights["bias"][None]
 
-    return Head(lambda key, embedded: (), start, apply)
+    return Head(nothing, _means, apply)
+
+
+def _means(own: PyTree, embedded: Array, member: Array) -> PyTree:
+    means = class_means(embedded, member)
+    return {"kernel": means.T, "bias": jnp.zeros(means.shape[0], means.dtype)}
 
 
 def head_learner(
@@ -186,9 +183,7 @@ def head_learner(
         def loss(fast: PyTree, key: Key) -> Array:
             embedded, asked, _ = look(fast["model"]) if whole else fixed
             logits = head.apply(fast["head"], embedded)
-            check_outputs(logits, present)
-            logits = without_absent(logits, present)
-            value = cross_entropy(logits, support.y, labelled(support))
+            value = loss_of_support(cross_entropy, logits, support, present)
             value += head.penalty(fast["head"], member)
             if query is None or asked is None:
                 return value
@@ -235,5 +230,5 @@ def head_learner(
 def entropies(logits: Array, present: Array) -> Array:
     """The entropy, in nats, of each prediction ``[n]`` over the classes that are present."""
     # Finite, as minus infinity times a probability of zero is not a number.
-    log_p = jax.nn.log_softmax(jnp.where(present[None], logits, -1e9))
+    log_p = jax.nn.log_softmax(jnp.where(present[None], logits, LEAST))
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)

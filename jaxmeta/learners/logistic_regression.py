@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from jaxmeta.inner import minimise
 from jaxmeta.learners.common import to_unit_length
+from jaxmeta.learners.comparison import nothing
 from jaxmeta.learners.heads import Head, affine, head_learner
 from jaxmeta.types import Array, Learner, Model, PyTree
 
@@ -56,7 +57,7 @@ def logistic_regression(
 
     return head_learner(
         model,
-        Head(lambda key, embedded: (), start, apply, penalty),
+        Head(nothing, start, apply, penalty),
         minimise(steps),
         ways,
         normalisation=normalisation,

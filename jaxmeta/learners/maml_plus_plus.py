@@ -15,11 +15,10 @@ from jaxmeta.inner import (
 )
 from jaxmeta.learners.common import (
     check_normalisation,
-    check_outputs,
     check_support,
-    labelled,
     look_at_query,
     look_at_support,
+    loss_of_support,
     present_classes,
     without_absent,
 )
@@ -147,10 +146,7 @@ def maml_plus_plus(
 
             def support_loss(leaves: PyTree, key: Key, step: int = step) -> Array:
                 outputs, _ = look(leaves, step, key)
-                if present is not None:
-                    check_outputs(outputs, present)
-                    outputs = without_absent(outputs, present)
-                return loss(outputs, support.y, labelled(support))
+                return loss_of_support(loss, outputs, support, present)
 
             rates = at(params["hyper"], step) if learned_rates else learning_rate
 

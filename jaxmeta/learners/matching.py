@@ -3,12 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import cosine_similarities
+from jaxmeta.learners.common import LEAST, cosine_similarities
 from jaxmeta.learners.comparison import Comparison, comparison_learner
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
-
-_LEAST = -1e9
-"""In place of minus infinity, whose derivative is not a number."""
 
 
 def matching(
@@ -44,11 +41,14 @@ def matching(
       A learner whose parameters serve any number of ways.
 
     Raises:
-      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+      ValueError: no reads, an unknown normalisation, or (when adapting) a support set that does not
+        fit.
 
     References:
       Vinyals et al., 2016, Matching Networks for One Shot Learning, equations 1 to 6, appendix A.
     """
+    if reads < 1:
+        raise ValueError(f"reads is {reads}: give 1 or more.")
 
     def init(key: Key, embedded: Array) -> PyTree:
         if not full_context:
@@ -74,7 +74,7 @@ def matching(
         if full_context:
             embedded = _read(own["read"], embedded, support, jnp.sum(member, axis=1), reads)
         similar = cosine_similarities(embedded, support)
-        return jax.nn.logsumexp(jnp.where(member[None] > 0, similar[:, :, None], _LEAST), axis=1)
+        return jax.nn.logsumexp(jnp.where(member[None] > 0, similar[:, :, None], LEAST), axis=1)
 
     return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)
 
@@ -120,7 +120,7 @@ def _read(weights: PyTree, x: Array, support: Array, shown: Array, reads: int) -
 
     def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         hidden, cell = carry
-        scores = jnp.where(shown[None] > 0, hidden @ support.T, _LEAST)
+        scores = jnp.where(shown[None] > 0, hidden @ support.T, LEAST)
         read = jax.nn.softmax(scores, axis=-1) @ support
         output, cell = _lstm(weights, x, jnp.concatenate([hidden, read], axis=-1), cell)
         return (output + x, cell), None

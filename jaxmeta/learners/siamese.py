@@ -2,12 +2,9 @@
 
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import cosine_similarities
+from jaxmeta.learners.common import best_of_class, cosine_similarities
 from jaxmeta.learners.comparison import Comparison, comparison_learner
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
-
-_LEAST = -1e9
-"""In place of minus infinity, whose derivative is not a number."""
 
 
 def siamese(
@@ -62,6 +59,6 @@ def siamese(
         else:
             apart = jnp.abs(embedded[:, None] - support[None])
             pairs = own["bias"] - apart @ own["weight"]
-        return jnp.max(jnp.where(member[None] > 0, pairs[:, :, None], _LEAST), axis=1)
+        return best_of_class(pairs, member)
 
     return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)

@@ -15,7 +15,8 @@ def multi_step(
     loss: Loss,
     metrics: Mapping[str, Loss] | None = None,
     decay: float = 0.9,
-    annealing_steps: int = 1,
+    *,
+    annealing_steps: int,
 ) -> Objective:
     r"""A weighted sum of the query losses after 1, ..., T inner steps.
 
@@ -23,8 +24,9 @@ def multi_step(
               w_{t<T} = \frac{1 - a}{T}, \quad w_T = 1 - \sum_{t<T} w_t
 
     where a grows from 0 to 1 over the annealing steps: all steps count alike at first, and only
-    the last in the end. (The authors' code stops at weights a little above zero.) The losses after
-    earlier steps are computed all along, unless there is no annealing.
+    the last in the end. (The authors' code stops at weights a little above zero.) The query set is
+    looked at after every step all along, unless there is no annealing and no step has averages of
+    its own.
 
     Args:
       learner: a :func:`jaxmeta.learners.maml_plus_plus`; its outer steps are counted here.
@@ -60,13 +62,18 @@ def multi_step(
         value, used, figures = judged(params, state, adapted, episode.query, predict_key)
         total = value
         progress = jnp.clip(state.outer_step / max(annealing_steps, 1), 0, 1)
-        # Row 0 is the normalisation of the first step's support set, which nothing else moves.
+        averages = jax.tree.leaves(state.model)
+        of_each_step = bool(averages) and averages[0].shape[0] > 1
         for step in range(steps):
+            weighed = step > 0 and annealing_steps > 0
+            if not weighed and not of_each_step:
+                continue
             earlier, at_step, _ = judged(
                 params, state, after(adapted, step), episode.query, predict_key
             )
-            used = jax.tree.map(lambda a, b, old: a + b - old, used, at_step, state)
-            if step > 0 and annealing_steps > 0:
+            if of_each_step:  # row 0 too, for the first step's support set
+                used = jax.tree.map(lambda a, b, old: a + b - old, used, at_step, state)
+            if weighed:
                 total += (1 - progress) / steps * (earlier - value)
         return total, used, {**reported, **figures}
 

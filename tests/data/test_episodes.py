@@ -266,25 +266,41 @@ def test_imbalanced_classes_have_shots_of_their_own():
 
 
 def test_unlabelled_examples_and_distractors_follow_the_labelled():
-    plain = untidy(50, ways=2, shots=2)
     support, query = untidy(50, ways=2, shots=2, unlabelled=3, distractors=1)
-    # What is labelled is what is drawn without.
-    assert same(query, plain.query)
-    assert same(jax.tree.map(lambda leaf: leaf[:, :4], support), plain.support)
-    assert (support.y[:, 4:] == -1).all()
+    assert support.y[0].tolist() == [0, 0, 1, 1] + [-1] * 9
+    assert (support.y == support.y[:1]).all()
     assert (support.mask == 1).all()
-    classes, numbers = marks(support.x[:, 4:])
-    of_ways, _ = marks(query.x[:, ::3])
-    assert np.array_equal(classes[:, 0:6:3], of_ways)
-    assert (classes[:, 6:] == classes[:, 6:7]).all()
-    assert not (classes[:, 6:7] == of_ways).any()
-    assert all(len(set(row)) == 3 for row in numbers.reshape(-1, 3))
+    classes, numbers = marks(support.x)
+    of_ways, of_queries = marks(query.x)
+    known, unknown = classes[:, :4], classes[:, 4:].reshape(50, 3, 3)
+    assert np.array_equal(known, np.repeat(of_ways[:, ::3], 2, axis=1))
+    assert (unknown == unknown[:, :, :1]).all()
+    distractor, ways = unknown[:, 0, 0], unknown[:, 1:, 0]
+    assert np.array_equal(ways, of_ways[:, ::3])
+    assert not (distractor[:, None] == ways).any()
+    # No example is shown twice.
+    for way in range(2):
+        same_class = [numbers[:, 2 * way : 2 * way + 2], numbers[:, 7 + 3 * way : 10 + 3 * way]]
+        every = np.concatenate([*same_class, of_queries[:, 3 * way : 3 * way + 3]], axis=1)
+        assert all(len(set(row)) == 8 for row in every)
+    plain = untidy(50, ways=2, shots=2)
+    assert same(untidy(50, ways=2, shots=2, unlabelled=3).query, plain.query)
 
 
-def test_unlabelled_examples_of_ways_that_are_padding_are_padding():
-    support, _ = untidy(20, ways=2, shots=1, max_ways=3, unlabelled=2, distractors=1)
-    assert (support.mask[:, 3:] == [1, 1, 1, 1, 0, 0, 1, 1]).all()
-    assert (support.x[:, [2, 7, 8]] == 0).all()
+def test_padding_takes_no_examples_and_no_classes_from_the_unlabelled():
+    """As many classes and examples as there are, and places for more."""
+    source = marked_source(np.full(4, 6))
+    sampler = source.episodes(2, 1, 2, max_ways=4, max_shots=5, unlabelled=3, distractors=2)
+    support, query = jax.tree.map(np.asarray, jax.jit(sampler)(source.data, jax.random.key(0)))
+    classes, numbers = marks(support.x)
+    assert support.mask.reshape(-1, 1)[:20].sum() == 2
+    unknown = slice(20, None)
+    assert support.mask[unknown].tolist() == [1] * 12 + [0] * 6
+    assert len(set(classes[20:32])) == 4
+    pairs = set(zip(classes[20:32], numbers[20:32], strict=True))
+    assert len(pairs) == 12
+    assert not pairs & set(zip(*(row[:4] for row in marks(query.x)), strict=True))
+    assert (support.x[32:] == 0).all()
 
 
 def test_examples_are_drawn_evenly_and_labelled_by_class():

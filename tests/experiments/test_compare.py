@@ -75,8 +75,25 @@ def test_a_method_that_there_is_not_is_told():
         compare.chosen(["mamml"])
     with pytest.raises(ValueError, match="--data is 'mnist', but no DATA can be had"):
         compare.load_data("mnist")
-    assert compare.chosen(["all"])[0] == "siamese"
+    with pytest.raises(ValueError, match="'nearest_mean' transfers what the method 'pretrained'"):
+        omniglot.get_config("nearest_mean")
+    assert compare.chosen(["ridge", "all"])[0] == "siamese"
+    assert compare.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
     assert "pretrained" not in compare.chosen(["all"])
+
+
+@pytest.mark.parametrize("shots", ["x", "0", "", "1,-5"])
+def test_wrong_shots_are_told(shots):
+    with pytest.raises(ValueError, match=f"--shots is '{shots}': give positive integers"):
+        compare.chosen_shots(shots.split(","))
+    assert compare.chosen_shots(["5", "1", "5"]) == [1, 5]
+
+
+def test_the_reference_is_one_of_the_methods():
+    assert compare.chosen_reference(["ridge", "prototypical"], None) == "prototypical"
+    assert compare.chosen_reference(["ridge", "maml"], None) == "ridge"
+    with pytest.raises(ValueError, match="--reference is 'maml', which is not compared"):
+        compare.chosen_reference(["ridge"], "maml")
 
 
 def result(name: str, values: list[float]) -> dict:
@@ -141,3 +158,7 @@ def test_a_mistake_ends_in_one_sentence(tmp_path: Path):
     done = start(tmp_path, "--learners=rigde")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("Error: There is no method 'rigde'")
+    done = start(tmp_path, "--learners=ridge", "--queries=20")
+    assert done.returncode == 1
+    assert "Error: The test split is too small" in done.stderr
+    assert not (tmp_path / "ridge").exists()

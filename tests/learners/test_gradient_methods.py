@@ -1,5 +1,7 @@
 """The methods that differentiate an inner loop, each against MAML or its own definition."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,12 +80,26 @@ def test_maml_plus_plus_with_everything_off_is_maml(first_order_until, first_ord
         same(own.metrics, aux.metrics)
 
 
+def test_maml_plus_plus_with_everything_off_averages_as_maml_does():
+    ours = maml_plus_plus(scaled(), 3, steps=3, learned_rates=False, per_step_normalisation=False)
+    params, state = ours.init(KEY, FIRST)
+    reference = maml(scaled(), 3, steps=3, learning_rate=0.1)
+    theirs, aux = gradient_of(episodic(reference, cross_entropy, decay=0.5), params, jnp.zeros(4))
+    objective = multi_step(ours, cross_entropy, decay=0.5, annealing_steps=0)
+    gradient, own = gradient_of(objective, params, state)
+    same(gradient, theirs)
+    np.testing.assert_allclose(own.state.model[0], aux.state, rtol=1e-5)
+    weighed = multi_step(ours, cross_entropy, decay=0.5, annealing_steps=5)
+    _, own = gradient_of(weighed, params, state)
+    np.testing.assert_allclose(own.state.model[0], aux.state, rtol=1e-5)
+
+
 def test_derivative_order_rises_at_its_step():
     ours = maml_plus_plus(
         MODEL, 3, steps=2, learned_rates=False, per_step_normalisation=False, first_order_until=7
     )
     params, state = ours.init(KEY, FIRST)
-    objective = multi_step(ours, cross_entropy)
+    objective = multi_step(ours, cross_entropy, annealing_steps=1)
     early, aux = gradient_of(objective, params, state._replace(outer_step=jnp.float32(6)))
     assert aux.state.outer_step == 7
     late, _ = gradient_of(objective, params, aux.state)
@@ -113,7 +129,7 @@ def test_multi_step_loss_is_the_weighted_sum_of_the_losses_after_each_step():
 def test_rates_are_learned_for_each_step_and_leaf():
     ours = maml_plus_plus(MODEL, 3, steps=2)
     params, state = ours.init(KEY, FIRST)
-    gradient, _ = gradient_of(multi_step(ours, cross_entropy), params, state)
+    gradient, _ = gradient_of(multi_step(ours, cross_entropy, annealing_steps=1), params, state)
     assert {leaf.shape for leaf in jax.tree.leaves(gradient["hyper"])} == {(2,)}
     assert all((leaf != 0).all() for leaf in jax.tree.leaves(gradient["hyper"]))
 
@@ -138,7 +154,9 @@ def test_each_step_has_scales_and_averages_of_its_own():
     assert params["model"]["scale"].shape == (3, 4)
     assert params["model"]["kernel"].shape == (4, 3)
     assert state.model.shape == (3, 4)
-    gradient, aux = gradient_of(multi_step(ours, cross_entropy, decay=0.5), params, state)
+    gradient, aux = gradient_of(
+        multi_step(ours, cross_entropy, decay=0.5, annealing_steps=1), params, state
+    )
     assert (jnp.linalg.norm(gradient["model"]["scale"], axis=1) > 1e-4).all()
     # All three rows saw the same query sets, as nothing before the normalisation adapts.
     means = jnp.mean(TASKS.query.x, axis=(0, 1)) / 2
@@ -214,9 +232,10 @@ def test_minibatches_are_different_examples_without_padding():
 
 
 def test_objectives_refuse_learners_they_are_not_for():
+    weighed = functools.partial(multi_step, annealing_steps=1)
     for make, learner, message in (
         (reptile_objective, prototypical(MODEL, 3), "made by gradient_learner"),
-        (multi_step, anil(MODEL, 3), "give it a maml_plus_plus learner"),
+        (weighed, anil(MODEL, 3), "give it a maml_plus_plus learner"),
     ):
         params, state = learner.init(KEY, FIRST)
         with pytest.raises(ValueError, match=message):

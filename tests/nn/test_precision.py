@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.nn import conv4, mixed_precision
+from jaxmeta.workdir import build_model
 
 KEY = jax.random.key(0)
 
@@ -59,3 +60,13 @@ def test_given_statistics_are_used(both):
     narrow, used = mixed_precision(model).apply(params, state, x, None, None, False)
     np.testing.assert_allclose(wide, narrow, atol=0.1 * float(jnp.max(jnp.abs(wide))))
     jax.tree.map(np.testing.assert_array_equal, used, state)
+
+
+def test_a_config_asks_for_it():
+    config = {"model": {"make": "jaxmeta.nn.mlp", "outputs": 3}}
+    x = jax.random.normal(jax.random.key(0), (4, 5))
+    plain, asked = (build_model({**config, "mixed_precision": yes}) for yes in (False, True))
+    params, state = plain.init(jax.random.key(1), x)
+    full, half = (model.apply(params, state, x)[0] for model in (plain, asked))
+    assert 0 < jnp.abs(full - half).max() < 0.1
+    assert half.dtype == jnp.float32
