@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.learners.common import (
     check_normalisation,
     check_support,
+    class_means,
     look_at_query,
     look_at_support,
     membership,
@@ -33,13 +34,13 @@ def relation(
     module: Model | None = None,
     normalisation: str = "transductive",
 ) -> Learner:
-    r"""Relation networks: a network g says how well a query goes with the sum of a class's maps.
+    r"""Relation networks: a network g says how well a query goes with the mean of a class's maps.
 
     .. math:: r_k = \sigma(z_k), \qquad
-              z_k = g\Big(\Big[\sum_{x' \in S_k} f(x'),\; f(x)\Big]\Big)
+              z_k = g\Big(\Big[\frac{1}{|S_k|} \sum_{x' \in S_k} f(x'),\; f(x)\Big]\Big)
 
-    Train with :func:`jaxmeta.losses.relation_error`, the paper's squared error of r. As maps are
-    summed, their scale grows with the shots: train with as many as are evaluated.
+    Train with :func:`jaxmeta.losses.relation_error`, the paper's squared error of r. The paper sums
+    a class's maps; their mean is of the scale that g was trained on, whatever the shots.
 
     Args:
       model: an embedding f that keeps maps, ``[n, ...]`` to ``[n, rows, columns, c]``, such as
@@ -88,7 +89,7 @@ def relation(
             model, normalisation, params["model"], state["model"], support
         )
         member, present = membership(support, ways), present_classes(support, ways)
-        classes = jnp.tensordot(member, maps, axes=(0, 0))
+        classes = class_means(maps, member)
         statistics = None
         if normalisation == "inductive":
             shown = jnp.outer(support.mask, present.astype(support.mask.dtype)).reshape(-1)

@@ -111,7 +111,7 @@ def test_nearest_mean_of_features_of_unit_length():
     np.testing.assert_allclose(answers(nearest_mean(IDENTITY, 3)), by_hand, rtol=1e-4)
 
 
-def test_relation_compares_the_sum_of_a_class_with_the_query():
+def test_relation_compares_the_mean_of_a_class_with_the_query():
     maps = from_functions(lambda key, x: {}, lambda params, x: x[:, None, None])
     # Says how far the second half of the channels is from the first.
     module = from_functions(
@@ -122,8 +122,8 @@ def test_relation_compares_the_sum_of_a_class_with_the_query():
     params, state = {"model": {}, "head": {}}, {"model": {}, "head": {}}
     adapted, _ = learner.adapt(params, state, SUPPORT, KEY)
     logits, _ = learner.predict(params, state, adapted, QUERY_X)
-    sums = X.reshape(3, 2, 4).sum(axis=1)
-    by_hand = -((sums[None] - Q[:, None]) ** 2).sum(axis=2)
+    means = X.reshape(3, 2, 4).mean(axis=1)
+    by_hand = -((means[None] - Q[:, None]) ** 2).sum(axis=2)
     np.testing.assert_allclose(logits, by_hand, rtol=1e-4)
 
 
