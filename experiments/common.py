@@ -251,7 +251,8 @@ def parse(arguments: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
         for name in ("config", "data"):
-            if name in flags.FLAGS and isinstance(flags.FLAGS[name].value, ConfigDict):
+            given = name in flags.FLAGS and flags.FLAGS[name].value is not None
+            if given and isinstance(flags.FLAGS[name].parser, ConfigFileFlagParser):
                 file = config_flags.get_config_filename(flags.FLAGS[name])
                 check_fields(
                     flags.FLAGS[name].value, ConfigFileFlagParser(name, False).parse(file), name

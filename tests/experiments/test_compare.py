@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import compare
+from experiments import comparison
 from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta import workdir
@@ -72,28 +72,28 @@ def test_a_method_that_there_is_not_is_told():
     with pytest.raises(ValueError, match="There is no method 'mamml': choose siamese, "):
         omniglot.get_config("mamml")
     with pytest.raises(ValueError, match="There is no method 'mamml': the near ones are maml"):
-        compare.chosen(["mamml"])
+        comparison.chosen(["mamml"])
     with pytest.raises(ValueError, match="--data is 'mnist', but no DATA can be had"):
-        compare.load_data("mnist")
+        comparison.load_data("mnist")
     with pytest.raises(ValueError, match="'nearest_mean' transfers what the method 'pretrained'"):
         omniglot.get_config("nearest_mean")
-    assert compare.chosen(["ridge", "all"])[0] == "siamese"
-    assert compare.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
-    assert "pretrained" not in compare.chosen(["all"])
+    assert comparison.chosen(["ridge", "all"])[0] == "siamese"
+    assert comparison.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
+    assert "pretrained" not in comparison.chosen(["all"])
 
 
 @pytest.mark.parametrize("shots", ["x", "0", "", "1,-5"])
 def test_wrong_shots_are_told(shots):
     with pytest.raises(ValueError, match=f"--shots is '{shots}': give positive integers"):
-        compare.chosen_shots(shots.split(","))
-    assert compare.chosen_shots(["5", "1", "5"]) == [1, 5]
+        comparison.chosen_shots(shots.split(","))
+    assert comparison.chosen_shots(["5", "1", "5"]) == [1, 5]
 
 
 def test_the_reference_is_one_of_the_methods():
-    assert compare.chosen_reference(["ridge", "prototypical"], None) == "prototypical"
-    assert compare.chosen_reference(["ridge", "maml"], None) == "ridge"
+    assert comparison.chosen_reference(["ridge", "prototypical"], None) == "prototypical"
+    assert comparison.chosen_reference(["ridge", "maml"], None) == "ridge"
     with pytest.raises(ValueError, match="--reference is 'maml', which is not compared"):
-        compare.chosen_reference(["ridge"], "maml")
+        comparison.chosen_reference(["ridge"], "maml")
 
 
 def result(name: str, values: list[float]) -> dict:
@@ -113,12 +113,12 @@ def result(name: str, values: list[float]) -> dict:
 
 def test_differences_are_paired():
     results = [result("a", [0.5, 0.7, 0.9]), result("b", [0.4, 0.6, 0.8])]
-    apart = compare.differences(results, "a")
+    apart = comparison.differences(results, "a")
     assert apart["b"]["1"]["mean"] == pytest.approx(-0.1)
     # The two differ by the same on every episode: the difference is sure, though neither is.
     assert apart["b"]["1"]["ci95"] == pytest.approx(0, abs=1e-9)
-    assert compare.differences(results, "c") == {}
-    lines = compare.table(results, apart, "a").splitlines()
+    assert comparison.differences(results, "c") == {}
+    lines = comparison.table(results, apart, "a").splitlines()
     assert lines[2].startswith("| `a` | 70.0 ± 1.0 |  | 10 |")
     assert lines[3].startswith("| `b` | 60.0 ± 1.0 | -10.0 ± 0.0 |")
 

@@ -22,6 +22,7 @@ from tests.experiments.dots import patterns
 Launch = Callable[..., None]
 FIELDS = (
     "learner data split ways shots queries metric mean ci95 episodes normalisation inner_steps "
+    "mixed_precision "
     "seed steps best_step train_seconds backend devices versions"
 )
 
@@ -102,7 +103,8 @@ def test_restored_it_classifies_arrays(folder: Path) -> None:
     data = patterns(classes=12, examples=4)["test"].data
     x = np.asarray(data.images).reshape(12, 4, 8, 8, 1)[[0, 5, 11]]
     labels = np.array([2, 0, 1])
-    support, query = make_episode(x[:, 0], labels, x[:, 1], labels, ways=3)
+    asked = np.repeat(labels, 3)
+    support, query = make_episode(x[:, 0], labels, x[:, 1:].reshape(9, 8, 8, 1), asked, ways=3)
 
     @jax.jit
     def answer(support, query):
@@ -110,8 +112,8 @@ def test_restored_it_classifies_arrays(folder: Path) -> None:
         return learner.predict(params, state, adapted, query.x, query.mask)[0]
 
     outputs = answer(support, query)
-    assert outputs.shape == (3, 3)
-    assert outputs.argmax(axis=-1).tolist() == labels.tolist()
+    assert outputs.shape == (9, 3)
+    assert np.mean(outputs.argmax(axis=-1) == asked) > 0.6
 
 
 def test_a_head_for_more_ways_than_are_evaluated(launch: Launch, tmp_path: Path) -> None:

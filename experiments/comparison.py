@@ -1,0 +1,271 @@
+"""Training, judging and tabulating methods on the same episodes, for ``experiments.compare``."""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import common, plots, train
+from experiments.configs import methods
+from jaxmeta import workdir
+from jaxmeta.build import build, near
+from jaxmeta.evaluate import evaluator, summarise
+from jaxmeta.parallel import replicate
+from jaxmeta.types import Key, Learner, PyTree, Sampler
+
+PRETRAINED = "pretrained"
+TIMED = 5
+MIB = 2**20
+
+
+class Protocol(NamedTuple):
+    """What all methods share.
+
+    Attributes:
+      ways: classes of a test episode.
+      shots: support examples a class; each number is evaluated.
+      queries: query examples a class.
+      episodes: test episodes for each number of shots.
+      steps: outer steps of every run; ``None`` for its config's own.
+      seed: of the training.
+      data_dir: where data lie.
+    """
+
+    ways: int
+    shots: Sequence[int]
+    queries: int
+    episodes: int
+    steps: int | None
+    seed: int
+    data_dir: str | None
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The methods that were asked for; raises ``ValueError`` naming one that there is not."""
+    every = [name for name in methods.TRAINED if name != PRETRAINED] + list(methods.TRANSFERRED)
+    for name in names:
+        if name not in (*every, "all"):
+            raise ValueError(f"There is no method '{name}': {near(name, every)}.")
+    if not names:
+        raise ValueError(f"--learners is empty: give all, or some of {', '.join(every)}.")
+    return every if "all" in names else list(dict.fromkeys(names))
+
+
+def chosen_shots(values: Sequence[str]) -> list[int]:
+    """The numbers of shots, in order; raises ``ValueError`` when they are not such."""
+    try:
+        shots = sorted({int(value) for value in values})
+    except ValueError:
+        shots = []
+    if not shots or shots[0] < 1:
+        raise ValueError(
+            f"--shots is '{','.join(values)}': give positive integers with commas between."
+        )
+    return shots
+
+
+def chosen_reference(names: Sequence[str], name: str | None) -> str:
+    """What others are compared with; raises ``ValueError`` when it is none of the methods."""
+    if name is None:
+        return "prototypical" if "prototypical" in names else names[0]
+    if name not in names:
+        raise ValueError(f"--reference is '{name}', which is not compared: add it to --learners.")
+    return name
+
+
+def load_data(name: str) -> methods.Data:
+    """The data set of a module's name."""
+    dotted = name if "." in name else f"experiments.configs.{name}"
+    try:
+        data: methods.Data = importlib.import_module(dotted).DATA
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"--data is '{name}', but no DATA can be had from {dotted} ({error}): give omniglot, "
+            "cifar_fs, glyphs, or the dotted name of a module of your own."
+        ) from error
+    return data
+
+
+def configure(data: methods.Data, run: str, protocol: Protocol) -> dict[str, Any]:
+    """The config of a run, as it is trained here."""
+    config = methods.configure(data, run)
+    config.seed = protocol.seed
+    config.ways = protocol.ways
+    if protocol.steps is not None and config.steps > 0:
+        config.steps = protocol.steps
+        config.evaluation.every = max(protocol.steps // 2 // config.log_every, 1) * config.log_every
+    return common.plain(config)
+
+
+def check_episodes(data: methods.Data, protocol: Protocol) -> None:
+    """Raises ``ValueError`` before anything is trained when the test classes are too small."""
+    source = common.load_sources({"data": data.spec.to_dict()}, protocol.data_dir)["test"]
+    for shots in protocol.shots:
+        counts = {"ways": protocol.ways, "shots": shots, "queries": protocol.queries}
+        common.sampler(source, "test", counts, {})
+
+
+def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
+    """Trains a method if that is still to be done, evaluates it, and keeps the result.
+
+    Returns:
+      The row of the table, and ``values``, the metric of every episode by shots.
+
+    Raises:
+      Diverged: its training did.
+    """
+    run = name if name in methods.TRAINED else PRETRAINED
+    counts = {"ways": protocol.ways, "queries": protocol.queries}
+    judged = {**counts, "episodes": protocol.episodes, "shots": list(protocol.shots)}
+    kept = folder / "results" / f"{name}.json"
+    config = configure(data, run, protocol)
+    changes = methods.TRANSFERRED[name].to_dict() if run != name else {}
+    if "ways" in changes:
+        changes["ways"] = protocol.ways
+    spec = workdir.evaluated_spec(config, changes)
+    asked = json.loads(json.dumps({"protocol": judged, "config": config, "spec": spec}))
+    if kept.exists():
+        result: dict[str, Any] = json.loads(kept.read_text())
+        if {field: result.get(field) for field in asked} == asked:
+            return result
+    print(f"{name}:", file=sys.stderr)
+    prepared = train.prepare(config, folder / run, protocol.data_dir)
+    train.train(prepared)
+    restored, info = workdir.load_best(folder / run, changes)
+    source, metric = prepared.sources["test"], build(config["metric"])
+    key, devices = common.evaluation_key(config, "test"), jax.devices()
+    figures, values = {}, {}
+    for shots in protocol.shots:
+        sample = common.sampler(source, "test", {**counts, "shots": shots}, spec)
+        judge = evaluator(restored.learner, metric, sample, protocol.episodes, None, devices)
+        arguments = replicate((restored.params, restored.state, source.data, key), devices)
+        scores = np.asarray(judge(*arguments), np.float64)
+        outcome = summarise(scores)
+        figures[str(shots)] = {
+            "mean": outcome.mean,
+            "ci95": outcome.ci95,
+            "milliseconds_a_task": adaptation_time(
+                restored.learner, restored.params, restored.state, sample, source.data, key
+            ),
+        }
+        values[str(shots)] = scores.tolist()
+    result = {
+        "name": name,
+        "run": run,
+        "learner": common.name_of(spec),
+        "normalisation": spec.get("normalisation"),
+        "inner_steps": spec.get("steps"),
+        "steps": config["steps"],
+        "best_step": info["best_step"],
+        "train_seconds": info["train_seconds"],
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(restored.params)),
+        "training_mib": training_memory(prepared) if config["steps"] else 0.0,
+        "figures": figures,
+        **asked,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "values": values,
+    }
+    kept.parent.mkdir(exist_ok=True)
+    workdir.write_atomically(kept, json.dumps(result))
+    return result
+
+
+def adaptation_time(
+    learner: Learner, params: PyTree, state: PyTree, sample: Sampler, data: PyTree, key: Key
+) -> float:
+    """Milliseconds to adapt to one task and answer its queries, compiled, the best of a few."""
+
+    @jax.jit
+    def solve(params: PyTree, state: PyTree, task: PyTree, key: Key) -> PyTree:
+        adapted, _ = learner.adapt(params, state, task.support, key)
+        return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
+
+    arguments = (params, state, jax.jit(sample)(data, key), key)
+    arguments = jax.device_put(arguments, jax.devices()[0])
+    jax.block_until_ready(solve(*arguments))
+    best = np.inf
+    for _ in range(TIMED):
+        began = time.perf_counter()
+        jax.block_until_ready(solve(*arguments))
+        best = min(best, time.perf_counter() - began)
+    return 1e3 * best
+
+
+def training_memory(run: train.Run) -> float:
+    """MiB that the compiled training step holds on one device, as XLA plans it."""
+    arguments = (run.train_state, run.sources["train"].data, run.key)
+    steps = min(run.config["log_every"], run.config["steps"])
+    compiled = run.update.lower(*arguments, steps).compile()  # type: ignore[attr-defined]
+    return float(compiled.memory_analysis().temp_size_in_bytes / MIB)
+
+
+def differences(results: Sequence[Mapping[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
+    """By method and shots, the mean of ours minus the reference's on each episode, and interval."""
+    base = next((result["values"] for result in results if result["name"] == reference), None)
+    if base is None:
+        return {}
+    return {
+        result["name"]: {
+            shots: summarise(np.asarray(values) - np.asarray(base[shots]))._asdict()
+            for shots, values in result["values"].items()
+        }
+        for result in results
+        if result["name"] != reference
+    }
+
+
+def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], reference: str) -> str:
+    """The table in Markdown, in percent."""
+    shots = [str(value) for value in results[0]["protocol"]["shots"]]
+    head = ["method"]
+    for k in shots:
+        head += [f"{k}-shot, %", f"minus `{reference}`"]
+    head += ["outer steps", "training, s", "training, MiB", f"a task, ms ({shots[0]}-shot)"]
+    head += ["parameters"]
+    rows = []
+    for result in results:
+        cells = [f"`{result['name']}`"]
+        for k in shots:
+            figure = result["figures"][k]
+            cells.append(f"{100 * figure['mean']:.1f} ± {100 * figure['ci95']:.1f}")
+            paired = apart.get(result["name"], {}).get(k)
+            cells.append(
+                f"{100 * paired['mean']:+.1f} ± {100 * paired['ci95']:.1f}" if paired else ""
+            )
+        cells += [
+            f"{result['steps']:,}",
+            f"{result['train_seconds']:,.0f}",
+            f"{result['training_mib']:,.0f}",
+            f"{result['figures'][shots[0]]['milliseconds_a_task']:.1f}",
+            f"{result['parameters']:,}",
+        ]
+        rows.append(cells)
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def report(
+    folder: Path,
+    results: Sequence[Mapping[str, Any]],
+    diverged: Mapping[str, str],
+    reference: str,
+) -> None:
+    """Writes the table, its figures, and the plot."""
+    apart = differences(results, reference)
+    without = [
+        {field: value for field, value in result.items() if field != "values"}
+        | {"minus_reference": apart.get(result["name"])}
+        for result in results
+    ]
+    document = {"reference": reference, "methods": without, "diverged": diverged}
+    workdir.write_atomically(folder / "comparison.json", json.dumps(document, indent=2) + "\n")
+    left_out = "".join(f"\n`{name}` diverged: {text}\n" for name, text in diverged.items())
+    text = table(results, apart, reference) + left_out
+    workdir.write_atomically(folder / "comparison.md", text)
+    plots.comparison(folder, results)
