@@ -3,8 +3,9 @@
 A data set is a function that returns the sources ``train``, ``valid`` and ``test``.
 """
 
+from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.cifar import cifar_fs, fc100
-from jaxmeta.data.episodes import class_source, make_batch, make_episode, make_inputs
+from jaxmeta.data.episodes import class_source
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot

@@ -5,14 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.inner import (
-    InnerLoop,
-    learning_rates,
-    merge,
-    partition,
-    sgd,
-    unroll,
-)
+from jaxmeta.inner import learning_rates, merge, partition, per_step, sgd, unroll
 from jaxmeta.learners.common import (
     check_normalisation,
     check_support,
@@ -102,6 +95,8 @@ def maml_plus_plus(
             f"steps is {steps} and first_order_until {first_order_until}: give 0 or more."
         )
 
+    of_each_step = per_step(learning_rates(learning_rate, "leaf"), max(steps, 1))
+
     def is_fast(name: str) -> bool:
         last = name.rpartition("/")[2]
         return not (per_step_normalisation and last in NORMALISATION_WEIGHTS)
@@ -120,15 +115,9 @@ def maml_plus_plus(
         model_key, hyper_key = jax.random.split(key)
         params, state = model.init(model_key, episode.support.x)
         fast, slow = partition(params, is_fast)
-        hyper = ()
-        if learned_rates:
-            rates = learning_rates(learning_rate, "leaf")(hyper_key, fast)
-            hyper = jax.tree.map(lambda rate: jnp.repeat(rate[None], max(steps, 1), axis=0), rates)
+        hyper = of_each_step(hyper_key, fast) if learned_rates else ()
         rows = merge(fast, repeat(slow) if per_step_normalisation else slow)
         return {"model": rows, "hyper": hyper}, State(repeat(state), jnp.zeros(()))
-
-    def one_step(rates: PyTree, first_order: bool) -> InnerLoop:
-        return unroll(sgd(rates), 1, first_order=first_order)
 
     def adapt(params: PyTree, state: State, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
@@ -148,10 +137,10 @@ def maml_plus_plus(
                 outputs, _ = look(leaves, step, key)
                 return loss_of_support(loss, outputs, support, present)
 
-            rates = at(params["hyper"], step) if learned_rates else learning_rate
+            rates = at(params["hyper"].rows, step) if learned_rates else learning_rate
 
             def take(first_order: bool, step: int = step, rates: PyTree = rates) -> PyTree:
-                loop = one_step(rates, first_order)
+                loop = unroll(sgd(rates), 1, first_order=first_order)
                 return loop.run(support_loss, path[-1], (), jax.random.fold_in(key, step))
 
             if first_order_until:
