@@ -16,7 +16,7 @@ from benchmarks.report import spread
 from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
 from jaxmeta.data import omniglot
 from jaxmeta.gradients import fitting_chunk, mean_gradient
-from jaxmeta.parallel import over_devices, replicate, sharing
+from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing
 from jaxmeta.types import PyTree
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ def meta_step(problem: Problem, differentiation: str = "mixed") -> tuple[Any, Py
     """The jitted meta-gradient, and arguments for it, where they are used."""
     devices = sharing(problem.tasks)
     objective = make_objective(problem, make_model(problem), differentiation)
-    gradient = over_devices(mean_gradient(objective), devices)
+    gradient = over_devices(mean_gradient(objective), by_shard_map(devices))
     return jax.jit(gradient), replicate(make_arguments(problem, make_data(problem)), devices)
 
 

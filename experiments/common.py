@@ -22,10 +22,20 @@ import jaxmeta
 from jaxmeta import learners
 from jaxmeta.build import build, find, near
 from jaxmeta.parallel import sharing, use_cores
+from jaxmeta.processes import join, leads
 from jaxmeta.types import Key, PyTree, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the processes that the cluster tells of."
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Join others: host:port of process 0.")
+PROCESSES = flags.DEFINE_integer("processes", None, "Join others: how many.", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "Join others: which one this is.", lower_bound=0)
+JOIN_SECONDS = flags.DEFINE_integer(
+    "join_seconds", 300, "How long to wait for them.", lower_bound=1
+)
 NEEDED = ("data", "model", "learner", "loss", "metric", "higher_is_better")
 
 
@@ -159,16 +169,21 @@ def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
         learners.common.check_labels(np.asarray(query.y), ways)
 
 
-def devices_for(tasks: int, chunk: int | None) -> list[jax.Device]:
+def devices_for(tasks: int) -> list[jax.Device]:
     """The devices that share the tasks of a step, having said so when some stay idle."""
-    devices = sharing(tasks, chunk)
+    devices = sharing(tasks)
     if len(devices) < jax.device_count():
-        print(
-            f"Training on {len(devices)} of {jax.device_count()} devices: more cannot share a "
-            f"meta_batch of {tasks} equally.",
-            file=sys.stderr,
+        say(
+            f"Training on {len(devices)} of {jax.device_count()} devices: with more, none would "
+            f"have fewer of the {tasks} tasks of a step."
         )
     return devices
+
+
+def say(sentence: str) -> None:
+    """Tells on stderr; of several processes, the first one does."""
+    if leads():
+        print(sentence, file=sys.stderr)
 
 
 def evaluation_key(config: Mapping[str, Any], split: str) -> Key:
@@ -243,7 +258,41 @@ def run(main: Callable[[list[str]], None]) -> None:
     use_cores()
     for number in SIGNALS:
         signal.signal(number, stop)
-    app.run(main, flags_parser=parse)
+    app.run(lambda arguments: together(main, arguments), flags_parser=parse)
+
+
+def together(main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Runs a program, as one of several processes if the flags say so.
+
+    One that fails ends at once: at the end of Python it would wait for the others, which wait for
+    it.
+    """
+    with one_sentence():
+        if DISTRIBUTED.value or (COORDINATOR.value, PROCESSES.value, PROCESS.value) != (None,) * 3:
+            join(COORDINATOR.value, PROCESSES.value, PROCESS.value, JOIN_SECONDS.value)
+    if jax.process_count() == 1:
+        main(arguments)
+        return
+    status: str | int | None = 1
+    try:
+        main(arguments)
+        return
+    except SystemExit as stopped:
+        status = stopped.code
+    except jax.errors.JaxRuntimeError as error:
+        status = (
+            f"Error: process {jax.process_index()} lost another one "
+            f"({str(error).splitlines()[0][:200]}): start all again with the same command, which "
+            "resumes from the last checkpoint."
+        )
+    except Exception:
+        traceback.print_exc()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
 
 
 def parse(arguments: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from absl import flags
 from experiments import common
 from experiments.measure import measure
 from jaxmeta import workdir
+from jaxmeta.processes import leads
 
 DATA = common.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
@@ -38,9 +39,10 @@ def main(arguments: list[str]) -> None:
         source = common.load_sources({"data": data}, common.DATA_DIR.value)[SPLIT.value]
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
         result = measure(folder, source, SPLIT.value, data, **overrides)
-    with (folder / "evaluations.jsonl").open("a") as file:
-        file.write(json.dumps(result) + "\n")
-    print(json.dumps(result, indent=2))
+    if leads():
+        with (folder / "evaluations.jsonl").open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

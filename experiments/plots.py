@@ -11,6 +11,7 @@ import numpy as np
 from experiments import common
 from experiments.journal import read_metrics
 from jaxmeta import workdir
+from jaxmeta.processes import leads
 from jaxmeta.types import Array, Episode, Source
 
 matplotlib.use("Agg")
@@ -102,8 +103,9 @@ def episode(folder: Path, source: Source) -> None:
 
 
 def save(figure: matplotlib.figure.Figure, path: Path) -> None:
-    """Writes a picture, and forgets it."""
-    figure.savefig(path, dpi=120)
+    """Writes a picture, of several processes the first one does, and forgets it."""
+    if leads():
+        figure.savefig(path, dpi=120)
     plt.close(figure)
 
 

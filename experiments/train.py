@@ -1,10 +1,12 @@
 """Meta-trains a learner and evaluates it.
 
   python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR \
-      [--data_dir=DIR] [--config.field=value]
+      [--data_dir=DIR] [--config.field=value] [--spread=pmap] \
+      [--distributed | --coordinator=HOST:PORT --processes=N --process=I]
 
 The same command resumes a run that was stopped, from its last checkpoint, and takes exactly the
-steps that an undisturbed run would have taken.
+steps that an undisturbed run would have taken; on other devices too. Started on several machines,
+it shares the tasks of each step among them.
 """
 
 import json
@@ -14,10 +16,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from absl import flags
 
 from experiments import common, plots
 from experiments.journal import Journal
@@ -26,11 +30,14 @@ from jaxmeta import checkpoint, workdir
 from jaxmeta.build import build
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
-from jaxmeta.parallel import over_devices, replicate
+from jaxmeta.parallel import by_pmap, by_shard_map, replicate
+from jaxmeta.processes import largest, leads, wait_for_all
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start
 from jaxmeta.types import Key, Source
 
+SPREADS = {"shard_map": by_shard_map, "pmap": by_pmap}
 CONFIG = common.define_config("config", "The experiment.")
+SPREAD = flags.DEFINE_enum("spread", "shard_map", list(SPREADS), "How tasks go over devices.")
 
 
 class Run(NamedTuple):
@@ -64,9 +71,10 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     optimiser = build(config["optimiser"])
     figures = {common.name_of(config["metric"]): metric}
     objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
-    devices = common.devices_for(config["meta_batch"], config["chunk"])
-    gradient = over_devices(mean_gradient(objective, config["chunk"]), devices)
-    update = outer_loop(gradient, optimiser, sample, config["meta_batch"])
+    devices = common.devices_for(config["meta_batch"])
+    gradient = mean_gradient(objective, config["chunk"])
+    spread = SPREADS[SPREAD.value](devices)
+    update = outer_loop(gradient, optimiser, sample, config["meta_batch"], spread)
 
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
     sources = {
@@ -89,7 +97,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     common.check_labels(test_sample, sources["test"].data, spec.get("ways"))
     workdir.claim(folder, config, example)
     for sentence in checkpoint.set_aside_unreadable(folder / "checkpoints", train_state):
-        print(f"Warning: {sentence}", file=sys.stderr)
+        common.say(f"Warning: {sentence}")
 
     def validate(train_state: TrainState) -> Evaluation:
         return summarise(scores(train_state.params, train_state.state, valid, valid_key))
@@ -109,7 +117,8 @@ def train(run: Run) -> None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
             train_state = replicate(train_state, run.devices)
         step = int(train_state.step)
-        with Journal(run.folder, step, config["steps"], info["validation"]) as journal:
+        told = (run.folder, step, config["steps"], info["validation"])
+        with Journal(*told) if leads() else nullcontext() as journal:
             while step < config["steps"]:
                 began = time.monotonic()
                 count = min(config["log_every"], config["steps"] - step)
@@ -118,18 +127,23 @@ def train(run: Run) -> None:
                 if bad is not None:
                     raise Diverged(_diverged(step + bad + 1, checkpoints.latest_step(), run.folder))
                 step += count
-                journal.training(step, metrics)
+                if journal is not None:
+                    journal.training(step, metrics)
                 due = step % config["evaluation"]["every"] == 0 or step == config["steps"]
                 if due:
                     score = run.validate(train_state)
-                    journal.validation(step, score)
+                    if journal is not None:
+                        journal.validation(step, score)
                     info["validation"] = score.mean
                 info["train_seconds"] += time.monotonic() - began
-                if due or interruption.signal:
+                # Signals come to one process now and to another after its next steps.
+                stopped = largest(interruption.signal or 0)
+                if due or stopped:
                     score_of_step = info["validation"] if due else math.nan
                     checkpoint.save(checkpoints, step, train_state, info, score_of_step)
-                if interruption.signal:
-                    sys.exit(_interrupted(interruption.signal, step))
+                if stopped:
+                    wait_for_all("stopping")
+                    sys.exit(_interrupted(signal.Signals(stopped), step))
         if saved is None and step == 0:
             checkpoint.save(checkpoints, step, train_state, info)
 
@@ -164,13 +178,14 @@ def main(arguments: list[str]) -> None:
     except Diverged as error:
         sys.exit(f"Error: {error}")
     episodes = config["evaluation"]["episodes"]
-    print(f"Evaluating the best checkpoint on {episodes} test episodes.", file=sys.stderr)
+    common.say(f"Evaluating the best checkpoint on {episodes} test episodes.")
     with common.one_sentence():
         result = measure(folder, run.sources["test"], "test")
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         plots.curve(folder)
         plots.episode(folder, run.sources["test"])
-    print(json.dumps(result, indent=2))
+    if leads():
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from jaxmeta.processes import leads, shared_sharding, wait_for_all
 from jaxmeta.types import PyTree
+
+ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 
 
 def open_checkpoints(directory: pathlib.Path, higher_is_better: bool) -> ocp.CheckpointManager:
@@ -78,7 +82,7 @@ def load(
       step: which one.
       like: a pytree of arrays or of ``jax.ShapeDtypeStruct``, giving the structure.
     """
-    loaded = checkpoints.restore(step, args=_restore_args(like))
+    loaded = checkpoints.restore(step, args=_restore_args(like, shared_sharding()))
     return loaded["tree"], loaded["info"]
 
 
@@ -95,12 +99,16 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
     Raises:
       ValueError: none can be read; then none is moved.
     """
-    steps = [path for path in directory.glob("*") if path.name.isdigit()]
+    steps = [path for path in directory.glob("*") if path.name.isdigit() and leads()]
+    alone = SingleDeviceSharding(jax.local_devices()[0])
     broken = {}
     for path in steps:
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                reader.restore(path.resolve(), args=_restore_args(like))
+            with ocp.Checkpointer(
+                ocp.CompositeCheckpointHandler(multiprocessing_options=ALONE),
+                multiprocessing_options=ALONE,
+            ) as reader:
+                reader.restore(path.resolve(), args=_restore_args(like, alone))
             if (path / "metrics").exists():
                 json.loads((path / "metrics" / "metrics").read_text())
         except Exception as error:  # of many types
@@ -115,13 +123,13 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
         aside = tempfile.mkdtemp(prefix=f"unreadable-{path.name}-", dir=directory.parent)
         path.rename(aside)
         sentences.append(f"Checkpoint {path.name} cannot be read ({reason}): moved to '{aside}'.")
+    wait_for_all("looking through checkpoints")
     return sentences
 
 
-def _restore_args(like: PyTree) -> ocp.args.Composite:
+def _restore_args(like: PyTree, sharding: Sharding) -> ocp.args.Composite:
     # A sharding of our own: orbax's default is that of the writer, whose devices may not be here.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
     )
     return ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())

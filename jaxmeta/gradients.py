@@ -1,15 +1,22 @@
 """Estimators of the outer gradient, written for any Objective."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.memory import tasks_at_a_time
+from jaxmeta.shares import cut, mean_over
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
 
-Gradient = Callable[[PyTree, PyTree, PyTree, Key], tuple[PyTree, Aux]]
-"""``(params, state, batch, keys) -> (gradient, Aux)``; ``batch`` and ``keys`` share an axis."""
+
+class Gradient(Protocol):
+    """An estimator of the outer gradient."""
+
+    def __call__(
+        self, params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None = None
+    ) -> tuple[PyTree, Aux]:
+        """The gradient and ``Aux``, means over the tasks with mask 1; see :class:`Objective`."""
 
 
 def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
@@ -17,44 +24,44 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
 
     Args:
       objective: the losses.
-      chunk: how many losses are computed at a time; the gradient is accumulated over chunks in a
-        scan, so memory is that of one chunk. ``None`` chooses as many as fit into the memory: see
-        :mod:`jaxmeta.memory`.
+      chunk: how many losses are computed at a time, at most; the gradient is accumulated over
+        chunks of one size in a scan, the last filled up with masked tasks, so memory is that of one
+        chunk. ``None`` chooses as many as fit into the memory: see :mod:`jaxmeta.memory`.
 
     Returns:
       The gradient function.
-
-    Raises:
-      ValueError: when called, the batch is not a whole number of chunks.
     """
 
-    def mean_loss(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[Array, Aux]:
-        losses, aux = objective(params, state, batch, keys)
-        return jnp.mean(losses), aux
+    def mean_loss(
+        params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None
+    ) -> tuple[Array, Aux]:
+        masked = () if mask is None else (mask,)
+        losses, aux = objective(params, state, batch, keys, *masked)
+        return mean_over(losses, mask), aux
 
     all_at_once = jax.grad(mean_loss, has_aux=True)
 
-    def gradient(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[PyTree, Aux]:
-        total = keys.shape[0]
+    def gradient(
+        params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None = None
+    ) -> tuple[PyTree, Aux]:
         size = chunk or fitting_chunk(objective, params, state, batch, keys)
-        if size == total:
-            return all_at_once(params, state, batch, keys)
-        if total % size:
-            raise ValueError(
-                f"A batch of {total} cannot be cut into chunks of {size}: choose a divisor."
-            )
-        cut = jax.tree.map(
-            lambda leaf: leaf.reshape(total // size, size, *leaf.shape[1:]), (batch, keys)
-        )
+        parts = -(-keys.shape[0] // size)
+        if parts == 1:
+            return all_at_once(params, state, batch, keys, mask)
+        (batches, key_parts), masks = cut((batch, keys), parts, mask)
+        tasks = None if masks is None else jnp.sum(masks, axis=1)
 
-        def add(total_gradient: PyTree, part: PyTree) -> tuple[PyTree, Aux]:
-            gradient, aux = all_at_once(params, state, *part)
-            return jax.tree.map(jnp.add, total_gradient, gradient), aux
+        def add(total: PyTree, part: PyTree) -> tuple[PyTree, Aux]:
+            share, *arguments = part
+            gradient, aux = all_at_once(params, state, *arguments)
+            gradient = jax.tree.map(lambda leaf: share.astype(leaf.dtype) * leaf, gradient)
+            return jax.tree.map(jnp.add, total, gradient), aux
 
+        weights = jnp.ones(parts) if tasks is None else tasks
+        shares = weights / jnp.maximum(jnp.sum(weights), 1)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        summed, auxes = jax.lax.scan(add, zeros, cut)
-        mean = jax.tree.map(lambda leaf: leaf * (size / total), summed)
-        return mean, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), auxes)
+        mean, auxes = jax.lax.scan(add, zeros, (shares, batches, key_parts, masks))
+        return mean, mean_over(auxes, tasks)
 
     return gradient
 
@@ -62,8 +69,12 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
 def fitting_chunk(
     objective: Objective, params: PyTree, state: PyTree, batch: PyTree, keys: Key
 ) -> int:
-    """How many losses :func:`mean_gradient` computes at a time by itself, a divisor of all."""
+    """How many losses :func:`mean_gradient` computes at a time by itself.
+
+    As many as fit into the memory, and with which a tenth at most of what is computed is padding.
+    """
     total = keys.shape[0]
     one = jax.tree.map(lambda leaf: leaf[:1], (batch, keys))
     most = tasks_at_a_time(objective, params, state, *one, tasks=total)
-    return max(size for size in range(1, most + 1) if total % size == 0)
+    computed = {size: -(-total // size) * size for size in range(1, most + 1)}
+    return max(size for size in computed if computed[size] <= 1.1 * total)

@@ -1,4 +1,4 @@
-"""Spreading the tasks of a meta-batch over devices: the only file that spreads work over them."""
+"""Spreading tasks over devices, those of other processes among them: the only file that does."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,7 +9,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmeta.gradients import Gradient
-from jaxmeta.types import Array, Aux, Key, PyTree
+from jaxmeta.shares import cut
+from jaxmeta.types import Array, PyTree
+
+TASKS = "tasks"
+"""The name of the axis of devices over which tasks are spread."""
+
+Mean = Callable[[PyTree, PyTree, Array | None], PyTree]
+"""``(common, items [k, ...], mask [k] or None) -> means over the items with mask 1``."""
+
+SpreadMean = Callable[[PyTree, PyTree], PyTree]
+"""``(common, items [k, ...]) -> means over all items``."""
+
+Spread = Callable[[Mean], SpreadMean]
+"""Made by :func:`by_shard_map` or :func:`by_pmap`."""
 
 
 def use_cores() -> None:
@@ -33,82 +46,153 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def sharing(tasks: int, chunk: int | None = None) -> list[jax.Device]:
-    """The devices that can share so many tasks equally, in whole chunks: as many as can be.
+def sharing(tasks: int) -> list[jax.Device]:
+    """The devices that are to share so many tasks: those that would have one.
 
-    Args:
-      tasks: of a step.
-      chunk: how many a device computes at a time, when that is fixed.
+    All devices where there are several processes, each of which has to take part.
     """
     devices = jax.devices()
-    count = max(
-        count
-        for count in range(1, len(devices) + 1)
-        if tasks % count == 0 and (chunk is None or tasks // count % chunk == 0)
-    )
-    return devices[:count]
+    if jax.process_count() > 1:
+        return devices
+    each = -(-tasks // len(devices))
+    return devices[: -(-tasks // each)]
 
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
-    """Puts a copy on every device, once, where each compiled call would have to."""
-    everywhere = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
-    return jax.device_put(tree, everywhere)
+    """Puts a copy on every device, once, where each compiled call would have to.
+
+    Where there are several processes, each has to call it with the same values.
+    """
+    everywhere = NamedSharding(Mesh(np.array(devices), (TASKS,)), PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, everywhere)
+    return jax.jit(lambda leaves: leaves, out_shardings=everywhere)(tree)
+
+
+def one_device(mean: Mean) -> SpreadMean:
+    """The mean of all items on one device."""
+    return lambda common, items: mean(common, items, None)
+
+
+def by_shard_map(devices: Sequence[jax.Device]) -> Spread:
+    """Spreads means over devices by ``jax.shard_map``, also over those of other processes.
+
+    Each device takes an equal share of the items, the last ones filled up with masked copies. What
+    the devices compute is weighed with the items that each has and summed in one reduction: to
+    rounding, that is what one device computes from all.
+
+    Args:
+      devices: where to run; a single one leaves the mean as it is.
+
+    Returns:
+      Makes ``(common, items [k, ...]) -> means``, on every device, of a :data:`Mean`, which sees
+      one share.
+    """
+
+    def over(run: Mean) -> Mean:
+        mesh = Mesh(np.array(devices), (TASKS,))
+        common, cut_up = PartitionSpec(), PartitionSpec(TASKS)
+
+        def on_one(common: PyTree, *shares: PyTree) -> PyTree:
+            # A shard keeps the axis that pmap takes away.
+            return run(common, *jax.tree.map(lambda leaf: leaf[0], shares))
+
+        # Unchecked: the check would have every primitive say over which devices values differ.
+        specs = (common, cut_up, cut_up)
+        return jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=common, check_vma=False)
+
+    return lambda mean: _spread(mean, over, len(devices))
+
+
+def by_pmap(devices: Sequence[jax.Device]) -> Spread:
+    """As :func:`by_shard_map`, by ``jax.pmap``, over the devices of one process.
+
+    Raises:
+      ValueError: there are several processes.
+    """
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"pmap spreads over the devices of one process and there are {jax.process_count()}: "
+            "take by_shard_map."
+        )
+
+    def over(run: Mean) -> Mean:
+        return jax.pmap(run, TASKS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
+
+    return lambda mean: _spread(mean, over, len(devices))
+
+
+def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> SpreadMean:
+    """Cuts items into shares, and weighs and sums the means over them.
+
+    Args:
+      mean: over one share.
+      over: maps a function over shares ``[count, ...]`` given as its second and third argument.
+      count: of shares.
+    """
+    if count == 1:
+        return one_device(mean)
+
+    def share(common: PyTree, items: PyTree, mask: Array | None) -> PyTree:
+        common, total = common
+        means = mean(common, items, mask)
+        if mask is None:
+            return jax.lax.pmean(means, TASKS)
+        part = jnp.sum(mask) / total
+        return jax.lax.psum(jax.tree.map(lambda leaf: part.astype(leaf.dtype) * leaf, means), TASKS)
+
+    mapped = over(share)
+
+    def spread(common: PyTree, items: PyTree) -> PyTree:
+        total = np.float32(jax.tree.leaves(items)[0].shape[0])
+        return mapped((common, total), *cut(items, count))
+
+    return spread
+
+
+def over_devices(gradient: Gradient, spread: Spread) -> Gradient:
+    """Spreads the gradient of a batch that is at hand; the outer loop draws its own on each device.
+
+    Args:
+      gradient: an estimator, as on one device.
+      spread: as in ``by_shard_map(jax.devices())``.
+
+    Returns:
+      An estimator of the same signature, without mask, and, to rounding, the same values.
+    """
+    mean = spread(
+        lambda common, items, mask: gradient(common[0], common[1], items[0], items[1], mask)
+    )
+    return lambda params, state, batch, keys, mask=None: mean((params, state), (batch, keys))
 
 
 def map_over_devices(
-    function: Callable[[PyTree, Array], Array], devices: Sequence[jax.Device]
-) -> Callable[[PyTree, Array], Array]:
-    """Cuts the items of ``(common, items [n]) -> values [n]`` into equal shares, one a device.
-
-    Where the items do not go round, the last are computed twice and left out of the values.
-    """
+    function: Callable[[PyTree, PyTree], Array], devices: Sequence[jax.Device]
+) -> Callable[[PyTree, PyTree], Array]:
+    """Spreads ``(common, items [n, ...]) -> values [n, ...]``; all values come to every device."""
     if len(devices) == 1:
         return function
-    mapped = jax.pmap(function, "devices", in_axes=(None, 0), devices=list(devices))
+    mesh = Mesh(np.array(devices), (TASKS,))
+    common, cut_up = PartitionSpec(), PartitionSpec(TASKS)
 
-    def spread(common: PyTree, items: Array) -> Array:
-        each = -(-items.size // len(devices))
-        places = jnp.minimum(jnp.arange(each * len(devices)), items.size - 1)
-        values = mapped(common, items[places].reshape(len(devices), each))
-        return values.reshape(-1, *values.shape[2:])[: items.size]
+    def share(common: PyTree, items: PyTree) -> Array:
+        return gather(function(common, jax.tree.map(lambda leaf: leaf[0], items)))
 
-    return spread
-
-
-def over_devices(gradient: Gradient, devices: Sequence[jax.Device]) -> Gradient:
-    """Computes a gradient on several devices, each taking an equal share of the tasks.
-
-    Gradients, new state and metrics are means over tasks, so the mean over devices of what each
-    computes from its share is what one device would compute from all.
-
-    Args:
-      gradient: the estimator, as on one device.
-      devices: where to run; a single one leaves the estimator as it is.
-
-    Returns:
-      An estimator of the same signature and, to rounding, the same values.
-
-    Raises:
-      ValueError: when called, the tasks cannot be shared equally.
-    """
-    count = len(devices)
-    if count == 1:
-        return gradient
-
-    def share(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[PyTree, Aux]:
-        return jax.lax.pmean(gradient(params, state, batch, keys), "devices")
-
-    mapped = jax.pmap(
-        share, "devices", in_axes=(None, None, 0, 0), out_axes=None, devices=list(devices)
+    mapped = jax.shard_map(
+        share, mesh=mesh, in_specs=(common, cut_up), out_specs=common, check_vma=False
     )
 
-    def spread(params: PyTree, state: PyTree, batch: PyTree, keys: Key) -> tuple[PyTree, Aux]:
-        if keys.shape[0] % count:
-            raise ValueError(
-                f"{keys.shape[0]} tasks cannot be shared by {count} devices: choose a meta_batch "
-                f"that is a multiple of {count}."
-            )
-        cut = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), (batch, keys))
-        return mapped(params, state, *cut)
+    def spread(common: PyTree, items: PyTree) -> Array:
+        total = jax.tree.leaves(items)[0].shape[0]
+        return mapped(common, cut(items, len(devices))[0])[:total]
 
     return spread
+
+
+def gather(items: PyTree) -> PyTree:
+    """The items of all devices, ``[k, ...] -> [devices * k, ...]``, for a loss that needs them all.
+
+    To be called within a function that is spread over devices. Its derivative brings to each item
+    what the losses of all devices have to do with it.
+    """
+    return jax.lax.all_gather(items, TASKS, tiled=True)

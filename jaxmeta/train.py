@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.gradients import Gradient
-from jaxmeta.types import Array, Key, Metrics, PyTree, Sampler
+from jaxmeta.parallel import Spread, one_device
+from jaxmeta.types import Array, Aux, Key, Metrics, PyTree, Sampler
 
 
 class TrainState(NamedTuple):
@@ -43,6 +44,7 @@ def outer_loop(
     optimiser: optax.GradientTransformation,
     sample: Sampler,
     meta_batch: int,
+    spread: Spread = one_device,
 ) -> Update:
     """Compiles many steps of: draw a meta-batch, estimate the gradient, update the parameters.
 
@@ -54,6 +56,8 @@ def outer_loop(
       optimiser: of the outer loop.
       sample: draws one task.
       meta_batch: tasks a step.
+      spread: how the tasks are spread over devices, as in ``by_shard_map(jax.devices())`` of
+        :mod:`jaxmeta.parallel`; each device draws its own.
 
     Returns:
       The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is
@@ -61,11 +65,19 @@ def outer_loop(
       ``outer_gradient_norm``) have a leading axis of steps.
     """
 
+    def of_tasks(
+        common: tuple[PyTree, PyTree, PyTree], keys: Key, mask: Array | None
+    ) -> tuple[PyTree, Aux]:
+        params, state, data = common
+        tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
+        return gradient(params, state, tasks, keys[:, 1], mask)
+
+    of_all_tasks = spread(of_tasks)
+
     def one_step(train_state: TrainState, data: PyTree, key: Key) -> tuple[TrainState, Metrics]:
         step, params, state, optimiser_state = train_state
         keys = jax.random.split(jax.random.fold_in(key, step), (meta_batch, 2))
-        tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
-        grads, aux = gradient(params, state, tasks, keys[:, 1])
+        grads, aux = of_all_tasks((params, state, data), keys)
         # Optax raises floats to the power of an integer count, which "strict" would refuse.
         with jax.numpy_dtype_promotion("standard"):
             updates, optimiser_state = optimiser.update(grads, optimiser_state, params)

@@ -132,12 +132,30 @@ class Aux(NamedTuple):
     metrics: Metrics
 
 
-Objective = Callable[[PyTree, PyTree, PyTree, Key], tuple[Array, Aux]]
-"""``(params, state, batch, keys) -> (losses [k], Aux)``.
+class Objective(Protocol):
+    """What the outer loop minimises: a loss for each task of a batch, or for each of its terms."""
 
-``batch`` and ``keys`` share the leading axis: one key per task (or example), so that the work can
-be cut along it, into chunks or over devices, without changing a number.
-"""
+    def __call__(
+        self, params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None = None, /
+    ) -> tuple[Array, Aux]:
+        """Computes the losses.
+
+        ``batch``, ``keys`` and ``mask`` share the leading axis: one key per task (or example), so
+        that the work can be cut along it, into chunks or over devices, without changing a number.
+
+        Args:
+          params: what is meta-learned.
+          state: what is carried and not differentiated.
+          batch: ``[k, ...]``.
+          keys: ``[k]``.
+          mask: ``[k]``, 1 for a task and 0 for the padding that fills up a last share; ``None`` is
+            all ones, and left out where batches are cut evenly.
+
+        Returns:
+          Losses ``[k]``, of which those of padding mean nothing, and means over the tasks with mask
+          1; where there are none, the means are finite and mean nothing.
+        """
+
 
 Loss = Callable[[Array, Array, Array], Array]
 """``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over examples with mask 1."""

@@ -16,6 +16,7 @@ import jax
 from jaxmeta.build import build
 from jaxmeta.checkpoint import load, open_checkpoints
 from jaxmeta.nn import mixed_precision
+from jaxmeta.processes import leads, wait_for_all
 from jaxmeta.train import TrainState, start
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
@@ -133,23 +134,28 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
             f"The inputs x are {jax.tree.structure(episode.support.x)}, which shapes.json cannot "
             "hold: make it a dictionary, with texts as keys and arrays as values."
         )
-    if (folder / "config.json").exists():
-        differing = sorted(_differences(read_config(folder), json.loads(json.dumps(config))))
-        if differing:
+    if not (folder / "config.json").exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
             raise ValueError(
-                f"'{folder}' holds a run of another config (it differs in {', '.join(differing)}): "
-                "give another workdir, or that run's config to resume it."
-            )
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+                f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
+            ) from error
+        shapes = [[list(leaf.shape), str(leaf.dtype)] for leaf in jax.tree.leaves(episode)]
+        write_atomically(folder / "shapes.json", json.dumps({"x": tree, "leaves": shapes}))
+        write_atomically(folder / "config.json", json.dumps(config, indent=2, sort_keys=True))
+    wait_for_all("claiming the folder")
+    if not (folder / "config.json").exists():
         raise ValueError(
-            f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
-        ) from error
-    shapes = [[list(leaf.shape), str(leaf.dtype)] for leaf in jax.tree.leaves(episode)]
-    write_atomically(folder / "shapes.json", json.dumps({"x": tree, "leaves": shapes}))
-    write_atomically(folder / "config.json", json.dumps(config, indent=2, sort_keys=True))
+            f"'{folder}' is not the folder that the first process wrote to: give a workdir on a "
+            "file system that all processes share."
+        )
+    differing = sorted(_differences(read_config(folder), json.loads(json.dumps(config))))
+    if differing:
+        raise ValueError(
+            f"'{folder}' holds a run of another config (it differs in {', '.join(differing)}): "
+            "give another workdir, or that run's config to resume it."
+        )
 
 
 def read_shapes(folder: pathlib.Path) -> Episode:
@@ -162,7 +168,9 @@ def read_shapes(folder: pathlib.Path) -> Episode:
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
+    """Writes a file whole or not at all; of several processes, the first one does."""
+    if not leads():
+        return
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)

@@ -19,7 +19,7 @@ from jaxmeta.gradients import mean_gradient
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import Statistics, batch_norm, conv2d
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import over_devices
+from jaxmeta.parallel import by_shard_map, over_devices
 from jaxmeta.train import Update, outer_loop, start
 from jaxmeta.types import Batch, Episode, Key, Learner, Loss, Model, Objective
 
@@ -174,7 +174,9 @@ def chunks_and_devices_equal_all_at_once(case: Case) -> None:
     objective = case.objective(case.learner, case.loss)
     whole = jax.jit(mean_gradient(objective))(params, state, episodes, keys)
     chunked = jax.jit(mean_gradient(objective, chunk=2))(params, state, episodes, keys)
-    spread = over_devices(mean_gradient(objective), jax.devices())(params, state, episodes, keys)
+    spread = over_devices(mean_gradient(objective), by_shard_map(jax.devices()))(
+        params, state, episodes, keys
+    )
     assert len(jax.devices()) == 8
     scale = optax.tree.norm(whole[0])
     for other in (chunked, spread):

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from rooms before its own, never from later ones.
 ROOMS = (
     ("types",),
-    ("losses", "nn", "inner", "build", "memory"),
+    ("losses", "nn", "inner", "build", "memory", "shares", "processes"),
     ("data",),
     ("learners",),
     ("objectives", "gradients"),

@@ -1,31 +1,132 @@
-"""What spreading over devices does beside the contracts of tests/contracts.py."""
+"""Any number of devices computes what one computes, for any number of tasks."""
 
-import subprocess
-import sys
+import re
 
-SCRIPT = """
-import os, jax
-from jaxmeta.parallel import use_cores
-use_cores()
-print(jax.device_count(), len(os.sched_getaffinity(0)))
-"""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta.gradients import mean_gradient
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners import gradient_learner
+from jaxmeta.losses import squared_error
+from jaxmeta.nn import mlp
+from jaxmeta.objectives import episodic
+from jaxmeta.parallel import (
+    by_pmap,
+    by_shard_map,
+    gather,
+    map_over_devices,
+    one_device,
+    over_devices,
+    replicate,
+    sharing,
+)
+from jaxmeta.train import outer_loop, start
+from jaxmeta.types import Aux, Batch, Episode
+
+KEY = jax.random.key(0)
+LEARNER = gradient_learner(mlp(1, (8,)), unroll(sgd(0.05), 2), loss=squared_error)
+OBJECTIVE = episodic(LEARNER, squared_error)
+SPREADS = [by_shard_map, by_pmap]
 
 
-def counts(flags=""):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PATH": ""},
-        capture_output=True,
-        text=True,
+def sample(data, key):
+    x = jax.random.normal(key, (6, 1))
+    batch = Batch(x, jnp.sin(x) + data, jnp.ones(6))
+    return Episode(*(jax.tree.map(lambda leaf, i=i: leaf[i::2], batch) for i in (0, 1)))
+
+
+def batch_of(tasks: int):
+    keys = jax.random.split(KEY, tasks)
+    return jax.vmap(sample, (None, 0))(jnp.zeros(()), keys), keys
+
+
+def same(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+
+
+@jax.jit
+def gradient_of_one(params, state, episode, key):
+    def loss(params):
+        adapt_key, predict_key = jax.random.split(key)
+        adapted, _ = LEARNER.adapt(params, state, episode.support, adapt_key)
+        outputs, _ = LEARNER.predict(params, state, adapted, episode.query.x, None, predict_key)
+        return jnp.mean((outputs - episode.query.y) ** 2)
+
+    return jax.grad(loss)(params)
+
+
+@pytest.mark.parametrize("tasks", [3, 8, 11])
+def test_chunks_and_devices_compute_what_one_device_computes(tasks):
+    batch, keys = batch_of(tasks)
+    params, state = LEARNER.init(KEY, jax.tree.map(lambda leaf: leaf[0], batch))
+    by_hand = [
+        gradient_of_one(params, state, *jax.tree.map(lambda leaf, i=i: leaf[i], (batch, keys)))
+        for i in range(tasks)
+    ]
+    whole = jax.jit(mean_gradient(OBJECTIVE, tasks))(params, state, batch, keys)
+    same(whole[0], jax.tree.map(lambda *leaves: sum(leaves) / tasks, *by_hand))
+    same(jax.jit(mean_gradient(OBJECTIVE, 2))(params, state, batch, keys), whole)
+    for by, chunk in ((by_shard_map, None), (by_shard_map, 1), (by_pmap, None)):
+        spread = over_devices(mean_gradient(OBJECTIVE, chunk), by(jax.devices()))
+        same(jax.jit(spread)(params, state, batch, keys), whole)
+
+
+@pytest.mark.parametrize("by", SPREADS)
+def test_training_over_devices_is_that_of_one(by):
+    optimiser = optax.adam(0.01)
+    ends = []
+    for spread, devices in ((one_device, jax.devices()[:1]), (by(jax.devices()), jax.devices())):
+        update = outer_loop(mean_gradient(OBJECTIVE), optimiser, sample, 11, spread)
+        initial = start(optimiser, *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
+        given = replicate((initial, jnp.zeros(()), KEY), devices)
+        ends.append(jax.device_get(update(*given, 20)))
+    same(*ends)
+
+
+@pytest.mark.parametrize("by", SPREADS)
+@pytest.mark.parametrize("tasks", [8, 11])
+def test_a_step_communicates_once(by, tasks):
+    update = outer_loop(
+        mean_gradient(OBJECTIVE, 1), optax.adam(0.01), sample, tasks, by(jax.devices())
     )
-    assert done.returncode == 0, done.stderr
-    return tuple(map(int, done.stdout.split()))
+    initial = start(optax.adam(0.01), *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
+    given = replicate((initial, jnp.zeros(()), KEY), jax.devices())
+    program = update.lower(*given, 20).compile().as_text()
+    collectives = re.findall(
+        r"= .* (all-reduce|all-gather|all-to-all|reduce-scatter|collective-[a-z]+)"
+        r"(?:-start)?\(",
+        program,
+    )
+    assert collectives == ["all-reduce"]
 
 
-def test_every_core_becomes_a_device():
-    devices, cores = counts()
-    assert devices == cores
+@pytest.mark.parametrize("by", SPREADS)
+def test_a_loss_of_the_whole_batch_gathers_it(by):
+    def contrastive(everything):
+        def objective(params, state, batch, keys, mask=None):
+            ours = jnp.tanh(batch @ params)
+            logits = ours @ everything(ours).T
+            losses = jax.nn.logsumexp(logits, axis=1)
+            return losses, Aux(state, {"loss": jnp.mean(losses)})
+
+        return objective
+
+    params, batch = jax.random.normal(KEY, (3, 2)), jax.random.normal(KEY, (16, 3))
+    arguments = (params, {}, batch, jax.random.split(KEY, 16))
+    expected = jax.jit(mean_gradient(contrastive(lambda items: items), 16))(*arguments)
+    spread = over_devices(mean_gradient(contrastive(gather), 2), by(jax.devices()))
+    same(jax.jit(spread)(*arguments), expected)
 
 
-def test_a_number_of_devices_that_was_chosen_stays():
-    assert counts("--xla_force_host_platform_device_count=3")[0] == 3
+@pytest.mark.parametrize("items", [3, 8, 19])
+def test_values_of_items_come_back_in_order(items):
+    spread = jax.jit(map_over_devices(lambda c, i: c * i**2, jax.devices()))
+    np.testing.assert_array_equal(spread(2, jnp.arange(items)), 2 * np.arange(items) ** 2)
+
+
+def test_devices_without_a_task_are_left_out():
+    assert [len(sharing(tasks)) for tasks in (1, 7, 8, 9, 16, 17)] == [1, 7, 8, 5, 8, 6]

@@ -15,7 +15,7 @@ from jaxmeta.learners import from_scratch, maml
 from jaxmeta.losses import squared_error
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import over_devices, replicate
+from jaxmeta.parallel import by_shard_map, replicate
 from jaxmeta.train import first_non_finite, outer_loop, start
 from jaxmeta.types import Batch, Episode, Learner
 
@@ -103,12 +103,6 @@ def test_support_and_query_must_be_alike():
         OBJECTIVE((), {}, wide, KEY[None])
 
 
-def test_chunks_must_divide_the_batch():
-    episodes = jax.vmap(sample, (None, 0))((), jax.random.split(KEY, 3))
-    with pytest.raises(ValueError, match="3 cannot be cut into chunks of 2"):
-        mean_gradient(OBJECTIVE, 2)({}, {}, episodes, jax.random.split(KEY, 3))
-
-
 def test_first_non_finite_row():
     good, bad = jnp.zeros(4), jnp.array([0.0, 0.0, jnp.nan, jnp.inf])
     sound, broken = {"w": good}, {"w": bad}
@@ -121,9 +115,8 @@ def test_first_non_finite_row():
 @pytest.mark.parametrize("count", [1, 3])
 def test_after_the_first_call_nothing_is_compiled_or_moved(count):
     devices = jax.devices()[:count]
-    update = outer_loop(
-        over_devices(mean_gradient(OBJECTIVE), devices), optax.adam(0.1), sample, meta_batch=3
-    )
+    gradient, spread = mean_gradient(OBJECTIVE), by_shard_map(devices)
+    update = outer_loop(gradient, optax.adam(0.1), sample, meta_batch=3, spread=spread)
     initial = start(optax.adam(0.1), *LEARNER.init(KEY, sample((), KEY)))
     train_state, key = replicate((initial, KEY), devices)
     train_state, _ = update(train_state, (), key, 5)

@@ -12,7 +12,7 @@ from jaxmeta.gradients import mean_gradient
 from jaxmeta.inner import path_name, sgd, unroll
 from jaxmeta.learners import gradient_learner, prototypical
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import over_devices, replicate, sharing, use_cores
+from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing, use_cores
 from jaxmeta.types import Batch, Episode, Learner, Model, Objective, PyTree
 
 use_cores()
@@ -99,7 +99,7 @@ def build(
     model = model or make_model(problem)
     devices = jax.devices()[:1] if at_once else sharing(problem.tasks)
     gradient = mean_gradient(make_objective(problem, model), problem.tasks if at_once else None)
-    step = jax.jit(over_devices(gradient, devices))
+    step = jax.jit(over_devices(gradient, by_shard_map(devices)))
     # Where training keeps them: nothing is moved from call to call.
     arguments = replicate(make_arguments(problem, data, parameters), devices)
     return Implementation(lambda: jax.block_until_ready(step(*arguments)[0]), as_arrays)

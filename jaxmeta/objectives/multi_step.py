@@ -79,8 +79,10 @@ def multi_step(
 
     average = over_tasks(task, decay)
 
-    def objective(params: PyTree, state: State, episodes: Episode, keys: Key) -> tuple[Array, Aux]:
-        losses, aux = average(params, state, episodes, keys)
+    def objective(
+        params: PyTree, state: State, episodes: Episode, keys: Key, mask: Array | None = None
+    ) -> tuple[Array, Aux]:
+        losses, aux = average(params, state, episodes, keys, mask)
         counted = aux.state._replace(outer_step=state.outer_step + 1)
         return losses, aux._replace(state=counted)
 

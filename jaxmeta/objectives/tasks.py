@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 
+from jaxmeta.shares import mean_over
 from jaxmeta.types import Array, Aux, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
 
 Task = Callable[[PyTree, PyTree, Episode, Key], tuple[Array, PyTree, Metrics]]
@@ -23,7 +23,9 @@ def over_tasks(task: Task, decay: float) -> Objective:
       ValueError: when called, the shapes of the support and query examples differ.
     """
 
-    def objective(params: PyTree, state: PyTree, episodes: Episode, keys: Key) -> tuple[Array, Aux]:
+    def objective(
+        params: PyTree, state: PyTree, episodes: Episode, keys: Key, mask: Array | None = None
+    ) -> tuple[Array, Aux]:
         check_episode(episodes)
         if keys.shape[0] == 1:
             # An axis of one keeps XLA from fusing what it fuses without.
@@ -34,9 +36,9 @@ def over_tasks(task: Task, decay: float) -> Objective:
                 params, state, episodes, keys
             )
         new_state = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * jnp.mean(new, axis=0), state, used
+            lambda old, new: decay * old + (1 - decay) * new, state, mean_over(used, mask)
         )
-        figures = jax.tree.map(lambda values: jnp.mean(values, axis=0), figures)
+        figures = mean_over(figures, mask)
         return losses, jax.lax.stop_gradient(Aux(new_state, figures))
 
     return objective

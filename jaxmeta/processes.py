@@ -1,0 +1,81 @@
+"""Several processes that compute one thing together, on one machine or many, by JAX's own runtime.
+
+Each runs the same program. What is written once, the first one writes.
+"""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+SILENCE = 60
+"""Seconds without a sign of life after which a process counts as lost."""
+
+
+def join(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    seconds: int = 300,
+) -> None:
+    """Makes this process one of several; call it before jax computes anything.
+
+    Args:
+      coordinator: ``host:port`` of process 0; ``None`` asks the cluster (a TPU pod, Slurm, Open
+        MPI, Kubernetes) for all three.
+      processes: how many there are.
+      process: which one this is, from 0.
+      seconds: how long to wait for the others.
+
+    Raises:
+      ValueError: only some of the three are given, or they do not go together.
+      RuntimeError: the cluster does not tell, or the others did not come in time.
+    """
+    given = (coordinator, processes, process)
+    if None in given and given != (None, None, None):
+        raise ValueError(
+            f"coordinator, processes and process are {coordinator}, {processes} and {process}: "
+            "give all three, or none to ask the cluster."
+        )
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise ValueError(f"process is {process} and there are {processes}: count from 0.")
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=seconds,
+            heartbeat_timeout_seconds=SILENCE,
+        )
+    except (RuntimeError, ValueError) as error:
+        where = "the cluster" if coordinator is None else f"{coordinator} as {process}/{processes}"
+        raise RuntimeError(
+            f"This process could not join the others by {where} within {seconds} seconds "
+            f"({str(error).splitlines()[0][:200]}): check that all are started, with the same "
+            "coordinator, and that its port can be reached."
+        ) from error
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes what is written once."""
+    return jax.process_index() == 0
+
+
+def largest(value: int) -> int:
+    """The largest of the values that the processes have; all have to ask."""
+    if jax.process_count() == 1:
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
+def wait_for_all(reason: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(reason)
+
+
+def shared_sharding() -> Sharding:
+    """Where an array lies that every process has whole: on the first device, or one of each."""
+    if jax.process_count() == 1:
+        return SingleDeviceSharding(jax.devices()[0])
+    return NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec())
