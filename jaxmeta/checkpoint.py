@@ -19,7 +19,12 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from jaxmeta.processes import leads, shared_sharding, wait_for_all
 from jaxmeta.types import PyTree
 
-ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+# Of several processes, the first reads without waiting for the others.
+ALONE = ocp.CompositeOptions(
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="alone"
+    )
+)
 
 
 def open_checkpoints(directory: pathlib.Path, higher_is_better: bool) -> ocp.CheckpointManager:
@@ -104,10 +109,9 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
     broken = {}
     for path in steps:
         try:
-            with ocp.Checkpointer(
-                ocp.CompositeCheckpointHandler(multiprocessing_options=ALONE),
-                multiprocessing_options=ALONE,
-            ) as reader:
+            handler = ocp.CompositeCheckpointHandler(composite_options=ALONE)
+            options = ALONE.multiprocessing_options
+            with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
                 reader.restore(path.resolve(), args=_restore_args(like, alone))
             if (path / "metrics").exists():
                 json.loads((path / "metrics" / "metrics").read_text())
