@@ -4,6 +4,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -261,15 +262,32 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(lambda arguments: together(main, arguments), flags_parser=parse)
 
 
+def give_up() -> None:
+    """Ends a process that the others keep waiting."""
+    who = f"--coordinator={COORDINATOR.value}" if COORDINATOR.value else "the cluster"
+    os.write(
+        2,
+        f"Error: the other processes did not answer within {JOIN_SECONDS.value} seconds by {who}: "
+        "check that all are started, that its address is right, and that its port can be reached; "
+        "--join_seconds waits for longer.\n".encode(),
+    )
+    os._exit(1)
+
+
 def together(main: Callable[[list[str]], None], arguments: list[str]) -> None:
     """Runs a program, as one of several processes if the flags say so.
 
     One that fails ends at once: at the end of Python it would wait for the others, which wait for
     it.
     """
-    with one_sentence():
-        if DISTRIBUTED.value or (COORDINATOR.value, PROCESSES.value, PROCESS.value) != (None,) * 3:
-            join(COORDINATOR.value, PROCESSES.value, PROCESS.value, JOIN_SECONDS.value)
+    if DISTRIBUTED.value or (COORDINATOR.value, PROCESSES.value, PROCESS.value) != (None,) * 3:
+        # JAX would end the process itself, without a word of what to do.
+        waiting = threading.Timer(JOIN_SECONDS.value, give_up)
+        waiting.daemon = True
+        waiting.start()
+        with one_sentence():
+            join(COORDINATOR.value, PROCESSES.value, PROCESS.value, JOIN_SECONDS.value + 60)
+        waiting.cancel()
     if jax.process_count() == 1:
         main(arguments)
         return

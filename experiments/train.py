@@ -175,7 +175,7 @@ def main(arguments: list[str]) -> None:
         run = prepare(config, folder, common.DATA_DIR.value)
     try:
         train(run)
-    except Diverged as error:
+    except (Diverged, OSError) as error:
         sys.exit(f"Error: {error}")
     episodes = config["evaluation"]["episodes"]
     common.say(f"Evaluating the best checkpoint on {episodes} test episodes.")

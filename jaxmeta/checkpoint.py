@@ -66,15 +66,29 @@ def save(
     """Writes a pytree of arrays and a JSON-able dictionary beside it; an existing step is kept.
 
     A validation that is not finite cannot be the best: it counts as none.
+
+    Raises:
+      OSError: it could not be written, as on a disk that is full; earlier ones are as they were.
     """
     if step in checkpoints.all_steps():
         return
-    checkpoints.save(
-        step,
-        args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(info)),
-        metrics=None if not math.isfinite(validation) else {"validation": validation},
-        force=True,
-    )
+    kept = checkpoints.latest_step()
+    try:
+        checkpoints.save(
+            step,
+            args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(info)),
+            metrics=None if not math.isfinite(validation) else {"validation": validation},
+            force=True,
+        )
+    except jax.errors.JaxRuntimeError:  # another process was lost
+        raise
+    except Exception as error:  # of many types
+        resumes = "starts anew" if kept is None else f"resumes from step {kept}"
+        raise OSError(
+            f"Step {step} could not be saved in '{checkpoints.directory}' "
+            f"({textwrap.shorten(str(error), 300)}): make room on the disk, or see what ails it, "
+            f"and run the same command, which {resumes}."
+        ) from error
 
 
 def load(

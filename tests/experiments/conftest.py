@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,26 +20,36 @@ WAVES = Path(__file__).with_name("waves.py")
 DOTS = Path(__file__).with_name("dots.py")
 
 
-def start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    """Starts an entry point as a user does, on as many devices as there are cores."""
+def start(
+    module: str,
+    *arguments: object,
+    devices: int | None = None,
+    before: Callable[[], None] | None = None,
+) -> subprocess.Popen[str]:
+    """Starts an entry point as a user does, on as many devices as there are cores, or as are given.
+
+    ``before`` is called in the new process.
+    """
+    given = "" if devices is None else f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": given},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=before,
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
     """Waits for an entry point; its exit status and what it wrote on stderr."""
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=seconds)
     return process.returncode, errors
 
 
-def start_waves(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return start("train", f"--config={WAVES}", f"--workdir={folder}", *arguments)
+def start_waves(folder: Path, *arguments: str, **given: Any) -> subprocess.Popen[str]:
+    return start("train", f"--config={WAVES}", f"--workdir={folder}", *arguments, **given)
 
 
 def last_train_state(folder: Path) -> list[np.ndarray]:
