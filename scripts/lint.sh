@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks style, format and types.
+# Checks style, format and types, and every shell script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
@@ -7,3 +7,4 @@ use_venv dev
 ruff check
 ruff format --check
 mypy
+git ls-files -z '*.sh' '*.sbatch' .ci/run | xargs -0 shellcheck --external-sources
