@@ -24,7 +24,7 @@ from jaxmeta import learners
 from jaxmeta.build import build, find, near
 from jaxmeta.parallel import sharing, use_cores
 from jaxmeta.processes import join, leads
-from jaxmeta.types import Key, PyTree, Sampler, Source
+from jaxmeta.types import UNLABELLED, Key, PyTree, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
@@ -165,8 +165,7 @@ def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
     """
     if ways is not None:
         support, query = jax.jit(sample)(data, jax.random.key(0))
-        none = learners.common.UNLABELLED
-        learners.common.check_labels(np.asarray(support.y), ways, least=none)
+        learners.common.check_labels(np.asarray(support.y), ways, least=UNLABELLED)
         learners.common.check_labels(np.asarray(query.y), ways)
 
 

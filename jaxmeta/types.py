@@ -16,6 +16,8 @@ Key = jax.Array
 """A typed PRNG key, as made by ``jax.random.key``."""
 PyTree = Any
 Metrics = dict[str, Array]
+UNLABELLED = -1
+"""The label of an example without one, in a support set."""
 
 
 class Batch(NamedTuple):

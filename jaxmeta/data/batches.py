@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import Array, Batch, Episode, PyTree
+from jaxmeta.types import UNLABELLED, Array, Batch, Episode, PyTree
 
 
 def make_inputs(x: PyTree) -> PyTree:
@@ -35,7 +35,7 @@ def make_inputs(x: PyTree) -> PyTree:
     return jax.tree.map(convert, x)
 
 
-def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
+def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabelled: bool = False) -> Batch:
     """Checks a user's own arrays and makes a :class:`~jaxmeta.types.Batch` of them.
 
     Runs on concrete arrays, outside of ``jit``.
@@ -44,6 +44,7 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
       x: inputs, any pytree of arrays ``[n, ...]``, converted as by :func:`make_inputs`.
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
+      unlabelled: allow the label -1, an example without one, which a support set may have.
 
     Returns:
       The batch, its mask all ones.
@@ -73,10 +74,14 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None) -> Batch:
                 "ways out for regression targets."
             )
         return Batch(x, make_inputs(y), jnp.ones(y.shape[0], jnp.float32))
-    wrong = y[(y < 0) | (y >= (np.inf if ways is None else ways))]
+    least = UNLABELLED if unlabelled else 0
+    wrong = y[(y < least) | (y >= (np.inf if ways is None else ways))]
     if wrong.size:
         problem = "negative" if ways is None else f"outside 0..{ways - 1} ({ways} ways)"
-        raise ValueError(f"Label {wrong.flat[0]} is {problem}; number the classes from 0.")
+        nameless = f", and give {UNLABELLED} to those without" if unlabelled else ""
+        raise ValueError(
+            f"Label {wrong.flat[0]} is {problem}; number the classes from 0{nameless}."
+        )
     return Batch(x, jnp.asarray(y, jnp.int32), jnp.ones(y.shape[0], jnp.float32))
 
 
@@ -87,7 +92,7 @@ def make_episode(
 
     Args:
       support_x: inputs to learn from, a pytree of arrays ``[n, ...]``.
-      support_y: their labels ``[n]`` or targets ``[n, d]``.
+      support_y: their labels ``[n]``, -1 where there is none, or targets ``[n, d]``.
       query_x: inputs to be judged on, a pytree of arrays ``[m, ...]``.
       query_y: their labels ``[m]`` or targets ``[m, d]``.
       ways: the number of classes, as in :func:`make_batch`.
@@ -95,7 +100,7 @@ def make_episode(
     Raises:
       ValueError: as :func:`make_batch`, or support and query examples differ in shape.
     """
-    support = make_batch(support_x, support_y, ways)
+    support = make_batch(support_x, support_y, ways, unlabelled=True)
     query = make_batch(query_x, query_y, ways)
     shapes = [jax.tree.map(lambda leaf: leaf.shape[1:], (b.x, b.y)) for b in (support, query)]
     if shapes[0] != shapes[1]:

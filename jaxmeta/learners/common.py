@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import Array, Batch, Key, Loss, Model, PyTree
+from jaxmeta.types import UNLABELLED, Array, Batch, Key, Loss, Model, PyTree
 
-UNLABELLED = -1
 LEAST = -1e9
 """In place of minus infinity, whose derivative is not a number."""
 NORMALISATIONS = ("transductive", "inductive", "running")

@@ -224,6 +224,19 @@ def test_make_batch_refuses(x, y, ways, message):
         make_batch(x, y, ways)
 
 
+def test_a_support_set_may_have_examples_without_a_label():
+    x = np.zeros((3, 2))
+    assert make_batch(x, [0, -1, 1], ways=2, unlabelled=True).y.tolist() == [0, -1, 1]
+    assert make_episode(x, [0, -1, 1], x, [0, 0, 1], ways=2).support.y.tolist() == [0, -1, 1]
+    with pytest.raises(ValueError, match=r"Label -2 is outside 0..1 .* give -1 to those without"):
+        make_batch(x, [0, -2, 1], ways=2, unlabelled=True)
+    with pytest.raises(ValueError, match="Label -2 is negative"):
+        make_episode(x, [0, -2, 1], x, [0, 0, 1])
+    for ways in (2, None):
+        with pytest.raises(ValueError, match="Label -1 is"):
+            make_episode(x, [0, 1, 1], x, [0, -1, 1], ways)
+
+
 def test_make_episode_wants_examples_of_one_shape():
     episode = make_episode(np.zeros((2, 4)), [0, 1], np.ones((3, 4)), [1, 1, 0], ways=2)
     assert episode.query.y.tolist() == [1, 1, 0]
