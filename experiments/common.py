@@ -22,6 +22,7 @@ import experiments
 import jaxmeta
 from jaxmeta import learners
 from jaxmeta.build import build, find, near
+from jaxmeta.checks import check_count
 from jaxmeta.parallel import sharing, use_cores
 from jaxmeta.processes import join, leads
 from jaxmeta.types import UNLABELLED, Key, PyTree, Sampler, Source
@@ -83,8 +84,8 @@ def plain(config: ConfigDict) -> dict[str, Any]:
         ("chunk", chunk, 1),
         ("optimiser.learning_rate.decay_steps", decay, 1),
     ):
-        if value is not None and value < least:
-            raise ValueError(f"config.{name} is {value}: give {least} or more.")
+        if value is not None:
+            check_count(f"config.{name}", value, least)
     if fields["learner"].get("normalisation") == "running":
         raise ValueError(
             "config.learner.normalisation is 'running', whose averages that training would never "

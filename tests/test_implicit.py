@@ -105,7 +105,7 @@ def test_minimise_finds_the_minimum_and_no_derivative_goes_through():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: implicit(optax.sgd(0.1), 5, 0.0), "penalty is 0.0 and solver_steps 5"),
+        (lambda: implicit(optax.sgd(0.1), 5, 0.0), "penalty is 0.0: give a positive"),
         (lambda: implicit(optax.sgd(0.1), -1, 1.0), "steps is -1"),
         (lambda: implicit(optax.sgd(0.1), 5, 1.0, solver="lu"), "solver is 'lu': choose"),
         (lambda: minimise(-1), "steps is -1"),

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxmeta.checks import check_count
 from jaxmeta.inner.leaves import check_differentiable
 from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import among, opened, smooth_parts
@@ -44,7 +45,7 @@ def implicit(
       proximal term included.
 
     Raises:
-      ValueError: ``steps`` is negative, ``solver_steps`` or the penalty is not positive, or there
+      ValueError: ``steps`` or ``solver_steps`` is no count, the penalty is not positive, or there
         is no such solver.
       TypeError: when run, a fast leaf is not of a floating type.
 
@@ -53,11 +54,9 @@ def implicit(
       and 6 and algorithm 2; Lorraine, Vicol and Duvenaud, 2020, Optimizing Millions of
       Hyperparameters by Implicit Differentiation, section 4.1 (Neumann series).
     """
-    if penalty <= 0 or solver_steps < 1:
-        raise ValueError(
-            f"penalty is {penalty} and solver_steps {solver_steps}: give a positive penalty and 1 "
-            "step or more."
-        )
+    check_count("solver_steps", solver_steps, least=1)
+    if penalty <= 0:
+        raise ValueError(f"penalty is {penalty}: give a positive number.")
     if solver not in ("conjugate_gradient", "neumann"):
         raise ValueError(f"solver is {solver!r}: choose 'conjugate_gradient' or 'neumann'.")
     loop = unroll(optimiser, steps, first_order=True)

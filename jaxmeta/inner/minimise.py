@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxmeta.checks import check_count
 from jaxmeta.inner.leaves import check_differentiable
 from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.types import Key, Metrics, PyTree
@@ -20,10 +21,9 @@ def minimise(steps: int) -> InnerLoop:
       An inner loop that learns nothing; its metrics are those of :func:`unroll`.
 
     Raises:
-      ValueError: ``steps`` is negative.
+      ValueError: ``steps`` is no count.
     """
-    if steps < 0:
-        raise ValueError(f"steps is {steps}: an inner loop takes 0 steps or more.")
+    check_count("steps", steps)
     solver = optax.lbfgs()
 
     def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta.checks import check_count
 from jaxmeta.types import Key, PyTree
 
 
@@ -75,9 +76,13 @@ def per_step(
     Returns:
       ``(key, fast) -> PerStep``.
 
+    Raises:
+      ValueError: there is no row.
+
     References:
       Antoniou et al., 2019, How to Train Your MAML, section 4, learns rates per layer and step.
     """
+    check_count("steps", steps, least=1)
 
     def init(key: Key, fast: PyTree) -> PerStep:
         values = hyper(key, fast)

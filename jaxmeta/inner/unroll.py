@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta.checks import check_count
 from jaxmeta.inner.leaves import check_differentiable
 from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import mixed_mode
@@ -49,12 +50,11 @@ def unroll(
       measured before the step.
 
     Raises:
-      ValueError: ``steps`` is negative, ``hyper`` is given to an optimiser that takes none, or
+      ValueError: ``steps`` is no count, ``hyper`` is given to an optimiser that takes none, or
         ``differentiation`` is none of the three.
       TypeError: when run, a fast leaf is not of a floating type.
     """
-    if steps < 0:
-        raise ValueError(f"steps is {steps}: an inner loop takes 0 steps or more.")
+    check_count("steps", steps)
     if differentiation not in ("mixed", "reverse", "rematerialised"):
         raise ValueError(
             f"differentiation is {differentiation!r}: choose 'mixed', 'reverse' or "

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.learners.common import check_normalisation, cosine_similarities, look_at_query
 from jaxmeta.learners.heads import affine
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
@@ -43,10 +44,9 @@ def classifier(
       Chen et al., 2019, A Closer Look at Few-shot Classification, section 3.2.
     """
     check_normalisation(normalisation)
-    if classes < 1 or temperature <= 0:
-        raise ValueError(
-            f"classes is {classes} and temperature {temperature}: give positive numbers."
-        )
+    check_count("classes", classes, least=1)
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}: give a positive number.")
     if normalisation == "inductive":
         raise ValueError(
             "normalisation is 'inductive', but a classifier of base classes has no support set: "

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.checks import check_count
 from jaxmeta.types import UNLABELLED, Array, Batch, Key, Loss, Model, PyTree
 
 LEAST = -1e9
@@ -17,6 +18,12 @@ def check_normalisation(normalisation: str) -> None:
         raise ValueError(
             f"normalisation is {normalisation!r}: choose one of {', '.join(NORMALISATIONS)}."
         )
+
+
+def check_ways(ways: int | None) -> None:
+    """Raises ``ValueError`` when there are ways, as for classes, but not one or more."""
+    if ways is not None:
+        check_count("ways", ways, least=1)
 
 
 def look_at_support(

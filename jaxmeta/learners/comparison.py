@@ -12,6 +12,7 @@ import jax
 from jaxmeta.learners.common import (
     check_normalisation,
     check_support,
+    check_ways,
     look_at_query,
     look_at_support,
     membership,
@@ -69,9 +70,11 @@ def comparison_learner(
       ``"head"``.
 
     Raises:
-      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+      ValueError: no ways, an unknown normalisation, or (when adapting) a support set that does
+        not fit.
     """
     check_normalisation(normalisation)
+    check_ways(ways)
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
         model_key, head_key = jax.random.split(key)

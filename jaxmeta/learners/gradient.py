@@ -6,10 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.inner import InnerLoop, merge, partition
 from jaxmeta.learners.common import (
     check_normalisation,
     check_support,
+    check_ways,
     labelled,
     look_at_query,
     look_at_support,
@@ -59,8 +61,8 @@ def gradient_learner(
       A learner with parameters ``{"model": ..., "hyper": ...}``.
 
     Raises:
-      ValueError: an unknown normalisation, an empty batch, or (when adapting) a support set that
-        does not fit.
+      ValueError: an unknown normalisation, ``ways`` or ``batch`` is no count, or (when adapting) a
+        support set that does not fit.
       TypeError: a fast parameter cannot be differentiated.
 
     References:
@@ -68,8 +70,9 @@ def gradient_learner(
       Networks, algorithm 2.
     """
     check_normalisation(normalisation)
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch is {batch}: an inner step needs an example.")
+    check_ways(ways)
+    if batch is not None:
+        check_count("batch", batch, least=1)
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
         model_key, hyper_key = jax.random.split(key)

@@ -14,6 +14,7 @@ from jaxmeta.learners.common import (
     LEAST,
     check_normalisation,
     check_support,
+    check_ways,
     class_means,
     cosine_similarities,
     look_at_query,
@@ -146,10 +147,11 @@ def head_learner(
       nothing, parameters that hold ``"model"`` alone serve as well.
 
     Raises:
-      ValueError: the entropy's weight is negative, an unknown normalisation, or (when adapting) a
-        support set that does not fit.
+      ValueError: no ways, the entropy's weight is negative, an unknown normalisation, or (when
+        adapting) a support set that does not fit.
     """
     check_normalisation(normalisation)
+    check_ways(ways)
     if entropy < 0:
         raise ValueError(f"entropy is {entropy}: give 0 or more.")
 

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.inner import learning_rates, merge, partition, per_step, sgd, unroll
 from jaxmeta.learners.common import (
     check_normalisation,
     check_support,
+    check_ways,
     look_at_query,
     look_at_support,
     loss_of_support,
@@ -83,18 +85,16 @@ def maml_plus_plus(
       steps.
 
     Raises:
-      ValueError: ``steps`` or ``first_order_until`` is negative, an unknown normalisation, or (when
-        adapting) a support set that does not fit.
+      ValueError: ``ways``, ``steps`` or ``first_order_until`` is no count, an unknown
+        normalisation, or (when adapting) a support set that does not fit.
 
     References:
       Antoniou, Edwards and Storkey, 2019, How to Train Your MAML, section 4.
     """
     check_normalisation(normalisation)
-    if steps < 0 or first_order_until < 0:
-        raise ValueError(
-            f"steps is {steps} and first_order_until {first_order_until}: give 0 or more."
-        )
-
+    check_ways(ways)
+    check_count("steps", steps)
+    check_count("first_order_until", first_order_until)
     of_each_step = per_step(learning_rates(learning_rate, "leaf"), max(steps, 1))
 
     def is_fast(name: str) -> bool:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.learners.common import LEAST, cosine_similarities
 from jaxmeta.learners.comparison import Comparison, comparison_learner
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
@@ -47,8 +48,7 @@ def matching(
     References:
       Vinyals et al., 2016, Matching Networks for One Shot Learning, equations 1 to 6, appendix A.
     """
-    if reads < 1:
-        raise ValueError(f"reads is {reads}: give 1 or more.")
+    check_count("reads", reads, least=1)
 
     def init(key: Key, embedded: Array) -> PyTree:
         if not full_context:

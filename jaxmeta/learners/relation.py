@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.learners.common import (
     check_normalisation,
     check_support,
+    check_ways,
     class_means,
     look_at_query,
     look_at_support,
@@ -56,13 +57,14 @@ def relation(
       ``"head"``; they serve any number of ways.
 
     Raises:
-      ValueError: an unknown normalisation, embedded examples are not maps, or (when adapting) a
-        support set that does not fit.
+      ValueError: no ways, an unknown normalisation, embedded examples are not maps, or (when
+        adapting) a support set that does not fit.
 
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.
     """
     check_normalisation(normalisation)
+    check_ways(ways)
     head = relation_module() if module is None else module
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:

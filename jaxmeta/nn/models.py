@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.nn.convolution import conv2d
 from jaxmeta.nn.layers import Statistics, max_pool, moments, normalise
 from jaxmeta.types import Array, Key, Model, PyTree
@@ -26,7 +27,12 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
     Returns:
       A model from ``[n, ...]`` (flattened) to ``[n, outputs]``; its parameters are
       ``{"layer0": {"kernel", "bias"}, ..., "head": {"kernel", "bias"}}``.
+
+    Raises:
+      ValueError: a layer has no size.
     """
+    for size in (*hidden, outputs):
+        check_count("A layer's size", size, least=1)
     names = [f"layer{i}" for i in range(len(hidden))] + ["head"]
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
@@ -83,16 +89,21 @@ def conv4(
 
     Raises:
       ValueError: ``downsample`` is neither of the two, there are not four numbers of filters, a
-        head has no features, or (from ``init``) nothing is left of the images after the halvings.
+        number is no count, a head has no features, or (from ``init``) nothing is left of the images
+        after the halvings.
     """
     if downsample not in ("pool", "stride"):
         raise ValueError(f"downsample is {downsample!r}: choose 'pool' or 'stride'.")
-    widths = [filters] * 4 if isinstance(filters, int) else list(filters)
+    widths = list(filters) if isinstance(filters, Sequence) else [filters] * 4
     if len(widths) != 4 or not 0 <= halvings <= 4:
         raise ValueError(
             f"filters is {filters!r} and halvings {halvings}: give one number of filters or four, "
             "and 0 to 4 halvings."
         )
+    for width in widths:
+        check_count("filters", width, least=1)
+    if outputs is not None:
+        check_count("outputs", outputs, least=1)
     if outputs is not None and not flatten:
         raise ValueError(f"outputs is {outputs} but flatten is False: a head takes features.")
     halves = [downsample] * halvings + [None] * (4 - halvings)
@@ -148,7 +159,12 @@ def relation_module(filters: int = 64, hidden: int = 8) -> Model:
 
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.4.
+
+    Raises:
+      ValueError: a layer has no size, or (from ``init``) the maps are too small.
     """
+    check_count("filters", filters, least=1)
+    check_count("hidden", hidden, least=1)
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
         *keys, hidden_key, head_key = jax.random.split(key, 4)

@@ -1,0 +1,58 @@
+"""Counts that are none are told where they are given."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta import learners, nn
+from jaxmeta.checks import check_count
+from jaxmeta.inner import implicit, learning_rates, minimise, per_step, sgd, unroll
+
+MODEL = nn.mlp(3)
+OF_WAYS = [
+    getattr(learners, name)
+    for name in learners.__all__
+    if name not in ("Comparison", "Head", "classifier") and not name.endswith("_learner")
+]
+
+
+@pytest.mark.parametrize("ways", [0, -1, 2.5, "five"])
+@pytest.mark.parametrize("make", OF_WAYS, ids=lambda make: make.__name__)
+def test_a_learner_tells_ways_apart(make, ways):
+    with pytest.raises(ValueError, match=f"ways is {ways}: give a whole number, 1 or more"):
+        make(MODEL, ways)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: unroll(sgd(0.1), 2.5), "steps is 2.5: give a whole number, 0 or more"),
+        (lambda: unroll(sgd(0.1), -1), "steps is -1"),
+        (lambda: minimise(2.5), "steps is 2.5"),
+        (lambda: implicit(optax.sgd(0.1), 2.5, 1.0), "steps is 2.5"),
+        (lambda: implicit(optax.sgd(0.1), 2, 1.0, solver_steps=1.5), "solver_steps is 1.5"),
+        (lambda: per_step(learning_rates(0.1), 0), "steps is 0: give a whole number, 1 or more"),
+        (lambda: learners.maml_plus_plus(MODEL, 3, steps=1.5), "steps is 1.5"),
+        (lambda: learners.maml_plus_plus(MODEL, 3, first_order_until=-1), "until is -1"),
+        (lambda: learners.reptile(MODEL, 3, batch=1.5), "batch is 1.5"),
+        (lambda: learners.matching(MODEL, 3, reads=0), "reads is 0"),
+        (lambda: learners.classifier(MODEL, 2.5), "classes is 2.5"),
+        (lambda: nn.mlp(0), "A layer's size is 0: give a whole number, 1 or more"),
+        (lambda: nn.mlp(3, hidden=(8, 2.5)), "A layer's size is 2.5"),
+        (lambda: nn.conv4(filters=2.5), "filters is 2.5"),
+        (lambda: nn.conv4(filters=[8, 8, 8, 0]), "filters is 0"),
+        (lambda: nn.conv4(outputs=-1), "outputs is -1"),
+        (lambda: nn.relation_module(hidden=0), "hidden is 0"),
+    ],
+)
+def test_a_count_that_is_none(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_numbers_of_numpy_count_and_traced_ones_do_not():
+    check_count("steps", np.int64(3))
+    check_count("steps", 0)
+    with pytest.raises(ValueError, match=r"steps is .*: give a whole number"):
+        jax.jit(lambda steps: check_count("steps", steps))(3)
