@@ -91,6 +91,12 @@ def plain(config: ConfigDict) -> dict[str, Any]:
             "config.learner.normalisation is 'running', whose averages that training would never "
             "move: train with 'transductive', and set config.evaluation.learner.normalisation."
         )
+    if fields["learner"].get("first_order_until") and name_of(fields["objective"]) == "episodic":
+        raise ValueError(
+            f"config.learner.first_order_until is {fields['learner']['first_order_until']}, but "
+            "episodic does not count outer steps: set config.objective.make to "
+            "jaxmeta.objectives.multi_step, with annealing_steps."
+        )
     every = evaluation["every"]
     if every < 1 or every % fields["log_every"]:
         raise ValueError(

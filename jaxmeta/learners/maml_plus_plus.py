@@ -75,7 +75,8 @@ def maml_plus_plus(
       per_step_normalisation: for each step, normalisation weights (parameters named ``scale`` or
         ``offset``) and running statistics of its own.
       first_order_until: drop second derivatives for so many outer steps (derivative-order
-        annealing); they are counted by :func:`jaxmeta.objectives.multi_step`.
+        annealing). :func:`jaxmeta.objectives.multi_step` counts them; under an objective that does
+        not, every loss after the first step is not a number.
       loss: the loss of the support set.
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
@@ -182,7 +183,12 @@ def maml_plus_plus(
         )
         if adapted.present is not None:
             outputs = without_absent(outputs, adapted.present)
-        return outputs, state._replace(model=rows)
+        if not first_order_until:
+            return outputs, state._replace(model=rows)
+        # An objective that counts puts its count in place of this; one that does not would stay at
+        # the first order for ever, and learns of it by losses that are not numbers.
+        outputs += jnp.zeros_like(outputs) * state.outer_step.astype(outputs.dtype)
+        return outputs, State(rows, jnp.full_like(state.outer_step, jnp.nan))
 
     return Learner(init, adapt, predict)
 

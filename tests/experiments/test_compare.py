@@ -60,6 +60,16 @@ def test_every_config_can_be_trained(data, method):
         assert answers(other, params, state, shapes(config, image)).shape == (75, 5)
 
 
+def test_derivative_order_is_annealed_where_outer_steps_are_counted():
+    config = omniglot.get_config("maml_plus_plus")
+    config.learner.first_order_until = 100
+    plain(config)
+    config.objective = {"make": "jaxmeta.objectives.episodic"}
+    told = r"first_order_until is 100, but episodic does not count .*multi_step"
+    with pytest.raises(ValueError, match=told):
+        plain(config)
+
+
 def answers(learner: Learner, params, state, task: Episode):
     def solve(params, state, task):
         adapted, _ = learner.adapt(params, state, task.support, jax.random.key(0))

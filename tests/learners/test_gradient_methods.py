@@ -107,6 +107,20 @@ def test_derivative_order_rises_at_its_step():
     assert apart > 1e-3
 
 
+def test_derivative_order_that_nobody_counts_is_not_silent():
+    ours = maml_plus_plus(MODEL, 3, steps=1, first_order_until=7)
+    params, state = ours.init(KEY, FIRST)
+    for objective, counted in (
+        (multi_step(ours, cross_entropy, annealing_steps=0), True),
+        (episodic(ours, cross_entropy), False),
+    ):
+        _, aux = objective(params, state, TASKS, KEYS)
+        assert np.isfinite(aux.metrics["loss"])
+        losses, aux = objective(params, aux.state, TASKS, KEYS)
+        assert np.isfinite(losses).all() == counted
+        assert np.isfinite(aux.state.outer_step) == counted
+
+
 def test_multi_step_loss_is_the_weighted_sum_of_the_losses_after_each_step():
     ours = maml_plus_plus(MODEL, 3, steps=3, learning_rate=0.5)
     params, state = ours.init(KEY, FIRST)
