@@ -137,7 +137,8 @@ def sampler(
     or ``least_shots`` each episode draws its number, from that to ``ways`` or ``shots``.
 
     Raises:
-      ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
+      ValueError: the split cannot fill such an episode, or the learner is built for fewer ways or
+        classes.
     """
     if "examples" in protocol:
         if source.examples is None:
@@ -145,6 +146,7 @@ def sampler(
                 f"The data of the {split} split have no classes to train on without episodes: "
                 "leave config.train.examples out."
             )
+        check_classes(source, split, learner.get("classes"))
         return source.examples(protocol["examples"])
     options: dict[str, Any] = {**protocol}
     for count in ("ways", "shots"):
@@ -162,6 +164,23 @@ def sampler(
         return source.episodes(**options, **padding)
     except ValueError as error:
         raise ValueError(f"The {split} split is too small: {error}") from error
+
+
+def check_classes(source: Source, split: str, classes: int | None) -> None:
+    """Checks a classifier of all classes of a split by whether that can fill one more way.
+
+    Raises:
+      ValueError: it can, so that there are examples of classes which the classifier does not have.
+    """
+    if classes is None:
+        return
+    try:
+        source.episodes(classes + 1, 1, 1)
+    except ValueError:
+        return
+    raise ValueError(
+        f"config.learner.classes is {classes} but the {split} split has more: give their number."
+    )
 
 
 def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:

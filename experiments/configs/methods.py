@@ -18,7 +18,7 @@ class Data(NamedTuple):
     Attributes:
       spec: of the sources.
       model: arguments of ``conv4``.
-      classes: of the training split.
+      classes: of the training split, at least; a run of fewer than there are is refused.
       inner_rate: MAML's inner learning rate.
       train_ways: of the episodes of methods that serve any number of ways.
     """

@@ -282,6 +282,14 @@ def test_labels_outside_the_ways() -> None:
         learner.adapt(params, state, support, jax.random.key(0))
 
 
+def test_a_classifier_of_fewer_classes_than_there_are() -> None:
+    source = dots.patterns(classes=12, examples=4)["train"]
+    for enough in (12, 13):
+        common.sampler(source, "train", {"examples": 4}, {"classes": enough})
+    with pytest.raises(ValueError, match=r"config.learner.classes is 11 but the train split has"):
+        common.sampler(source, "train", {"examples": 4}, {"classes": 11})
+
+
 def test_a_mistake_in_a_users_own_function_keeps_its_frames(launch: Launch, tmp_path: Path) -> None:
     options = [f"--config={WAVES}", f"--workdir={tmp_path}", f"--config.model.make={HERE}.broken"]
     with pytest.raises(ValueError, match="my own mistake"):
