@@ -41,6 +41,8 @@ def build(spec: Any, **context: Any) -> Any:
 def call(name: str, arguments: Mapping[str, Any]) -> Any:
     """Calls the function of a dotted name, having checked that it takes the arguments."""
     function = find(name)
+    if not callable(function):
+        raise ValueError(f"'{name}' is no function: give the dotted name of one.")
     signature = inspect.signature(function)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for argument in arguments:
@@ -79,5 +81,7 @@ def find(name: str) -> Any:
 def near(word: str, words: Iterable[str]) -> str:
     """What may have been meant by a word: the words like it, or else all of them."""
     candidates = [candidate for candidate in words if not candidate.startswith("_")]
+    if not candidates:
+        return "there are none"
     near = difflib.get_close_matches(word, candidates, n=3, cutoff=0.5)
     return f"the near ones are {', '.join(near)}" if near else f"choose {', '.join(candidates)}"

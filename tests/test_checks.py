@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import learners, nn
+from jaxmeta import data, learners, nn
 from jaxmeta.checks import check_count
 from jaxmeta.inner import implicit, learning_rates, minimise, per_step, sgd, unroll
 
@@ -43,6 +43,13 @@ def test_a_learner_tells_ways_apart(make, ways):
         (lambda: nn.conv4(filters=2.5), "filters is 2.5"),
         (lambda: nn.conv4(filters=[8, 8, 8, 0]), "filters is 0"),
         (lambda: nn.conv4(outputs=-1), "outputs is -1"),
+        (lambda: nn.conv4(halvings=1.5), "halvings is 1.5"),
+        (lambda: data.glyphs(size=8.5), "size is 8.5: give a whole number, 1 or more"),
+        (lambda: data.omniglot(size=0), "size is 0"),
+        (lambda: data.cifar_fs(size=8.5), "size is 8.5"),
+        (lambda: data.folder("somewhere", size=-1), "size is -1"),
+        (lambda: data.glyphs(classes=(5, 0, 5)), "classes is 0"),
+        (lambda: data.glyphs(classes=5), "classes is 5: give those of the train, valid and test"),
         (lambda: nn.relation_module(hidden=0), "hidden is 0"),
     ],
 )

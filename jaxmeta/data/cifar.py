@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
+from jaxmeta.checks import check_count
 from jaxmeta.data import tfds
 from jaxmeta.data.classes import ClassImages, canonical, concatenate, take_classes
 from jaxmeta.data.episodes import class_source
@@ -86,7 +87,7 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
       Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
 
     Raises:
-      ValueError: a class is missing from the data.
+      ValueError: the size is no count, or a class is missing from the data.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
     return _sources({part: names.split() for part, names in CIFAR_FS.items()}, size, data_dir)
@@ -106,7 +107,7 @@ def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
       Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
 
     Raises:
-      ValueError: a class is missing from the data.
+      ValueError: the size is no count, or a class is missing from the data.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
     return _sources(fc100_classes(), size, data_dir)
@@ -121,6 +122,7 @@ def fc100_classes() -> dict[str, list[str]]:
 
 
 def _sources(split: Mapping[str, Sequence[str]], size: int, data_dir: DataDir) -> dict[str, Source]:
+    check_count("size", size, least=1)
     data = _load(size, data_dir)
     return {part: class_source(*take_classes(data, names)) for part, names in split.items()}
 

@@ -7,6 +7,7 @@ arc a steadily turning one, a loop turns full circle, a corner is a jump, a hook
 The constants below were chosen by eye and by the calibration reported in :func:`glyphs`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.checks import check_count
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Array, Key, Source
 
@@ -264,11 +266,11 @@ def glyphs(
     Raises:
       ValueError: a size or a number is below 1.
     """
-    if min(*classes, examples, size) < 1:
-        raise ValueError(
-            f"glyphs got classes={classes}, examples={examples} and size={size}; "
-            "each must be at least 1."
-        )
+    if not isinstance(classes, Sequence) or len(classes) != 3:
+        raise ValueError(f"classes is {classes}: give those of the train, valid and test split.")
+    for name, counts in (("classes", classes), ("examples", [examples]), ("size", [size])):
+        for count in counts:
+            check_count(name, count, least=1)
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     splits = fold(jax.random.key(seed), jnp.arange(len(classes)))
     keys = [fold(split, jnp.arange(n)) for split, n in zip(splits, classes, strict=True)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from jaxmeta.checks import check_count
 from jaxmeta.data.classes import ClassImages, random_split, take_classes
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Source
@@ -49,8 +50,10 @@ def load_images(
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: no image in it, an image outside of any class folder, or one that cannot be read.
+      ValueError: the size is no count, no image in it, an image outside of any class folder, or one
+        that cannot be read.
     """
+    check_count("size", size, least=1)
     path = Path(path).expanduser().resolve()
     if not path.exists():
         raise FileNotFoundError(f"There is no folder or zip at {path}; check the path.")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from jaxmeta.checks import check_count
 from jaxmeta.data import tfds
 from jaxmeta.data.classes import ClassImages, canonical, concatenate, shuffled, take_classes
 from jaxmeta.data.episodes import class_source
@@ -59,12 +60,13 @@ def omniglot(
       paper 0.
 
     Raises:
-      ValueError: there is no such split.
+      ValueError: there is no such split, or the size is no count.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
     if split not in [*CHARACTER_SPLITS, *ALPHABET_SPLITS]:
         choices = ", ".join([*CHARACTER_SPLITS, *ALPHABET_SPLITS])
         raise ValueError(f"Omniglot has no split {split!r}; choose one of {choices}.")
+    check_count("size", size, least=1)
     background = _load(ALPHABET_SPLITS.get(split, "images_background"), size, data_dir)
     evaluation = _load("images_evaluation", size, data_dir)
     parts = split_characters(split, background.names, evaluation.names, seed)

@@ -95,7 +95,8 @@ def conv4(
     if downsample not in ("pool", "stride"):
         raise ValueError(f"downsample is {downsample!r}: choose 'pool' or 'stride'.")
     widths = list(filters) if isinstance(filters, Sequence) else [filters] * 4
-    if len(widths) != 4 or not 0 <= halvings <= 4:
+    check_count("halvings", halvings)
+    if len(widths) != 4 or halvings > 4:
         raise ValueError(
             f"filters is {filters!r} and halvings {halvings}: give one number of filters or four, "
             "and 0 to 4 halvings."
