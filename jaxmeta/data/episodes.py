@@ -1,33 +1,54 @@
 """Few-shot episodes from images sorted by class, as pure functions of ``(data, key)``.
 
-:func:`class_source` turns arrays into a :class:`~jaxmeta.types.Source`.
+An episode is made in two steps: :func:`class_choices` draws which images it has, never looking at
+one, and :func:`finish` makes the episode of them. :func:`class_source` has all images on the device
+and does both at once; :mod:`jaxmeta.data.streaming` reads them in between.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import Array, Batch, Episode, Key, Sampler, Source
+from jaxmeta.types import Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 TURNS = 4
 
 
 class ClassData(NamedTuple):
-    """Images on the device, sorted by class.
+    """Images sorted by class.
 
     Attributes:
-      images: uint8 ``[n, height, width, channels]``.
+      images: uint8 ``[n, height, width, channels]``; ``()`` where they are read when needed.
       starts: int32 ``[classes]``, where each class begins in ``images``.
       counts: int32 ``[classes]``, how many images each class has.
     """
 
-    images: Array
+    images: PyTree
     starts: Array
     counts: Array
+
+
+class Choice(NamedTuple):
+    """Which images an episode has, and all else of it but their pixels.
+
+    Attributes:
+      rows: int32 ``[m]``, the images: first those of the support set, last those of the query set,
+        the same ones where the two sets are one. -1 for padding.
+      quarters: int32 ``[m]``, the quarter turns of each; ``None`` where no image is turned.
+      blank: the episode, its inputs ``x`` being ``()``.
+    """
+
+    rows: Array
+    quarters: Array | None
+    blank: Episode
+
+
+Choose = Callable[[ClassData, Key], Choice]
+"""``(data, key) -> Choice``, pure; it looks at ``starts`` and ``counts`` and at no image."""
 
 
 def class_source(
@@ -79,19 +100,59 @@ def class_source(
             f"class_source got {len(images)} images, counts that sum to {counts.sum()} over "
             f"{len(counts)} classes and {len(names)} names; give one count and one name per class."
         )
-    if rotations and images.shape[1] != images.shape[2]:
+    refuse_oblong(images.shape[1:], rotations)
+    data = class_data(jnp.asarray(images), counts)
+    episodes, examples = class_choices(counts, names, rotations)
+
+    def drawn(choose: Choose) -> Sampler:
+        def sample(data: ClassData, key: Key) -> Episode:
+            choice = choose(data, key)
+            return finish(jnp.take(data.images, choice.rows, axis=0, mode="clip"), choice)
+
+        return sample
+
+    return Source(
+        data,
+        lambda *arguments, **options: drawn(episodes(*arguments, **options)),
+        lambda size: drawn(examples(size)),
+    )
+
+
+def refuse_oblong(shape: Sequence[int], rotations: bool) -> None:
+    """Raises ``ValueError`` where images ``[height, width, channels]`` would change shape."""
+    if rotations and shape[0] != shape[1]:
         raise ValueError(
-            f"class_source cannot rotate images of {images.shape[1]} x {images.shape[2]} pixels; "
+            f"Images of {shape[0]} x {shape[1]} pixels cannot be rotated; "
             "give square ones or rotations=False."
         )
-    turns = TURNS if rotations else 1
-    # One bound for all classes keeps shapes static; a smaller class never reaches beyond its count.
-    largest = int(counts.max(initial=0))
-    data = ClassData(
-        images=jnp.asarray(images),
+
+
+def class_data(images: PyTree, counts: np.ndarray) -> ClassData:
+    """Images sorted by class, so many of each."""
+    return ClassData(
+        images=images,
         starts=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
         counts=jnp.asarray(counts, jnp.int32),
     )
+
+
+def class_choices(
+    counts: np.ndarray, names: Sequence[str], rotations: bool = False
+) -> tuple[Callable[..., Choose], Callable[[int], Choose]]:
+    """How episodes, and ordinary batches, are drawn from classes of so many images.
+
+    Args:
+      counts: integers ``[classes]``, how many images each class has.
+      names: what each class is called, for error messages.
+      rotations: quarter turns are classes of their own.
+
+    Returns:
+      ``episodes`` and ``examples``, which take what those of :func:`class_source` take and return
+      a :data:`Choose` in place of a sampler.
+    """
+    turns = TURNS if rotations else 1
+    # One bound for all classes keeps shapes static; a smaller class never reaches beyond its count.
+    largest, total = int(counts.max(initial=0)), int(counts.sum())
 
     def episodes(
         ways: int | Array | tuple[int, int],
@@ -102,7 +163,7 @@ def class_source(
         imbalanced: bool = False,
         unlabelled: int = 0,
         distractors: int = 0,
-    ) -> Sampler:
+    ) -> Choose:
         most_of_ways, ways_range = most_and_range("ways", ways)
         most_of_shots, shots_range = most_and_range("shots", shots)
         slots_ways = static_places("ways", most_of_ways, max_ways)
@@ -137,21 +198,18 @@ def class_source(
                 f"{counts[poorest]}; ask for fewer or drop the class."
             )
 
-        def sample(data: ClassData, key: Key) -> Episode:
+        def choose(data: ClassData, key: Key) -> Choice:
             class_key, example_key = jax.random.split(key)
             classes, shown = turns * data.counts.shape[0], slots_ways + distractors
             # Distractors come first, as padded ways may be more than there are classes.
             chosen = _distinct(class_key, classes, jnp.int32(classes), shown)
-            base = chosen // turns
+            base, quarters = chosen // turns, chosen % turns
             # A key per class, so that its examples do not depend on how many classes there are.
             keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, jnp.arange(shown))
             picks = jax.vmap(_distinct, (0, None, 0, None))(
                 keys, largest, data.counts[base], queries + slots_shots + unlabelled
             )
             rows = data.starts[base][:, None] + picks
-            x = data.images.at[rows].get(mode="clip")
-            if turns > 1:
-                x = jax.vmap(jax.vmap(_turn, (0, None)))(x, chosen % turns)
             # Shots come last, as padded ones may be more than there are examples.
             of_ways, of_shots = most_of_ways, most_of_shots
             if ways_range:
@@ -160,37 +218,55 @@ def class_source(
                 each = (slots_ways, 1) if imbalanced else ()
                 of_shots = _between(jax.random.fold_in(key, 2), shots_range, each)
             first = queries + unlabelled
-            query = _batch(x[distractors:, :queries], of_ways, queries)
-            support = _batch(x[distractors:, first:], of_ways, of_shots)
+            query = _part(rows[distractors:, :queries], quarters[distractors:], of_ways, queries)
+            support = _part(rows[distractors:, first:], quarters[distractors:], of_ways, of_shots)
             if unlabelled:
-                real = jnp.arange(shown, dtype=jnp.int32) < distractors + of_ways
-                unknown = _masked(
-                    x[:, queries:first], real[:, None] & jnp.ones((1, unlabelled), bool)
-                )
-                nameless = Batch(unknown[0], jnp.full(unknown[1].shape, -1, jnp.int32), unknown[1])
-                support = jax.tree.map(lambda *both: jnp.concatenate(both), support, nameless)
-            return Episode(support, query)
+                unknown = _part(rows[:, queries:first], quarters, distractors + of_ways, unlabelled)
+                unknown = unknown._replace(y=jnp.full_like(unknown.y, -1))
+                support = jax.tree.map(lambda *both: jnp.concatenate(both), support, unknown)
+            rows, quarters = map(jnp.concatenate, zip(support.x, query.x, strict=True))
+            blank = Episode(support._replace(x=()), query._replace(x=()))
+            return Choice(rows, quarters if turns > 1 else None, blank)
 
-        return sample
+        return choose
 
-    def examples(size: int) -> Sampler:
+    def examples(size: int) -> Choose:
         size = static_places("examples", size, None)
 
-        def sample(data: ClassData, key: Key) -> Episode:
+        def choose(data: ClassData, key: Key) -> Choice:
             row_key, turn_key = jax.random.split(key)
-            rows = jax.random.randint(row_key, (size,), 0, data.images.shape[0])
+            rows = jax.random.randint(row_key, (size,), 0, total)
             y = turns * (jnp.searchsorted(data.starts, rows, side="right") - 1).astype(jnp.int32)
-            x = data.images[rows]
-            if turns > 1:
-                quarters = jax.random.randint(turn_key, (size,), 0, turns)
-                x, y = jax.vmap(_turn)(x, quarters), y + quarters
-            x, mask = _masked(x[None], jnp.ones((1, size), bool))
-            batch = Batch(x, y, mask)
-            return Episode(batch, batch)
+            quarters = jax.random.randint(turn_key, (size,), 0, turns) if turns > 1 else None
+            if quarters is not None:
+                y = y + quarters
+            batch = Batch((), y, jnp.ones(size, jnp.float32))
+            return Choice(rows, quarters, Episode(batch, batch))
 
-        return sample
+        return choose
 
-    return Source(data, episodes, examples)
+    return episodes, examples
+
+
+def finish(images: Array, choice: Choice) -> Episode:
+    """The episode of a choice, once its images are there: turned, scaled and masked.
+
+    Args:
+      images: uint8 ``[m, height, width, channels]``, that of each row; any for padding.
+      choice: what was drawn.
+    """
+    if choice.quarters is not None:
+        images = jax.vmap(_turn)(images, choice.quarters)
+
+    def fill(blank: Batch, images: Array) -> Batch:
+        # XLA turns a division into this product, and jit shall not change a bit.
+        x = images.astype(jnp.float32) * np.float32(1 / 255)
+        return blank._replace(x=x * jnp.expand_dims(blank.mask, range(1, x.ndim)))
+
+    support, query = choice.blank
+    return Episode(
+        fill(support, images[: support.mask.size]), fill(query, images[-query.mask.size :])
+    )
 
 
 def known_number(value: int | Array) -> int | None:
@@ -256,20 +332,17 @@ def _turn(image: Array, quarters: Array) -> Array:
     )
 
 
-def _batch(x: Array, ways: int | Array, each: int | Array) -> Batch:
-    """Scales uint8 ``[slots, places, ...]`` and marks the first ``ways`` x ``each`` as real."""
-    slots, places = x.shape[:2]
+def _part(rows: Array, quarters: Array, ways: int | Array, each: int | Array) -> Batch:
+    """Rows ``[slots, places]`` one after the other, the first ``ways`` x ``each`` being real.
+
+    The inputs of this batch are the rows and the quarter turns of their images.
+    """
+    slots, places = rows.shape
     way = jnp.arange(slots, dtype=jnp.int32)[:, None]
     place = jnp.arange(places, dtype=jnp.int32)[None]
     real = (way < jnp.asarray(ways, jnp.int32)) & (place < jnp.asarray(each, jnp.int32))
-    y = jnp.where(real, way, 0).reshape(-1)
-    x, mask = _masked(x, real)
-    return Batch(x, y, mask)
-
-
-def _masked(x: Array, real: Array) -> tuple[Array, Array]:
-    """Scales uint8 ``[slots, places, ...]`` in a row, with zeros where it is not real; the mask."""
-    mask = real.reshape(-1).astype(jnp.float32)
-    # XLA turns a division into this product, and jit shall not change a bit.
-    x = x.reshape(mask.size, *x.shape[2:]).astype(jnp.float32) * np.float32(1 / 255)
-    return x * jnp.expand_dims(mask, range(1, x.ndim)), mask
+    rows, quarters, y = (
+        jnp.where(real, values, empty).reshape(-1)
+        for values, empty in ((rows, -1), (quarters[:, None], 0), (way, 0))
+    )
+    return Batch((rows, quarters), y, real.reshape(-1).astype(jnp.float32))
