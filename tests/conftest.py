@@ -23,7 +23,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 GIVEN = os.environ.get("JAXMETA_DATA_DIR")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The real data sets, which lie beside the project and not in it."""
     beside = Path(__file__).parents[2] / "shared" / "data"

@@ -10,7 +10,8 @@ class ClassImages(NamedTuple):
     """Images sorted by class, on the host.
 
     Attributes:
-      images: uint8 ``[n, size, size, channels]``.
+      images: uint8 ``[n, size, size, channels]``; or int64 ``[n]``, the number of the record that
+        holds each.
       counts: int64 ``[classes]``, how many images each class has, in the order of ``images``.
       names: what each class is called.
     """

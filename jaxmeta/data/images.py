@@ -276,7 +276,7 @@ def _read_cache(file: Path) -> ClassImages | None:
             images, counts, names = stored["images"], stored["counts"], stored["names"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    if images.dtype != np.uint8 or counts.sum() != len(images) or len(counts) != len(names):
+    if counts.sum() != len(images) or len(counts) != len(names):
         return None
     return ClassImages(images, counts, tuple(names.tolist()))
 

@@ -34,6 +34,7 @@ def omniglot(
     rotations: bool = True,
     data_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    streamed: bool = False,
 ) -> dict[str, Source]:
     """Omniglot as few-shot tasks. Always say which split: they differ by points of accuracy.
 
@@ -54,6 +55,9 @@ def omniglot(
         unpack to), or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds
         them, else TFDS's default.
       seed: of the shuffle of characters, or of which alphabets validate.
+      streamed: read images from TFDS when an episode needs them, as for sets that do not fit on the
+        device (:func:`~jaxmeta.data.streaming.stream`); zips and folders are not looked at. A key
+        means the same episode.
 
     Returns:
       Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 1]``, ink 1 on
@@ -67,8 +71,18 @@ def omniglot(
         choices = ", ".join([*CHARACTER_SPLITS, *ALPHABET_SPLITS])
         raise ValueError(f"Omniglot has no split {split!r}; choose one of {choices}.")
     check_count("size", size, least=1)
-    background = _load(ALPHABET_SPLITS.get(split, "images_background"), size, data_dir)
-    evaluation = _load("images_evaluation", size, data_dir)
+    archives = (ALPHABET_SPLITS.get(split, "images_background"), "images_evaluation")
+    if streamed:
+        source, (learned, judged) = tfds.streamed_omniglot(
+            [_TFDS_PARTS[archive] for archive in archives], size, data_dir
+        )
+        parts = split_characters(split, list(learned), list(judged), seed)
+        classes = {**learned, **judged}
+        return {
+            part: source({name: classes[name] for name in names}, rotations=rotations)
+            for part, names in parts.items()
+        }
+    background, evaluation = (_load(archive, size, data_dir) for archive in archives)
     parts = split_characters(split, background.names, evaluation.names, seed)
     data = canonical(concatenate([background, evaluation]))
     return {

@@ -8,7 +8,8 @@ needs neither TensorFlow nor OpenCV; preparing it the first time needs ``tensorf
 import importlib.util
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from PIL import Image
 
 from jaxmeta.data.classes import ClassImages, canonical
 from jaxmeta.data.images import as_pixels, cached
+from jaxmeta.data.streaming import Records, streamed_source
+from jaxmeta.types import Source
 
 DataDir = str | os.PathLike[str] | None
 
@@ -36,15 +39,50 @@ def omniglot(part: str, size: int, data_dir: DataDir = None) -> ClassImages:
       ModuleNotFoundError: a package is not installed.
       RuntimeError: the set could not be downloaded or prepared.
     """
+    return _load("omniglot", (part,), size, True, True, _character_of, data_dir)
 
-    def name_of(features: Any) -> Callable[[Any], str]:
-        alphabets = features["alphabet"].names
-        # TFDS counts characters from 0 and the folders from 1.
-        return lambda row: (
-            f"{alphabets[row['alphabet']]}/character{row['alphabet_char_id'] + 1:02d}"
-        )
 
-    return _load("omniglot", (part,), size, True, True, name_of, data_dir)
+def streamed_omniglot(
+    parts: Sequence[str], size: int, data_dir: DataDir = None
+) -> tuple[Callable[..., Source], list[dict[str, np.ndarray]]]:
+    """Several of those parts, whose images are read when they are needed, in the same order.
+
+    The first time, each part is read through once to find that order, which is remembered.
+
+    Args:
+      parts: each as in :func:`omniglot`.
+      size: side in pixels.
+      data_dir: TFDS's own data folder; ``None`` is its default.
+
+    Returns:
+      ``(classes, rotations=False) -> Source``, which is
+      :func:`~jaxmeta.data.streaming.streamed_source` of the records of all parts; and of each part
+      its classes, with the numbers of their records.
+
+    Raises:
+      ModuleNotFoundError: a package is not installed.
+      RuntimeError: the set could not be downloaded or prepared.
+    """
+    builder = _prepared("omniglot", data_dir)
+    decode = partial(_decode, size=size, grayscale=True, invert=True)
+    class_of = _character_of(builder.info.features)
+    found, first = [], 0
+    for part in parts:
+        records = _records(builder, part)
+        key = (str(builder.data_dir), part, size)
+        index = cached("tfds-omniglot-index", key, partial(_index, records, class_of, decode))
+        numbers = np.split(first + index.images, np.cumsum(index.counts)[:-1])
+        found.append(dict(zip(index.names, numbers, strict=True)))
+        first += len(records)
+    both = "+".join(parts)
+    where = partial(_where, builder.info.splits[both].file_instructions)
+    return partial(streamed_source, _records(builder, both), decode=decode, where=where), found
+
+
+def _character_of(features: Any) -> Callable[[Any], str]:
+    alphabets = features["alphabet"].names
+    # TFDS counts characters from 0 and the folders from 1.
+    return lambda row: f"{alphabets[row['alphabet']]}/character{row['alphabet_char_id'] + 1:02d}"
 
 
 def cifar100(size: int, data_dir: DataDir = None) -> ClassImages:
@@ -79,23 +117,56 @@ def _load(
     data_dir: DataDir,
 ) -> ClassImages:
     builder = _prepared(name, data_dir)
-    import tensorflow_datasets as tfds
 
     def read() -> ClassImages:
         class_of = name_of(builder.info.features)
-        # TFDS would decode the 1-bit images of Omniglot to 0 and 1; the bytes are left to Pillow.
-        skip = {"image": tfds.decode.SkipDecoding()}
         groups: dict[str, list[np.ndarray]] = {}
         for part in parts:
-            for row in builder.as_data_source(split=part, decoders=skip):
-                image = Image.open(io.BytesIO(row["image"]))
-                pixels = as_pixels(image, size, grayscale, invert)
+            for row in _records(builder, part):
+                pixels = _decode(row, size, grayscale, invert)
                 groups.setdefault(class_of(row), []).append(pixels)
         counts = np.array([len(group) for group in groups.values()], np.int64)
         images = np.stack([image for group in groups.values() for image in group])
         return canonical(ClassImages(images, counts, tuple(groups)))
 
     return cached(f"tfds-{name}", (str(builder.data_dir), *parts, size, grayscale, invert), read)
+
+
+def _records(builder: Any, split: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    # TFDS would decode the 1-bit images of Omniglot to 0 and 1; the bytes are left to Pillow.
+    return builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def _decode(row: Any, size: int, grayscale: bool, invert: bool) -> np.ndarray:
+    return as_pixels(Image.open(io.BytesIO(row["image"])), size, grayscale, invert)
+
+
+def _index(
+    records: Records, class_of: Callable[[Any], str], decode: Callable[[Any], np.ndarray]
+) -> ClassImages:
+    """The numbers of the records in canonical order, holding the images of one class at a time."""
+    groups: dict[str, list[int]] = {}
+    for number in range(len(records)):
+        groups.setdefault(class_of(records[number]), []).append(number)
+    names = sorted(groups)
+    order = [
+        number
+        for name in names
+        for number in sorted(groups[name], key=lambda number: decode(records[number]).tobytes())
+    ]
+    counts = np.array([len(groups[name]) for name in names], np.int64)
+    return ClassImages(np.array(order, np.int64), counts, tuple(names))
+
+
+def _where(shards: Sequence[Any], number: int) -> str:
+    """Which record of which file that is."""
+    for shard in shards:
+        if number < shard.take:
+            break
+        number -= shard.take
+    return f"Record {shard.skip + number} of {shard.filename}"
 
 
 def _prepared(name: str, data_dir: DataDir) -> Any:
