@@ -4,7 +4,10 @@ Entry points are imported by every process that they start, so none of them impo
 needs it lies here.
 """
 
-from collections.abc import Sequence
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +18,8 @@ from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
 from jaxmeta.data import omniglot
+from jaxmeta.data.episodes import finish
+from jaxmeta.data.streaming import StreamedSampler, stream
 from jaxmeta.gradients import fitting_chunk, mean_gradient
 from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing
 from jaxmeta.types import PyTree
@@ -144,6 +149,49 @@ def episodes(problem: Problem, data_dir: str | None, repetitions: int) -> list[R
     per_second = 1e3 / spreads["sample"]["median_ms"]
     rows[0]["episodes_per_second"] = problem.tasks * per_second
     rows[0]["mib_per_second"] = size / MIB * per_second
+    return rows
+
+
+def streaming(
+    problem: Problem, data_dir: str | None, milliseconds: Sequence[int], repetitions: int
+) -> list[Row]:
+    """How long a step waits for its meta-batch of Omniglot, streamed from TFDS.
+
+    The steps are sleeps of the given lengths, as when an accelerator works and the host does not,
+    and the meta-gradient, which on a CPU needs the cores that read. A step of 0 ms waits for as
+    long as the stream takes: a longer one than that need not wait.
+
+    Returns:
+      Means over steps: ``step_ms``, ``wait_ms``, and ``share``, the second over the first. The
+      first steps, whose meta-batches were read before the clock ran, are left out.
+    """
+    source = omniglot(size=problem.image_size, data_dir=data_dir, streamed=True)["train"]
+    sample = source.episodes(problem.ways, problem.shots, problem.queries)
+    assert isinstance(sample, StreamedSampler)
+    gradient, (params, state, _, keys) = meta_step(problem)
+    make = jax.jit(jax.vmap(finish))
+
+    def learn(choices: PyTree, images: PyTree) -> None:
+        _run(gradient, (params, state, make(images, choices), keys))
+
+    def sleep(length: int) -> Callable[[PyTree, PyTree], None]:
+        return lambda choices, images: time.sleep(length / 1e3)
+
+    steps = {f"sleep {length} ms": sleep(length) for length in milliseconds}
+    ahead = os.cpu_count() or 1
+    before = 2 * ahead + 1
+    rows = []
+    for name, step in {**steps, "meta_step": learn}.items():
+        key, stop = jax.random.key(0), before + repetitions
+        items = stream(sample, source.data, key, problem.tasks, 0, stop, ahead=ahead)
+        waits, lengths = [], []
+        for _ in range(stop):
+            wait, item = timed(partial(next, items))
+            waits.append(wait)
+            lengths.append(timed(partial(step, *item))[0])
+        wait, length = (1e3 * statistics.mean(seconds[before:]) for seconds in (waits, lengths))
+        share = wait / length if length > 1 else None
+        rows.append({"step": name, "step_ms": length, "wait_ms": wait, "share": share})
     return rows
 
 
