@@ -17,9 +17,7 @@ from benchmarks.implementations.jaxmeta import make_arguments, make_model, make_
 from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
-from jaxmeta.data import omniglot
-from jaxmeta.data.episodes import finish
-from jaxmeta.data.streaming import StreamedSampler, stream
+from jaxmeta.data import StreamedSampler, finish, omniglot, stream
 from jaxmeta.gradients import fitting_chunk, mean_gradient
 from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing
 from jaxmeta.types import PyTree

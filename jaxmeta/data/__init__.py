@@ -5,16 +5,20 @@ A data set is a function that returns the sources ``train``, ``valid`` and ``tes
 
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.cifar import cifar_fs, fc100
-from jaxmeta.data.episodes import class_source
+from jaxmeta.data.episodes import Choice, class_source, finish
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot
 from jaxmeta.data.sinusoid import sinusoid
+from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
 
 __all__ = [
+    "Choice",
+    "StreamedSampler",
     "cifar_fs",
     "class_source",
     "fc100",
+    "finish",
     "folder",
     "glyphs",
     "load_images",
@@ -23,4 +27,6 @@ __all__ = [
     "make_inputs",
     "omniglot",
     "sinusoid",
+    "stream",
+    "streamed_source",
 ]

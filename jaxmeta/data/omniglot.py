@@ -56,7 +56,7 @@ def omniglot(
         them, else TFDS's default.
       seed: of the shuffle of characters, or of which alphabets validate.
       streamed: read images from TFDS when an episode needs them, as for sets that do not fit on the
-        device (:func:`~jaxmeta.data.streaming.stream`); zips and folders are not looked at. A key
+        device (:func:`~jaxmeta.data.stream`); zips and folders are not looked at. A key
         means the same episode.
 
     Returns:

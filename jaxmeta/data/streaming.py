@@ -3,7 +3,7 @@
 Which images an episode has is drawn without looking at one (:mod:`jaxmeta.data.episodes`), so a
 step's meta-batch is a function of ``(key, step)`` and can be read by anyone, at any time: ahead of
 the step by other threads, from the middle after a restart, a part of it by each host. Images cross
-to the device as uint8, and :func:`~jaxmeta.data.episodes.finish` makes episodes of them there. The
+to the device as uint8, and :func:`~jaxmeta.data.finish` makes episodes of them there. The
 only module that imports ``grain``, and only when called.
 """
 
@@ -39,7 +39,7 @@ class Records(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class StreamedSampler:
-    """A sampler whose episodes :func:`stream` reads ahead.
+    """A sampler whose episodes :func:`~jaxmeta.data.stream` reads ahead.
 
     Called like any other it draws the same episodes, and whoever runs it waits for the host to read
     them: enough for an evaluation, and for the shapes of an episode.
@@ -72,7 +72,7 @@ def streamed_source(
     """The tasks of :func:`~jaxmeta.data.class_source`, whose images are read when they are needed.
 
     With the same images in the same order, a key means the same episode, bit for bit. The samplers
-    are :class:`StreamedSampler`.
+    are :class:`~jaxmeta.data.StreamedSampler`.
 
     Args:
       records: where images are read.
@@ -84,29 +84,24 @@ def streamed_source(
 
     Raises:
       ValueError: there is no record, the first cannot be read, or its image cannot be rotated; from
-        :func:`stream`, an image cannot be read.
+        :func:`~jaxmeta.data.stream`, an image cannot be read.
     """
     if not sum(map(len, classes.values())):
         raise ValueError(
             "A streamed source has no records; give each class the numbers of its own."
         )
-    names, counts = list(classes), np.array([len(numbers) for numbers in classes.values()])
+    counts = np.array([len(numbers) for numbers in classes.values()])
     order = np.concatenate([np.asarray(numbers, np.int64) for numbers in classes.values()])
-    ends = np.cumsum(counts)
 
     def image(row: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
         number = int(order[row])
-        try:
-            pixels = decode(records[number])
-            if pixels.dtype != np.uint8 or pixels.ndim != 3 or shape not in (None, pixels.shape):
-                expected = list(shape or ("height", "width", "channels"))
-                raise ValueError(f"it is {pixels.dtype}{list(pixels.shape)}, not uint8{expected}")
-        except Exception as error:  # records and decode raise whatever they like
-            name = names[np.searchsorted(ends, row, side="right")]
+        pixels: np.ndarray = read_record(records, number, decode, where)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or shape not in (None, pixels.shape):
+            wanted = list(shape) if shape else "[height, width, channels]"
             raise ValueError(
-                f"{where(number)}, of class {name!r}, cannot be read "
-                f"({type(error).__name__}: {error}); repair it or leave it out."
-            ) from error
+                f"{where(number)} is {pixels.dtype}{list(pixels.shape)} and not uint8 {wanted}; "
+                "give a decode that makes it so."
+            )
         return pixels
 
     shape = image(0).shape
@@ -120,12 +115,29 @@ def streamed_source(
                 images[place] = image(row, shape)
         return images.reshape(*rows.shape, *shape)
 
-    episodes, examples = class_choices(counts, names, rotations)
+    episodes, examples = class_choices(counts, list(classes), rotations)
     return Source(
         class_data((), counts),
         lambda *given, **options: StreamedSampler(episodes(*given, **options), read, shape),
         lambda size: StreamedSampler(examples(size), read, shape),
     )
+
+
+def read_record(
+    records: Records, number: int, decode: Callable[[Any], Any], where: Callable[[int], str]
+) -> Any:
+    """What ``decode`` makes of a record.
+
+    Raises:
+      ValueError: the record cannot be read, or decoded; ``where`` says which.
+    """
+    try:
+        return decode(records[number])
+    except Exception as error:  # both raise whatever they like
+        raise ValueError(
+            f"{where(number)} cannot be read ({type(error).__name__}: {error}); "
+            "repair it or leave it out."
+        ) from error
 
 
 def stream(
@@ -166,7 +178,7 @@ def stream(
     """
     import grain  # heavy, and needed only here
 
-    # Drawn beside the accelerator, which has other work; random bits are the same everywhere.
+    # Drawn beside the accelerator, which has other work; threefry has the same bits everywhere.
     cpu = jax.local_devices(backend="cpu")[0]
     data, key = jax.device_put((data, key), cpu)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from jaxmeta.data.classes import ClassImages, canonical
 from jaxmeta.data.images import as_pixels, cached
-from jaxmeta.data.streaming import Records, streamed_source
+from jaxmeta.data.streaming import read_record, streamed_source
 from jaxmeta.types import Source
 
 DataDir = str | os.PathLike[str] | None
@@ -56,7 +56,7 @@ def streamed_omniglot(
 
     Returns:
       ``(classes, rotations=False) -> Source``, which is
-      :func:`~jaxmeta.data.streaming.streamed_source` of the records of all parts; and of each part
+      :func:`~jaxmeta.data.streamed_source` of the records of all parts; and of each part
       its classes, with the numbers of their records.
 
     Raises:
@@ -65,18 +65,18 @@ def streamed_omniglot(
     """
     builder = _prepared("omniglot", data_dir)
     decode = partial(_decode, size=size, grayscale=True, invert=True)
-    class_of = _character_of(builder.info.features)
     found, first = [], 0
     for part in parts:
-        records = _records(builder, part)
-        key = (str(builder.data_dir), part, size)
-        index = cached("tfds-omniglot-index", key, partial(_index, records, class_of, decode))
+        index = cached(
+            "tfds-omniglot-index",
+            (str(builder.data_dir), part, size),
+            partial(_index, builder, part, _character_of(builder.info.features), decode),
+        )
         numbers = np.split(first + index.images, np.cumsum(index.counts)[:-1])
         found.append(dict(zip(index.names, numbers, strict=True)))
-        first += len(records)
-    both = "+".join(parts)
-    where = partial(_where, builder.info.splits[both].file_instructions)
-    return partial(streamed_source, _records(builder, both), decode=decode, where=where), found
+        first += len(index.images)
+    records, where = _records(builder, "+".join(parts))
+    return partial(streamed_source, records, decode=decode, where=where), found
 
 
 def _character_of(features: Any) -> Callable[[Any], str]:
@@ -120,11 +120,16 @@ def _load(
 
     def read() -> ClassImages:
         class_of = name_of(builder.info.features)
+
+        def decode(row: Any) -> tuple[str, np.ndarray]:
+            return class_of(row), _decode(row, size, grayscale, invert)
+
         groups: dict[str, list[np.ndarray]] = {}
         for part in parts:
-            for row in _records(builder, part):
-                pixels = _decode(row, size, grayscale, invert)
-                groups.setdefault(class_of(row), []).append(pixels)
+            records, where = _records(builder, part)
+            for number in range(len(records)):
+                name, pixels = read_record(records, number, decode, where)
+                groups.setdefault(name, []).append(pixels)
         counts = np.array([len(group) for group in groups.values()], np.int64)
         images = np.stack([image for group in groups.values() for image in group])
         return canonical(ClassImages(images, counts, tuple(groups)))
@@ -132,11 +137,20 @@ def _load(
     return cached(f"tfds-{name}", (str(builder.data_dir), *parts, size, grayscale, invert), read)
 
 
-def _records(builder: Any, split: str) -> Any:
+def _records(builder: Any, split: str) -> tuple[Any, Callable[[int], str]]:
+    """The records of a split, and what to call each in an error message."""
     import tensorflow_datasets as tfds
 
+    def where(number: int) -> str:
+        for shard in builder.info.splits[split].file_instructions:
+            if number < shard.take:
+                break
+            number -= shard.take
+        return f"Record {shard.skip + number} of {shard.filename}"
+
     # TFDS would decode the 1-bit images of Omniglot to 0 and 1; the bytes are left to Pillow.
-    return builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+    skip = {"image": tfds.decode.SkipDecoding()}
+    return builder.as_data_source(split=split, decoders=skip), where
 
 
 def _decode(row: Any, size: int, grayscale: bool, invert: bool) -> np.ndarray:
@@ -144,29 +158,21 @@ def _decode(row: Any, size: int, grayscale: bool, invert: bool) -> np.ndarray:
 
 
 def _index(
-    records: Records, class_of: Callable[[Any], str], decode: Callable[[Any], np.ndarray]
+    builder: Any, part: str, class_of: Callable[[Any], str], decode: Callable[[Any], np.ndarray]
 ) -> ClassImages:
     """The numbers of the records in canonical order, holding the images of one class at a time."""
+    records, where = _records(builder, part)
+
+    def pixels(number: int) -> bytes:
+        return read_record(records, number, decode, where).tobytes()
+
     groups: dict[str, list[int]] = {}
     for number in range(len(records)):
-        groups.setdefault(class_of(records[number]), []).append(number)
+        groups.setdefault(read_record(records, number, class_of, where), []).append(number)
     names = sorted(groups)
-    order = [
-        number
-        for name in names
-        for number in sorted(groups[name], key=lambda number: decode(records[number]).tobytes())
-    ]
+    order = [number for name in names for number in sorted(groups[name], key=pixels)]
     counts = np.array([len(groups[name]) for name in names], np.int64)
     return ClassImages(np.array(order, np.int64), counts, tuple(names))
-
-
-def _where(shards: Sequence[Any], number: int) -> str:
-    """Which record of which file that is."""
-    for shard in shards:
-        if number < shard.take:
-            break
-        number -= shard.take
-    return f"Record {shard.skip + number} of {shard.filename}"
 
 
 def _prepared(name: str, data_dir: DataDir) -> Any:
