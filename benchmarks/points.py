@@ -6,21 +6,23 @@ needs it lies here.
 
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks.implementations.jaxmeta import make_arguments, make_model, make_objective
 from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
-from jaxmeta.data import StreamedSampler, finish, omniglot, stream
+from jaxmeta.data import StreamedSampler, finish, omniglot, stream, streamed_source
 from jaxmeta.gradients import fitting_chunk, mean_gradient
 from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing
-from jaxmeta.types import PyTree
+from jaxmeta.types import PyTree, Source
 
 Row = dict[str, Any]
 
@@ -153,19 +155,18 @@ def episodes(problem: Problem, data_dir: str | None, repetitions: int) -> list[R
 def streaming(
     problem: Problem, data_dir: str | None, milliseconds: Sequence[int], repetitions: int
 ) -> list[Row]:
-    """How long a step waits for its meta-batch of Omniglot, streamed from TFDS.
+    """How long a step waits for its meta-batch of Omniglot.
 
-    The steps are sleeps of the given lengths, as when an accelerator works and the host does not,
-    and the meta-gradient, which on a CPU needs the cores that read. A step of 0 ms waits for as
-    long as the stream takes: a longer one than that need not wait.
+    Images are drawings decoded and shrunk from TFDS's records, or their pixels in a file that is
+    mapped into memory. Steps are sleeps of the given lengths, as when an accelerator works and the
+    host does not, and the meta-gradient, which on a CPU needs the cores that read. A step of 0 ms
+    waits for as long as the stream takes: a longer one than that need not wait.
 
     Returns:
-      Means over steps: ``step_ms``, ``wait_ms``, and ``share``, the second over the first. The
-      first steps, whose meta-batches were read before the clock ran, are left out.
+      Means over steps: ``step_ms``, ``alone_ms`` when nothing is read, ``wait_ms``, and ``share``,
+      that of waiting in all the time. The first steps, which were read before the clock ran, are
+      left out.
     """
-    source = omniglot(size=problem.image_size, data_dir=data_dir, streamed=True)["train"]
-    sample = source.episodes(problem.ways, problem.shots, problem.queries)
-    assert isinstance(sample, StreamedSampler)
     gradient, (params, state, _, keys) = meta_step(problem)
     make = jax.jit(jax.vmap(finish))
 
@@ -176,21 +177,51 @@ def streaming(
         return lambda choices, images: time.sleep(length / 1e3)
 
     steps = {f"sleep {length} ms": sleep(length) for length in milliseconds}
+    steps["meta_step"] = learn
+    decoded = omniglot(size=problem.image_size, data_dir=data_dir, streamed=True)["train"]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source in {"tfds": decoded, "array": _as_array(decoded, folder)}.items():
+            for step in steps:
+                times = _waits(problem, source, steps[step], repetitions)
+                rows.append({"images": name, "step": step, **times})
+    return rows
+
+
+def _as_array(source: Source, folder: str) -> Source:
+    """The same source, its pixels in a file."""
+    counts = np.asarray(source.data.counts)
+    np.save(f"{folder}/pixels.npy", _sampler(source, 1, 1, 1).read(np.arange(counts.sum())))
+    rows = np.split(np.arange(counts.sum()), np.cumsum(counts)[:-1])
+    classes = {str(number): rows[number] for number in range(len(rows))}
+    return streamed_source(np.load(f"{folder}/pixels.npy", mmap_mode="r"), classes, rotations=True)
+
+
+def _sampler(source: Source, ways: int, shots: int, queries: int) -> StreamedSampler:
+    sample = source.episodes(ways, shots, queries)
+    assert isinstance(sample, StreamedSampler)
+    return sample
+
+
+def _waits(
+    problem: Problem, source: Source, step: Callable[[PyTree, PyTree], None], repetitions: int
+) -> Row:
+    sample = _sampler(source, problem.ways, problem.shots, problem.queries)
     ahead = os.cpu_count() or 1
     before = 2 * ahead + 1
-    rows = []
-    for name, step in {**steps, "meta_step": learn}.items():
-        key, stop = jax.random.key(0), before + repetitions
-        items = stream(sample, source.data, key, problem.tasks, 0, stop, ahead=ahead)
-        waits, lengths = [], []
-        for _ in range(stop):
-            wait, item = timed(partial(next, items))
-            waits.append(wait)
-            lengths.append(timed(partial(step, *item))[0])
-        wait, length = (1e3 * statistics.mean(seconds[before:]) for seconds in (waits, lengths))
-        share = wait / length if length > 1 else None
-        rows.append({"step": name, "step_ms": length, "wait_ms": wait, "share": share})
-    return rows
+    key, stop = jax.random.key(0), before + repetitions
+    items = stream(sample, source.data, key, problem.tasks, 0, stop, ahead=ahead)
+    waits, lengths = [], []
+    for _ in range(stop):
+        wait, item = timed(partial(next, items))
+        waits.append(wait)
+        lengths.append(timed(partial(step, *item))[0])
+    alone = [timed(partial(step, *item))[0] for _ in range(repetitions)]
+    wait, length, alone_ms = (
+        1e3 * statistics.mean(seconds) for seconds in (waits[before:], lengths[before:], alone)
+    )
+    share = wait / (wait + length)
+    return {"step_ms": length, "alone_ms": alone_ms, "wait_ms": wait, "share": share}
 
 
 def _run(function: Any, arguments: Any) -> Any:

@@ -1,11 +1,12 @@
-r"""How long a step waits for its meta-batch of Omniglot when images are streamed from TFDS.
+r"""How long a step waits for its meta-batch of Omniglot when images are streamed.
 
   python -m benchmarks.streaming [--data_dir=DIR] [--milliseconds=0,100,1000] [--learner=maml] \
       [--ways=5] [--shots=1] [--queries=15] [--tasks=8] [--inner_steps=5] [--filters=64] \
       [--image_size=28] [--repetitions=9]
 
-A step is a sleep of each of so many milliseconds, or the meta-gradient. TFDS looks in --data_dir,
-else in its own folder. Prints a JSON line for each, and a table.
+Images come from TFDS, which looks in --data_dir, else in its own folder, or from an array of their
+pixels. A step is a sleep of each of so many milliseconds, or the meta-gradient. Prints a JSON line
+for each, and a table.
 """
 
 from absl import flags

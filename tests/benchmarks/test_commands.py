@@ -67,7 +67,8 @@ def test_what_a_process_cannot_do_is_told():
 
 
 @pytest.mark.parametrize(
-    "module", ["meta_step", "sinusoid", "memory", "chunks", "episodes", "compile", "scaling"]
+    "module",
+    ["meta_step", "sinusoid", "memory", "chunks", "episodes", "streaming", "compile", "scaling"],
 )
 def test_entry_points_import_no_library(module: str):
     code = (
