@@ -201,7 +201,7 @@ def training_memory(run: train.Run) -> float:
     """MiB that the compiled training step holds on one device, as XLA plans it."""
     arguments = (run.train_state, run.sources["train"].data, run.key)
     steps = min(run.config["log_every"], run.config["steps"])
-    compiled = run.update.lower(*arguments, steps).compile()  # type: ignore[attr-defined]
+    compiled = run.outer.lower(*arguments, steps).compile()  # type: ignore[attr-defined]
     return float(compiled.memory_analysis().temp_size_in_bytes / MIB)
 
 

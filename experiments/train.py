@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,11 +29,12 @@ from experiments.journal import Journal
 from experiments.measure import measure
 from jaxmeta import checkpoint, workdir
 from jaxmeta.build import build
+from jaxmeta.data import StreamedSampler, stream
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
-from jaxmeta.parallel import by_pmap, by_shard_map, replicate
+from jaxmeta.parallel import by_pmap, by_shard_map, places, put, replicate
 from jaxmeta.processes import largest, leads, wait_for_all
-from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start
+from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
 
 SPREADS = {"shard_map": by_shard_map, "pmap": by_pmap}
@@ -41,12 +43,18 @@ SPREAD = flags.DEFINE_enum("spread", "shard_map", list(SPREADS), "How tasks go o
 
 
 class Run(NamedTuple):
-    """All that a config describes, checked, before anything is compiled."""
+    """All that a config describes, checked, before anything is compiled.
+
+    ``outer`` is the outer loop as one program; what is run is ``update``, on ``data_from(step)``,
+    which is that same loop on the data, or one that is fed what is read ahead.
+    """
 
     config: Mapping[str, Any]
     folder: pathlib.Path
     sources: Mapping[str, Source]
+    outer: Update
     update: Update
+    data_from: Callable[[int], Any]
     validate: Callable[[TrainState], Evaluation]
     train_state: TrainState
     key: Key
@@ -74,9 +82,10 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     devices = common.devices_for(config["meta_batch"])
     gradient = mean_gradient(objective, config["chunk"])
     spread = SPREADS[SPREAD.value](devices)
-    update = outer_loop(gradient, optimiser, sample, config["meta_batch"], spread)
-
+    tasks = config["meta_batch"]
+    outer = outer_loop(gradient, optimiser, sample, tasks, spread)
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
+    here = sources["train"].data
     sources = {
         split: source._replace(data=replicate(source.data, devices))
         for split, source in sources.items()
@@ -90,7 +99,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     scores = evaluator(evaluated, metric, valid_sample, count, config["chunk"], devices)
     valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
     # Traced here for their checks of shapes and types, which are then in time.
-    jax.eval_shape(lambda state: update(state, data, key, 1), train_state)
+    jax.eval_shape(lambda state: outer(state, data, key, 1), train_state)
     jax.eval_shape(scores, train_state.params, train_state.state, valid, valid_key)
     common.check_labels(sample, data, trained_spec.get("ways", trained_spec.get("classes")))
     common.check_labels(valid_sample, valid, spec.get("ways"))
@@ -102,12 +111,23 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     def validate(train_state: TrainState) -> Evaluation:
         return summarise(scores(train_state.params, train_state.state, valid, valid_key))
 
-    return Run(config, folder, sources, update, validate, train_state, key, devices)
+    def data_from(step: int) -> Any:
+        if not isinstance(sample, StreamedSampler):
+            return data
+        onto = partial(put, devices=devices)
+        return stream(sample, here, key, tasks, step, config["steps"], places(tasks, devices), onto)
+
+    update = outer
+    if isinstance(sample, StreamedSampler):
+        update = streamed_loop(gradient, optimiser, tasks, spread)
+    return Run(
+        config, folder, sources, outer, update, data_from, validate, train_state, key, devices
+    )
 
 
 def train(run: Run) -> None:
     """Takes the steps that are left, validating and saving on the way; raises ``Diverged``."""
-    config, data = run.config, run.sources["train"].data
+    config = run.config
     opened = checkpoint.open_checkpoints(run.folder / "checkpoints", config["higher_is_better"])
     with opened as checkpoints, common.Interruption() as interruption:
         train_state = run.train_state
@@ -117,6 +137,7 @@ def train(run: Run) -> None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
             train_state = replicate(train_state, run.devices)
         step = int(train_state.step)
+        data = run.data_from(step)
         told = (run.folder, step, config["steps"], info["validation"])
         with Journal(*told) if leads() else nullcontext() as journal:
             while step < config["steps"]:
@@ -174,8 +195,9 @@ def main(arguments: list[str]) -> None:
         config, folder = common.plain(CONFIG.value), pathlib.Path(common.WORKDIR.value)
         run = prepare(config, folder, common.DATA_DIR.value)
     try:
-        train(run)
-    except (Diverged, OSError) as error:
+        with common.one_sentence():
+            train(run)
+    except Diverged as error:
         sys.exit(f"Error: {error}")
     episodes = config["evaluation"]["episodes"]
     common.say(f"Evaluating the best checkpoint on {episodes} test episodes.")

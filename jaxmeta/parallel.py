@@ -18,8 +18,8 @@ TASKS = "tasks"
 Mean = Callable[[PyTree, PyTree, Array | None], PyTree]
 """``(common, items [k, ...], mask [k] or None) -> means over the items with mask 1``."""
 
-SpreadMean = Callable[[PyTree, PyTree], PyTree]
-"""``(common, items [k, ...]) -> means over all items``."""
+SpreadMean = Mean
+"""A :data:`Mean` over the items of all devices."""
 
 Spread = Callable[[Mean], SpreadMean]
 """Made by :func:`by_shard_map` or :func:`by_pmap`."""
@@ -71,7 +71,7 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
 
 def one_device(mean: Mean) -> SpreadMean:
     """The mean of all items on one device."""
-    return lambda common, items: mean(common, items, None)
+    return mean
 
 
 def by_shard_map(devices: Sequence[jax.Device]) -> Spread:
@@ -85,8 +85,7 @@ def by_shard_map(devices: Sequence[jax.Device]) -> Spread:
       devices: where to run; a single one leaves the mean as it is.
 
     Returns:
-      Makes ``(common, items [k, ...]) -> means``, on every device, of a :data:`Mean`, which sees
-      one share.
+      Makes one of a :data:`Mean` that sees one share; its means come to every device.
     """
 
     def over(run: Mean) -> Mean:
@@ -143,9 +142,9 @@ def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> SpreadMean:
 
     mapped = over(share)
 
-    def spread(common: PyTree, items: PyTree) -> PyTree:
-        total = np.float32(jax.tree.leaves(items)[0].shape[0])
-        return mapped((common, total), *cut(items, count))
+    def spread(common: PyTree, items: PyTree, mask: Array | None) -> PyTree:
+        total = jax.tree.leaves(items)[0].shape[0] if mask is None else jnp.sum(mask)
+        return mapped((common, jnp.asarray(total, jnp.float32)), *cut(items, count, mask))
 
     return spread
 
@@ -158,12 +157,12 @@ def over_devices(gradient: Gradient, spread: Spread) -> Gradient:
       spread: as in ``by_shard_map(jax.devices())``.
 
     Returns:
-      An estimator of the same signature, without mask, and, to rounding, the same values.
+      An estimator of the same signature and, to rounding, the same values.
     """
     mean = spread(
         lambda common, items, mask: gradient(common[0], common[1], items[0], items[1], mask)
     )
-    return lambda params, state, batch, keys, mask=None: mean((params, state), (batch, keys))
+    return lambda params, state, batch, keys, mask=None: mean((params, state), (batch, keys), mask)
 
 
 def map_over_devices(
@@ -187,6 +186,28 @@ def map_over_devices(
         return mapped(common, cut(items, len(devices))[0])[:total]
 
     return spread
+
+
+def places(tasks: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    """Which of the tasks of a step this process's devices take, in order, copies included."""
+    each = -(-tasks // len(devices))
+    here = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+    return np.minimum(np.add.outer(each * np.array(here), np.arange(each)).reshape(-1), tasks - 1)
+
+
+def put(items: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Puts what each process has of :func:`places` ``[k, ...]`` where it is computed with.
+
+    Returns:
+      Arrays of the items of all processes ``[devices * ceil(tasks / devices), ...]``.
+    """
+    over = NamedSharding(Mesh(np.array(devices), (TASKS,)), PartitionSpec(TASKS))
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(
+            over, leaf, (jax.process_count() * leaf.shape[0], *leaf.shape[1:])
+        ),
+        items,
+    )
 
 
 def gather(items: PyTree) -> PyTree:

@@ -1,12 +1,13 @@
 """The one training loop: many outer steps in one compiled call, with no host in between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta.data import finish
 from jaxmeta.gradients import Gradient
 from jaxmeta.parallel import Spread, one_device
 from jaxmeta.types import Array, Aux, Key, Metrics, PyTree, Sampler
@@ -75,15 +76,9 @@ def outer_loop(
     of_all_tasks = spread(of_tasks)
 
     def one_step(train_state: TrainState, data: PyTree, key: Key) -> tuple[TrainState, Metrics]:
-        step, params, state, optimiser_state = train_state
-        keys = jax.random.split(jax.random.fold_in(key, step), (meta_batch, 2))
-        grads, aux = of_all_tasks((params, state, data), keys)
-        # Optax raises floats to the power of an integer count, which "strict" would refuse.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
-            params = optax.apply_updates(params, updates)
-        metrics = {**aux.metrics, "outer_gradient_norm": optax.tree.norm(grads)}
-        return TrainState(step + 1, params, aux.state, optimiser_state), metrics
+        keys = jax.random.split(jax.random.fold_in(key, train_state.step), (meta_batch, 2))
+        estimate = of_all_tasks((train_state.params, train_state.state, data), keys, None)
+        return _descend(optimiser, train_state, *estimate)
 
     def update(
         train_state: TrainState, data: PyTree, key: Key, steps: int
@@ -91,6 +86,71 @@ def outer_loop(
         return jax.lax.scan(lambda carry, _: one_step(carry, data, key), train_state, length=steps)
 
     return jax.jit(update, static_argnums=3, donate_argnums=0)
+
+
+def streamed_loop(
+    gradient: Gradient,
+    optimiser: optax.GradientTransformation,
+    meta_batch: int,
+    spread: Spread = one_device,
+) -> Update:
+    """The outer loop over meta-batches that are read ahead of their steps.
+
+    Args:
+      gradient: the estimator of the outer gradient.
+      optimiser: of the outer loop.
+      meta_batch: tasks a step.
+      spread: how the tasks are spread over devices.
+
+    Returns:
+      As :func:`outer_loop`, whose steps it takes bit for bit where nothing is spread; ``data`` is
+      the iterator that :func:`jaxmeta.data.stream` gives, with :func:`jaxmeta.parallel.places` and
+      :func:`jaxmeta.parallel.put` where there are several devices, opened at the train state's
+      step.
+    """
+
+    def of_tasks(
+        common: tuple[PyTree, PyTree], items: tuple[PyTree, Key], mask: Array | None
+    ) -> tuple[PyTree, Aux]:
+        (choices, images), keys = items
+        return gradient(*common, jax.vmap(finish)(images, choices), keys, mask)
+
+    of_all_tasks = spread(of_tasks)
+
+    def one_step(train_state: TrainState, item: PyTree, key: Key) -> tuple[TrainState, Metrics]:
+        keys = jax.random.split(jax.random.fold_in(key, train_state.step), (meta_batch, 2))[:, 1]
+        # Items were filled up when they were put on the devices.
+        place = jnp.arange(jax.tree.leaves(item)[0].shape[0])
+        mask = (place < meta_batch).astype(jnp.float32) if place.size > meta_batch else None
+        keys = keys[jnp.minimum(place, meta_batch - 1)]
+        estimate = of_all_tasks((train_state.params, train_state.state), (item, keys), mask)
+        return _descend(optimiser, train_state, *estimate)
+
+    compiled = jax.jit(one_step, donate_argnums=0)
+
+    def update(
+        train_state: TrainState, items: Iterator[PyTree], key: Key, steps: int
+    ) -> tuple[TrainState, Metrics]:
+        rows = []
+        for _ in range(steps):  # each is dispatched before the one before it is done
+            train_state, metrics = compiled(train_state, next(items), key)
+            rows.append(metrics)
+        return train_state, jax.tree.map(lambda *row: jnp.stack(row), *rows)
+
+    return update
+
+
+def _descend(
+    optimiser: optax.GradientTransformation, train_state: TrainState, gradient: PyTree, aux: Aux
+) -> tuple[TrainState, Metrics]:
+    """One update of the parameters."""
+    step, params, _, optimiser_state = train_state
+    # Optax raises floats to the power of an integer count, which "strict" would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, optimiser_state = optimiser.update(gradient, optimiser_state, params)
+        params = optax.apply_updates(params, updates)
+    metrics = {**aux.metrics, "outer_gradient_norm": optax.tree.norm(gradient)}
+    return TrainState(step + 1, params, aux.state, optimiser_state), metrics
 
 
 def first_non_finite(metrics: Metrics, after: PyTree) -> int | None:

@@ -147,7 +147,7 @@ def stream(
     meta_batch: int,
     start: int,
     stop: int,
-    places: slice = slice(None),
+    places: slice | np.ndarray = slice(None),
     put: Callable[[tuple[Choice, np.ndarray]], PyTree] = lambda item: item,
     ahead: int | None = None,
 ) -> Iterator[PyTree]:
@@ -163,7 +163,8 @@ def stream(
       meta_batch: tasks of a step, over all hosts.
       start: the first step.
       stop: the step after the last.
-      places: which tasks of each meta-batch are wanted: those of this host.
+      places: which tasks of each meta-batch are wanted: those of this host, as
+        :func:`jaxmeta.parallel.places` tells them.
       put: sends an item to the devices, in the thread that read it.
       ahead: how many steps are read at once, by a thread each, before they are asked for; ``None``
         is one for each core, at most 16.

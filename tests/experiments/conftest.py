@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,11 @@ from jaxmeta import checkpoint, workdir
 
 ROOT = Path(__file__).parents[2]
 WAVES = Path(__file__).with_name("waves.py")
+# Half of what a short run computes is its compilation, and many are alike.
+CACHED = {
+    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="jaxmeta-tests-"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 DOTS = Path(__file__).with_name("dots.py")
 
 
@@ -34,7 +40,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": given},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": given, **CACHED},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,11 @@ import pytest
 from experiments.journal import read_metrics
 from tests.experiments.conftest import finish, last_train_state, start_waves
 
-LONG = ["--config.steps=100000", "--config.evaluation.every=5"]
+LONG = [
+    "--config.steps=100000",
+    "--config.evaluation.every=5",
+    "--config.optimiser.learning_rate.decay_steps=100",
+]
 
 
 def free_port() -> int:
@@ -70,9 +74,7 @@ def test_any_devices_and_processes_train_and_evaluate_alike(tmp_path: Path, task
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_process_killed_stops_the_other_and_one_goes_on(
-    tmp_path: Path, undisturbed: Path, lost: int
-) -> None:
+def test_a_process_killed_stops_the_other_and_one_goes_on(tmp_path: Path, lost: int) -> None:
     folder = tmp_path / "run"
     processes = start_two(folder, *LONG)
     deadline = time.monotonic() + 200
@@ -87,9 +89,8 @@ def test_a_process_killed_stops_the_other_and_one_goes_on(
     finish(processes[lost])
     reached = read_metrics(folder)[-1]["step"]
     ends = [f"--config.steps={reached + 5}", *LONG[1:]]
-    (folder / "config.json").write_text(
-        (folder / "config.json").read_text().replace("100000", str(reached + 5))
-    )
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace("100000", str(reached + 5)))
     assert_well([start_waves(folder, *ends, devices=8)])
     assert_well([start_waves(tmp_path / "alone", *ends, devices=1)])
     assert_same_to_rounding(folder, tmp_path / "alone")
