@@ -25,7 +25,7 @@ from jaxmeta.build import build, find, near
 from jaxmeta.checks import check_count
 from jaxmeta.parallel import sharing, use_cores
 from jaxmeta.processes import join, leads
-from jaxmeta.types import UNLABELLED, Key, PyTree, Sampler, Source
+from jaxmeta.types import UNLABELLED, Episode, Key, PyTree, Sampler, Source
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
@@ -190,9 +190,14 @@ def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
       ValueError: a label lies outside the ways.
     """
     if ways is not None:
-        support, query = jax.jit(sample)(data, jax.random.key(0))
+        support, query = draw(sample, data, jax.random.key(0))
         learners.common.check_labels(np.asarray(support.y), ways, least=UNLABELLED)
         learners.common.check_labels(np.asarray(query.y), ways)
+
+
+def draw(sample: Sampler, data: PyTree, key: Key) -> Episode:
+    """One episode, drawn on one device wherever the data lie, so that any process may."""
+    return jax.jit(sample)(jax.tree.map(np.asarray, data), key)
 
 
 def devices_for(tasks: int) -> list[jax.Device]:

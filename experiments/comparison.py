@@ -186,7 +186,7 @@ def adaptation_time(
         adapted, _ = learner.adapt(params, state, task.support, key)
         return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
 
-    arguments = (params, state, jax.jit(sample)(data, key), key)
+    arguments = (params, state, common.draw(sample, data, key), key)
     arguments = jax.device_put(arguments, jax.devices()[0])
     jax.block_until_ready(solve(*arguments))
     best = np.inf

@@ -84,7 +84,7 @@ def episode(folder: Path, source: Source) -> None:
     sample_key, adapt_key = jax.random.split(
         jax.random.fold_in(common.evaluation_key(config, "test"), 0)
     )
-    task = sample(source.data, sample_key)
+    task = common.draw(sample, source.data, sample_key)
 
     @jax.jit
     def answer(task: Episode) -> Array:
