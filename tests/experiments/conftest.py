@@ -3,7 +3,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,21 +30,20 @@ def start(
     module: str,
     *arguments: object,
     devices: int | None = None,
-    before: Callable[[], None] | None = None,
+    prefix: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     """Starts an entry point as a user does, on as many devices as there are cores, or as are given.
 
-    ``before`` is called in the new process.
+    ``prefix`` is a command that starts the command which follows it.
     """
     given = "" if devices is None else f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        [*prefix, sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": given, **CACHED},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,
     )
 
 

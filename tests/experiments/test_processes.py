@@ -1,7 +1,6 @@
 """Devices and processes change no result, and what befalls one process is told by the others."""
 
 import json
-import resource
 import socket
 import subprocess
 import time
@@ -162,11 +161,9 @@ def test_a_full_disk_stops_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     wide = ["--config.model.hidden=(300, 300)"]
 
-    def little_room() -> None:
-        # A file that may not grow fails as on a disk that is full.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
-    status, errors = finish(start_waves(folder, *wide, before=little_room))
+    # A file that may not grow, beyond 600 blocks, fails as on a disk that is full.
+    little_room = ["sh", "-c", 'ulimit -f 600; exec "$@"', "sh"]
+    status, errors = finish(start_waves(folder, *wide, prefix=little_room))
     assert status == 1
     assert "Error: Step 4 could not be saved" in errors
     assert "run the same command, which starts anew" in errors
