@@ -1,7 +1,7 @@
 """Meta-trains a learner and evaluates it.
 
   python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR \
-      [--data_dir=DIR] [--config.field=value] [--spread=pmap] \
+      [--data_dir=DIR] [--config.field=value] [--spread=pmap | --parameter_shards=2] \
       [--distributed | --coordinator=HOST:PORT --processes=N --process=I]
 
 The same command resumes a run that was stopped, from its last checkpoint, and takes exactly the
@@ -37,9 +37,11 @@ from jaxmeta.processes import largest, leads, wait_for_all
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
 
-SPREADS = {"shard_map": by_shard_map, "pmap": by_pmap}
 CONFIG = common.define_config("config", "The experiment.")
-SPREAD = flags.DEFINE_enum("spread", "shard_map", list(SPREADS), "How tasks go over devices.")
+SPREAD = flags.DEFINE_enum("spread", "shard_map", ["shard_map", "pmap"], "How, over devices.")
+PARAMETER_SHARDS = flags.DEFINE_integer(
+    "parameter_shards", 1, "Devices over which parameters are cut; pmap has one.", lower_bound=1
+)
 
 
 class Run(NamedTuple):
@@ -67,6 +69,11 @@ class Diverged(Exception):
 
 def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | None) -> Run:
     """Builds a run and makes the folder its own; every mistake in a config is found here."""
+    if SPREAD.value == "pmap" and PARAMETER_SHARDS.value > 1:
+        raise ValueError(
+            f"--parameter_shards is {PARAMETER_SHARDS.value}, and pmap has whole parameters on "
+            "every device: leave --spread=pmap out."
+        )
     sources = common.load_sources(config, data_dir)
     trained_spec, spec = config["learner"], workdir.evaluated_spec(config, {})
     sample = common.sampler(sources["train"], "train", config["train"], trained_spec)
@@ -79,10 +86,10 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     optimiser = build(config["optimiser"])
     figures = {common.name_of(config["metric"]): metric}
     objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
-    devices = common.devices_for(config["meta_batch"])
+    tasks, shards = config["meta_batch"], PARAMETER_SHARDS.value
+    devices = common.devices_for(tasks) if shards == 1 else jax.devices()
     gradient = mean_gradient(objective, config["chunk"])
-    spread = SPREADS[SPREAD.value](devices)
-    tasks = config["meta_batch"]
+    spread = by_pmap(devices) if SPREAD.value == "pmap" else by_shard_map(devices, shards)
     outer = outer_loop(gradient, optimiser, sample, tasks, spread)
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
     here = sources["train"].data
@@ -94,7 +101,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     example = jax.eval_shape(sample, data, key)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
     initial = start(optimiser, *jax.jit(learner.init)(init_key, zeros))
-    train_state = replicate(initial, devices)
+    train_state = replicate(initial, devices, shards)
     count = config["evaluation"]["validation_episodes"]
     scores = evaluator(evaluated, metric, valid_sample, count, config["chunk"], devices)
     valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
@@ -114,8 +121,8 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     def data_from(step: int) -> Any:
         if not isinstance(sample, StreamedSampler):
             return data
-        onto = partial(put, devices=devices)
-        return stream(sample, here, key, tasks, step, config["steps"], places(tasks, devices), onto)
+        onto, taken = partial(put, devices=devices, shards=shards), places(tasks, devices, shards)
+        return stream(sample, here, key, tasks, step, config["steps"], taken, onto)
 
     update = outer
     if isinstance(sample, StreamedSampler):
@@ -135,7 +142,6 @@ def train(run: Run) -> None:
         saved = checkpoints.latest_step()
         if saved is not None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
-            train_state = replicate(train_state, run.devices)
         step = int(train_state.step)
         data = run.data_from(step)
         told = (run.folder, step, config["steps"], info["validation"])

@@ -9,6 +9,7 @@ import math
 import pathlib
 import tempfile
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -99,9 +100,12 @@ def load(
     Args:
       checkpoints: an open folder.
       step: which one.
-      like: a pytree of arrays or of ``jax.ShapeDtypeStruct``, giving the structure.
+      like: a pytree of arrays or of ``jax.ShapeDtypeStruct``, giving the structure, and where they
+        have a sharding, where to.
     """
-    loaded = checkpoints.restore(step, args=_restore_args(like, shared_sharding()))
+    here = shared_sharding()
+    args = _restore_args(like, lambda leaf: getattr(leaf, "sharding", None) or here)
+    loaded = checkpoints.restore(step, args=args)
     return loaded["tree"], loaded["info"]
 
 
@@ -126,7 +130,7 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
             handler = ocp.CompositeCheckpointHandler(composite_options=ALONE)
             options = ALONE.multiprocessing_options
             with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
-                reader.restore(path.resolve(), args=_restore_args(like, alone))
+                reader.restore(path.resolve(), args=_restore_args(like, lambda _: alone))
             if (path / "metrics").exists():
                 json.loads((path / "metrics" / "metrics").read_text())
         except Exception as error:  # of many types
@@ -145,9 +149,9 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
     return sentences
 
 
-def _restore_args(like: PyTree, sharding: Sharding) -> ocp.args.Composite:
+def _restore_args(like: PyTree, sharding: Callable[[Any], Sharding]) -> ocp.args.Composite:
     # A sharding of our own: orbax's default is that of the writer, whose devices may not be here.
     abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding(leaf)), like
     )
     return ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())

@@ -14,6 +14,8 @@ from jaxmeta.types import Array, PyTree
 
 TASKS = "tasks"
 """The name of the axis of devices over which tasks are spread."""
+PARAMETERS = "parameters"
+"""The name of the axis over which parameters are, where they do not fit on one device."""
 
 Mean = Callable[[PyTree, PyTree, Array | None], PyTree]
 """``(common, items [k, ...], mask [k] or None) -> means over the items with mask 1``."""
@@ -58,15 +60,28 @@ def sharing(tasks: int) -> list[jax.Device]:
     return devices[: -(-tasks // each)]
 
 
-def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
-    """Puts a copy on every device, once, where each compiled call would have to.
+def replicate(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
+    """Puts a copy on every device, or on every group of them, once, where each call would have to.
 
     Where there are several processes, each has to call it with the same values.
+
+    Args:
+      tree: arrays.
+      devices: where to.
+      shards: devices of a group, over which each array is cut along the last axis that so many
+        divide; an array without such an axis is copied to all.
     """
-    everywhere = NamedSharding(Mesh(np.array(devices), (TASKS,)), PartitionSpec())
+    mesh = _mesh(devices, shards)
+
+    def lying(leaf: Array) -> NamedSharding:
+        axes = [i for i, size in enumerate(jnp.shape(leaf)) if shards > 1 and size % shards == 0]
+        spec = [*[None] * axes[-1], PARAMETERS] if axes else []
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    shardings = jax.tree.map(lying, tree)
     if jax.process_count() == 1:
-        return jax.device_put(tree, everywhere)
-    return jax.jit(lambda leaves: leaves, out_shardings=everywhere)(tree)
+        return jax.device_put(tree, shardings)
+    return jax.jit(lambda leaves: leaves, out_shardings=shardings)(tree)
 
 
 def one_device(mean: Mean) -> SpreadMean:
@@ -74,7 +89,7 @@ def one_device(mean: Mean) -> SpreadMean:
     return mean
 
 
-def by_shard_map(devices: Sequence[jax.Device]) -> Spread:
+def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
     """Spreads means over devices by ``jax.shard_map``, also over those of other processes.
 
     Each device takes an equal share of the items, the last ones filled up with masked copies. What
@@ -83,13 +98,14 @@ def by_shard_map(devices: Sequence[jax.Device]) -> Spread:
 
     Args:
       devices: where to run; a single one leaves the mean as it is.
+      shards: devices of a group that computes each task together, from parameters that
+        :func:`replicate` cut over it; XLA sees to what they tell each other.
 
     Returns:
       Makes one of a :data:`Mean` that sees one share; its means come to every device.
     """
 
     def over(run: Mean) -> Mean:
-        mesh = Mesh(np.array(devices), (TASKS,))
         common, cut_up = PartitionSpec(), PartitionSpec(TASKS)
 
         def on_one(common: PyTree, *shares: PyTree) -> PyTree:
@@ -97,10 +113,16 @@ def by_shard_map(devices: Sequence[jax.Device]) -> Spread:
             return run(common, *jax.tree.map(lambda leaf: leaf[0], shares))
 
         # Unchecked: the check would have every primitive say over which devices values differ.
-        specs = (common, cut_up, cut_up)
-        return jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=common, check_vma=False)
+        return jax.shard_map(
+            on_one,
+            mesh=_mesh(devices, shards),
+            in_specs=(common, cut_up, cut_up),
+            out_specs=common,
+            axis_names={TASKS},
+            check_vma=False,
+        )
 
-    return lambda mean: _spread(mean, over, len(devices))
+    return lambda mean: _spread(mean, over, len(devices) // shards)
 
 
 def by_pmap(devices: Sequence[jax.Device]) -> Spread:
@@ -119,6 +141,21 @@ def by_pmap(devices: Sequence[jax.Device]) -> Spread:
         return jax.pmap(run, TASKS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
 
     return lambda mean: _spread(mean, over, len(devices))
+
+
+def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
+    """The devices as one axis of tasks, or as that and one of parameters.
+
+    Raises:
+      ValueError: they cannot be grouped so.
+    """
+    if shards == 1:
+        return Mesh(np.array(devices), (TASKS,))
+    if len(devices) % shards:
+        raise ValueError(
+            f"{len(devices)} devices cannot be grouped by {shards} shards: give a divisor."
+        )
+    return Mesh(np.array(devices).reshape(-1, shards), (TASKS, PARAMETERS))
 
 
 def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> SpreadMean:
@@ -188,20 +225,21 @@ def map_over_devices(
     return spread
 
 
-def places(tasks: int, devices: Sequence[jax.Device]) -> np.ndarray:
+def places(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> np.ndarray:
     """Which of the tasks of a step this process's devices take, in order, copies included."""
+    devices = devices[::shards]
     each = -(-tasks // len(devices))
     here = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
     return np.minimum(np.add.outer(each * np.array(here), np.arange(each)).reshape(-1), tasks - 1)
 
 
-def put(items: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+def put(items: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
     """Puts what each process has of :func:`places` ``[k, ...]`` where it is computed with.
 
     Returns:
-      Arrays of the items of all processes ``[devices * ceil(tasks / devices), ...]``.
+      Arrays of the items of all processes, one share after another.
     """
-    over = NamedSharding(Mesh(np.array(devices), (TASKS,)), PartitionSpec(TASKS))
+    over = NamedSharding(_mesh(devices, shards), PartitionSpec(TASKS))
     return jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(
             over, leaf, (jax.process_count() * leaf.shape[0], *leaf.shape[1:])

@@ -87,6 +87,27 @@ def test_training_over_devices_is_that_of_one(by):
     same(*ends)
 
 
+def test_parameters_cut_over_devices_are_trained_alike():
+    optimiser, devices = optax.adam(0.01), jax.devices()
+    ends = []
+    for spread, on, shards in (
+        (one_device, devices[:1], 1),
+        (by_shard_map(devices, shards=2), devices, 2),
+    ):
+        update = outer_loop(mean_gradient(OBJECTIVE), optimiser, sample, 11, spread)
+        initial = start(optimiser, *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
+        common = replicate((jnp.zeros(()), KEY), on, shards)
+        end, metrics = update(replicate(initial, on, shards), *common, 20)
+        ends.append(jax.device_get((end, metrics)))
+    same(*ends)
+    for kept in (end.params, end.optimiser[0].mu):
+        layer = kept["model"]["layer0"]["kernel"]
+        assert layer.shape == (1, 8)
+        assert layer.addressable_shards[0].data.shape == (1, 4)
+    with pytest.raises(ValueError, match="8 devices cannot be grouped by 3 shards"):
+        replicate(initial, devices, 3)
+
+
 @pytest.mark.parametrize("by", SPREADS)
 @pytest.mark.parametrize("tasks", [8, 11])
 def test_a_step_communicates_once(by, tasks):
