@@ -24,6 +24,7 @@ from jaxmeta.parallel import (
     replicate,
     sharing,
 )
+from jaxmeta.shares import mean_over
 from jaxmeta.train import outer_loop, start
 from jaxmeta.types import Aux, Batch, Episode
 
@@ -147,6 +148,11 @@ def test_a_loss_of_the_whole_batch_gathers_it(by):
 def test_values_of_items_come_back_in_order(items):
     spread = jax.jit(map_over_devices(lambda c, i: c * i**2, jax.devices()))
     np.testing.assert_array_equal(spread(2, jnp.arange(items)), 2 * np.arange(items) ** 2)
+
+
+@pytest.mark.parametrize("by", SPREADS)
+def test_one_device_runs_the_very_program_that_is_not_spread(by):
+    assert by(jax.devices()[:1])(mean_over) is mean_over
 
 
 def test_devices_without_a_task_are_left_out():
