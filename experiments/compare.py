@@ -42,6 +42,11 @@ def main(arguments: list[str]) -> None:
     with common.one_sentence():
         if DATA.value is None:
             raise ValueError("--data is needed, as in --data=glyphs.")
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"{jax.process_count()} processes joined, and methods are compared by one: start "
+                "one, and train large ones by experiments.train."
+            )
         names = comparison.chosen(LEARNERS.value)
         data = comparison.load_data(DATA.value)
         protocol = comparison.Protocol(

@@ -32,7 +32,7 @@ from jaxmeta.build import build
 from jaxmeta.data import StreamedSampler, stream
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
-from jaxmeta.parallel import by_pmap, by_shard_map, places, put, replicate
+from jaxmeta.parallel import by_pmap, by_shard_map, layout, places, put, replicate
 from jaxmeta.processes import largest, leads, wait_for_all
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
@@ -100,10 +100,15 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     data = sources["train"].data
     example = jax.eval_shape(sample, data, key)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-    initial = start(optimiser, *jax.jit(learner.init)(init_key, zeros))
-    train_state = replicate(initial, devices, shards)
+
+    def first() -> TrainState:
+        return start(optimiser, *learner.init(init_key, zeros))
+
+    # Never whole on one device, where it may not fit.
+    laid_out = layout(jax.eval_shape(first), devices, shards)
+    train_state = jax.jit(first, out_shardings=laid_out)()
     count = config["evaluation"]["validation_episodes"]
-    scores = evaluator(evaluated, metric, valid_sample, count, config["chunk"], devices)
+    scores = evaluator(evaluated, metric, valid_sample, count, config["chunk"], devices, shards)
     valid, valid_key = sources["valid"].data, common.evaluation_key(config, "valid")
     # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: outer(state, data, key, 1), train_state)
@@ -121,7 +126,8 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     def data_from(step: int) -> Any:
         if not isinstance(sample, StreamedSampler):
             return data
-        onto, taken = partial(put, devices=devices, shards=shards), places(tasks, devices, shards)
+        onto = partial(put, tasks=tasks, devices=devices, shards=shards)
+        taken = places(tasks, devices, shards)
         return stream(sample, here, key, tasks, step, config["steps"], taken, onto)
 
     update = outer
@@ -210,7 +216,8 @@ def main(arguments: list[str]) -> None:
     with common.one_sentence():
         result = measure(folder, run.sources["test"], "test")
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
-        plots.curve(folder)
+        if leads():
+            plots.curve(folder)
         plots.episode(folder, run.sources["test"])
     if leads():
         print(json.dumps(result, indent=2))

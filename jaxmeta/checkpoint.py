@@ -123,7 +123,7 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
       ValueError: none can be read; then none is moved.
     """
     steps = [path for path in directory.glob("*") if path.name.isdigit() and leads()]
-    alone = SingleDeviceSharding(jax.local_devices()[0])
+    alone = SingleDeviceSharding(_roomiest())
     broken = {}
     for path in steps:
         try:
@@ -147,6 +147,14 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
         sentences.append(f"Checkpoint {path.name} cannot be read ({reason}): moved to '{aside}'.")
     wait_for_all("looking through checkpoints")
     return sentences
+
+
+def _roomiest() -> jax.Device:
+    """The host's memory, where jax knows of it: what is on all devices may not fit on one."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 def _restore_args(like: PyTree, sharding: Callable[[Any], Sharding]) -> ocp.args.Composite:

@@ -34,6 +34,7 @@ def evaluator(
     episodes: int,
     chunk: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    shards: int = 1,
 ) -> Callable[[PyTree, PyTree, PyTree, Key], Array]:
     """Compiles the evaluation of a learner on drawn episodes.
 
@@ -47,6 +48,8 @@ def evaluator(
       chunk: how many tasks are computed at a time; ``None`` chooses as many as fit into the
         memory: see :mod:`jaxmeta.memory`.
       devices: where to run, each device taking its share of the episodes.
+      shards: devices of a group over which parameters are cut, as in
+        :func:`jaxmeta.parallel.by_shard_map`.
 
     Returns:
       ``(params, state, data, key) -> values [episodes]``; see :func:`summarise`.
@@ -71,7 +74,7 @@ def evaluator(
         return jax.lax.map(one, indices, batch_size=size)
 
     def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Array:
-        shared = part if devices is None else map_over_devices(part, devices)
+        shared = part if devices is None else map_over_devices(part, devices, shards)
         return shared((params, state, data, key), jnp.arange(episodes))
 
     return jax.jit(run)

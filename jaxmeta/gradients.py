@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.memory import tasks_at_a_time
-from jaxmeta.shares import cut, mean_over
+from jaxmeta.shares import cut, weighted
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
 
 
@@ -14,9 +14,15 @@ class Gradient(Protocol):
     """An estimator of the outer gradient."""
 
     def __call__(
-        self, params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None = None
+        self,
+        params: PyTree,
+        state: PyTree,
+        batch: PyTree,
+        keys: Key,
+        weights: Array | None = None,
+        /,
     ) -> tuple[PyTree, Aux]:
-        """The gradient and ``Aux``, means over the tasks with mask 1; see :class:`Objective`."""
+        """The gradient and ``Aux``, weighed sums over the tasks; see :class:`Objective`."""
 
 
 def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
@@ -25,43 +31,41 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
     Args:
       objective: the losses.
       chunk: how many losses are computed at a time, at most; the gradient is accumulated over
-        chunks of one size in a scan, the last filled up with masked tasks, so memory is that of one
-        chunk. ``None`` chooses as many as fit into the memory: see :mod:`jaxmeta.memory`.
+        chunks of one size in a scan, the last filled up with tasks that weigh 0, so memory is that
+        of one chunk. ``None`` chooses as many as fit into the memory: see :mod:`jaxmeta.memory`.
 
     Returns:
       The gradient function.
     """
 
     def mean_loss(
-        params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None
+        params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None
     ) -> tuple[Array, Aux]:
-        masked = () if mask is None else (mask,)
-        losses, aux = objective(params, state, batch, keys, *masked)
-        return mean_over(losses, mask), aux
+        given = () if weights is None else (weights,)
+        losses, aux = objective(params, state, batch, keys, *given)
+        return weighted(losses, weights), aux
 
     all_at_once = jax.grad(mean_loss, has_aux=True)
 
     def gradient(
-        params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None = None
+        params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None = None
     ) -> tuple[PyTree, Aux]:
         size = chunk or fitting_chunk(objective, params, state, batch, keys)
         parts = -(-keys.shape[0] // size)
         if parts == 1:
-            return all_at_once(params, state, batch, keys, mask)
-        (batches, key_parts), masks = cut((batch, keys), parts, mask)
-        tasks = None if masks is None else jnp.sum(masks, axis=1)
+            return all_at_once(params, state, batch, keys, weights)
+        (batches, key_parts), weight_parts = cut((batch, keys), parts, weights)
 
         def add(total: PyTree, part: PyTree) -> tuple[PyTree, Aux]:
-            share, *arguments = part
-            gradient, aux = all_at_once(params, state, *arguments)
-            gradient = jax.tree.map(lambda leaf: share.astype(leaf.dtype) * leaf, gradient)
+            gradient, aux = all_at_once(params, state, *part)
             return jax.tree.map(jnp.add, total, gradient), aux
 
-        weights = jnp.ones(parts) if tasks is None else tasks
-        shares = weights / jnp.maximum(jnp.sum(weights), 1)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        mean, auxes = jax.lax.scan(add, zeros, (shares, batches, key_parts, masks))
-        return mean, mean_over(auxes, tasks)
+        total, auxes = jax.lax.scan(add, zeros, (batches, key_parts, weight_parts))
+        # Each part's is a mean of its own, or its share of the weighed sum.
+        over = parts if weight_parts is None else 1
+        total = jax.tree.map(lambda leaf: leaf / over, total)
+        return total, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0) / over, auxes)
 
     return gradient
 

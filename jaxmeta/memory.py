@@ -34,7 +34,7 @@ def default_budget() -> float:
     """Half of an accelerator's memory; on a CPU, where memory is plenty and slow, its cache."""
     if jax.default_backend() == "cpu":
         return CACHE
-    statistics = jax.devices()[0].memory_stats() or {}
+    statistics = jax.local_devices()[0].memory_stats() or {}
     return statistics.get("bytes_limit", math.inf) / 2
 
 

@@ -18,7 +18,7 @@ PARAMETERS = "parameters"
 """The name of the axis over which parameters are, where they do not fit on one device."""
 
 Mean = Callable[[PyTree, PyTree, Array | None], PyTree]
-"""``(common, items [k, ...], mask [k] or None) -> means over the items with mask 1``."""
+"""``(common, items [k, ...], weights [k] or None) -> weighed sums over the items``, or means."""
 
 SpreadMean = Mean
 """A :data:`Mean` over the items of all devices."""
@@ -71,6 +71,14 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> P
       shards: devices of a group, over which each array is cut along the last axis that so many
         divide; an array without such an axis is copied to all.
     """
+    shardings = layout(tree, devices, shards)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    return jax.jit(lambda leaves: leaves, out_shardings=shardings)(tree)
+
+
+def layout(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
+    """Where :func:`replicate` puts arrays, or arrays of these shapes."""
     mesh = _mesh(devices, shards)
 
     def lying(leaf: Array) -> NamedSharding:
@@ -78,10 +86,7 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> P
         spec = [*[None] * axes[-1], PARAMETERS] if axes else []
         return NamedSharding(mesh, PartitionSpec(*spec))
 
-    shardings = jax.tree.map(lying, tree)
-    if jax.process_count() == 1:
-        return jax.device_put(tree, shardings)
-    return jax.jit(lambda leaves: leaves, out_shardings=shardings)(tree)
+    return jax.tree.map(lying, tree)
 
 
 def one_device(mean: Mean) -> SpreadMean:
@@ -92,9 +97,9 @@ def one_device(mean: Mean) -> SpreadMean:
 def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
     """Spreads means over devices by ``jax.shard_map``, also over those of other processes.
 
-    Each device takes an equal share of the items, the last ones filled up with masked copies. What
-    the devices compute is weighed with the items that each has and summed in one reduction: to
-    rounding, that is what one device computes from all.
+    Each device takes an equal share of the items, the last ones filled up with copies that weigh 0.
+    What the devices compute is added in one reduction: to rounding, that is what one device
+    computes from all.
 
     Args:
       devices: where to run; a single one leaves the mean as it is.
@@ -159,7 +164,7 @@ def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
 
 
 def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> SpreadMean:
-    """Cuts items into shares, and weighs and sums the means over them.
+    """Cuts items into shares, and adds up what comes of them.
 
     Args:
       mean: over one share.
@@ -169,21 +174,12 @@ def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> SpreadMean:
     if count == 1:
         return one_device(mean)
 
-    def share(common: PyTree, items: PyTree, mask: Array | None) -> PyTree:
-        common, total = common
-        means = mean(common, items, mask)
-        if mask is None:
-            return jax.lax.pmean(means, TASKS)
-        part = jnp.sum(mask) / total
-        return jax.lax.psum(jax.tree.map(lambda leaf: part.astype(leaf.dtype) * leaf, means), TASKS)
+    def share(common: PyTree, items: PyTree, weights: Array | None) -> PyTree:
+        add = jax.lax.pmean if weights is None else jax.lax.psum
+        return add(mean(common, items, weights), TASKS)
 
     mapped = over(share)
-
-    def spread(common: PyTree, items: PyTree, mask: Array | None) -> PyTree:
-        total = jax.tree.leaves(items)[0].shape[0] if mask is None else jnp.sum(mask)
-        return mapped((common, jnp.asarray(total, jnp.float32)), *cut(items, count, mask))
-
-    return spread
+    return lambda common, items, weights: mapped(common, *cut(items, count, weights))
 
 
 def over_devices(gradient: Gradient, spread: Spread) -> Gradient:
@@ -197,52 +193,59 @@ def over_devices(gradient: Gradient, spread: Spread) -> Gradient:
       An estimator of the same signature and, to rounding, the same values.
     """
     mean = spread(
-        lambda common, items, mask: gradient(common[0], common[1], items[0], items[1], mask)
+        lambda common, items, weights: gradient(common[0], common[1], items[0], items[1], weights)
     )
-    return lambda params, state, batch, keys, mask=None: mean((params, state), (batch, keys), mask)
+    return lambda params, state, batch, keys, weights=None: mean(
+        (params, state), (batch, keys), weights
+    )
 
 
 def map_over_devices(
-    function: Callable[[PyTree, PyTree], Array], devices: Sequence[jax.Device]
+    function: Callable[[PyTree, PyTree], Array], devices: Sequence[jax.Device], shards: int = 1
 ) -> Callable[[PyTree, PyTree], Array]:
     """Spreads ``(common, items [n, ...]) -> values [n, ...]``; all values come to every device."""
     if len(devices) == 1:
         return function
-    mesh = Mesh(np.array(devices), (TASKS,))
     common, cut_up = PartitionSpec(), PartitionSpec(TASKS)
 
     def share(common: PyTree, items: PyTree) -> Array:
         return gather(function(common, jax.tree.map(lambda leaf: leaf[0], items)))
 
     mapped = jax.shard_map(
-        share, mesh=mesh, in_specs=(common, cut_up), out_specs=common, check_vma=False
+        share,
+        mesh=_mesh(devices, shards),
+        in_specs=(common, cut_up),
+        out_specs=common,
+        axis_names={TASKS},
+        check_vma=False,
     )
 
     def spread(common: PyTree, items: PyTree) -> Array:
         total = jax.tree.leaves(items)[0].shape[0]
-        return mapped(common, cut(items, len(devices))[0])[:total]
+        return mapped(common, cut(items, len(devices) // shards)[0])[:total]
 
     return spread
 
 
 def places(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> np.ndarray:
     """Which of the tasks of a step this process's devices take, in order, copies included."""
-    devices = devices[::shards]
-    each = -(-tasks // len(devices))
-    here = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+    each = -(-tasks // (len(devices) // shards))
+    own = jax.process_index()
+    here = sorted({i // shards for i, device in enumerate(devices) if device.process_index == own})
     return np.minimum(np.add.outer(each * np.array(here), np.arange(each)).reshape(-1), tasks - 1)
 
 
-def put(items: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
+def put(items: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
     """Puts what each process has of :func:`places` ``[k, ...]`` where it is computed with.
 
     Returns:
       Arrays of the items of all processes, one share after another.
     """
-    over = NamedSharding(_mesh(devices, shards), PartitionSpec(TASKS))
+    groups = len(devices) // shards
+    over, filled = NamedSharding(_mesh(devices, shards), PartitionSpec(TASKS)), -(-tasks // groups)
     return jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(
-            over, leaf, (jax.process_count() * leaf.shape[0], *leaf.shape[1:])
+            over, leaf, (groups * filled, *leaf.shape[1:])
         ),
         items,
     )
@@ -251,7 +254,9 @@ def put(items: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTree
 def gather(items: PyTree) -> PyTree:
     """The items of all devices, ``[k, ...] -> [devices * k, ...]``, for a loss that needs them all.
 
-    To be called within a function that is spread over devices. Its derivative brings to each item
-    what the losses of all devices have to do with it.
+    To be called within a function that is spread over devices, on weights too where they are given:
+    items that weigh 0 are copies, and no examples of anything. The derivative brings to each item
+    what the losses of all devices have to do with it. Only what is computed at a time is gathered,
+    so such an objective wants ``mean_gradient(objective, chunk=k)`` with all of a device's share.
     """
     return jax.lax.all_gather(items, TASKS, tiled=True)

@@ -50,7 +50,7 @@ def join(
     except (RuntimeError, ValueError) as error:
         where = "the cluster" if coordinator is None else f"{coordinator} as {process}/{processes}"
         raise RuntimeError(
-            f"This process could not join the others by {where} within {seconds} seconds "
+            f"This process could not join the others by {where} "
             f"({str(error).splitlines()[0][:200]}): check that all are started, with the same "
             "coordinator, and that its port can be reached."
         ) from error

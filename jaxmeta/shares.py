@@ -1,4 +1,4 @@
-"""Cutting a batch into equal shares, the last filled up with masked copies of its last item."""
+"""Cutting a batch into equal shares, the last filled up with copies that weigh 0."""
 
 import jax
 import jax.numpy as jnp
@@ -6,17 +6,17 @@ import jax.numpy as jnp
 from jaxmeta.types import Array, PyTree
 
 
-def cut(items: PyTree, count: int, mask: Array | None = None) -> tuple[PyTree, Array | None]:
+def cut(items: PyTree, count: int, weights: Array | None = None) -> tuple[PyTree, Array | None]:
     """Cuts items ``[k, ...]`` into ``count`` shares ``[count, ceil(k / count), ...]``, in order.
 
     Args:
       items: a pytree of arrays with one leading axis.
       count: how many shares.
-      mask: ``[k]``, 0 for items that are padding already; ``None`` is all ones.
+      weights: ``[k]``, as for :func:`weighted`.
 
     Returns:
-      The shares, and the mask of their items ``[count, ceil(k / count)]``; ``None`` where all are
-      items, so that nobody computes with ones.
+      The shares, and the weights of their items ``[count, ceil(k / count)]``; ``None`` where they
+      were ``None`` and nothing had to be filled up, so that nobody multiplies for nothing.
     """
     total = jax.tree.leaves(items)[0].shape[0]
     each = -(-total // count)
@@ -24,13 +24,23 @@ def cut(items: PyTree, count: int, mask: Array | None = None) -> tuple[PyTree, A
         places = jnp.arange(each * count)
         last = jnp.minimum(places, total - 1)
         items = jax.tree.map(lambda leaf: leaf[last], items)
-        mask = (places < total).astype(jnp.float32) * (1 if mask is None else mask[last])
-    return jax.tree.map(lambda leaf: leaf.reshape(count, each, *leaf.shape[1:]), (items, mask))
+        weights = jnp.where(places < total, 1 / total if weights is None else weights[last], 0.0)
+    return jax.tree.map(lambda leaf: leaf.reshape(count, each, *leaf.shape[1:]), (items, weights))
 
 
-def mean_over(values: PyTree, mask: Array | None) -> PyTree:
-    """The means over the leading axis of the values with mask 1; zero where there are none."""
-    if mask is None:
+def weighted(values: PyTree, weights: Array | None) -> PyTree:
+    """The weighted sums over the leading axis, and the means where ``weights`` is ``None``.
+
+    Args:
+      values: a pytree of arrays ``[k, ...]``.
+      weights: ``[k]``, 0 for padding; they sum to 1 over all shares of a batch, so that what comes
+        of shares has only to be added.
+    """
+    if weights is None:
         return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), values)
-    share = mask / jnp.maximum(jnp.sum(mask), 1)
-    return jax.tree.map(lambda leaf: jnp.tensordot(share.astype(leaf.dtype), leaf, 1), values)
+
+    def total(leaf: Array) -> Array:
+        column = weights.astype(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1))
+        return jnp.sum(column * leaf, axis=0)
+
+    return jax.tree.map(total, values)

@@ -67,11 +67,11 @@ def outer_loop(
     """
 
     def of_tasks(
-        common: tuple[PyTree, PyTree, PyTree], keys: Key, mask: Array | None
+        common: tuple[PyTree, PyTree, PyTree], keys: Key, weights: Array | None
     ) -> tuple[PyTree, Aux]:
         params, state, data = common
         tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
-        return gradient(params, state, tasks, keys[:, 1], mask)
+        return gradient(params, state, tasks, keys[:, 1], weights)
 
     of_all_tasks = spread(of_tasks)
 
@@ -110,10 +110,10 @@ def streamed_loop(
     """
 
     def of_tasks(
-        common: tuple[PyTree, PyTree], items: tuple[PyTree, Key], mask: Array | None
+        common: tuple[PyTree, PyTree], items: tuple[PyTree, Key], weights: Array | None
     ) -> tuple[PyTree, Aux]:
         (choices, images), keys = items
-        return gradient(*common, jax.vmap(finish)(images, choices), keys, mask)
+        return gradient(*common, jax.vmap(finish)(images, choices), keys, weights)
 
     of_all_tasks = spread(of_tasks)
 
@@ -121,9 +121,11 @@ def streamed_loop(
         keys = jax.random.split(jax.random.fold_in(key, train_state.step), (meta_batch, 2))[:, 1]
         # Items were filled up when they were put on the devices.
         place = jnp.arange(jax.tree.leaves(item)[0].shape[0])
-        mask = (place < meta_batch).astype(jnp.float32) if place.size > meta_batch else None
+        weights = None
+        if place.size > meta_batch:
+            weights = jnp.where(place < meta_batch, 1 / meta_batch, 0.0)
         keys = keys[jnp.minimum(place, meta_batch - 1)]
-        estimate = of_all_tasks((train_state.params, train_state.state), (item, keys), mask)
+        estimate = of_all_tasks((train_state.params, train_state.state), (item, keys), weights)
         return _descend(optimiser, train_state, *estimate)
 
     compiled = jax.jit(one_step, donate_argnums=0)

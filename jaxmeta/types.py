@@ -138,24 +138,32 @@ class Objective(Protocol):
     """What the outer loop minimises: a loss for each task of a batch, or for each of its terms."""
 
     def __call__(
-        self, params: PyTree, state: PyTree, batch: PyTree, keys: Key, mask: Array | None = None, /
+        self,
+        params: PyTree,
+        state: PyTree,
+        batch: PyTree,
+        keys: Key,
+        weights: Array | None = None,
+        /,
     ) -> tuple[Array, Aux]:
         """Computes the losses.
 
-        ``batch``, ``keys`` and ``mask`` share the leading axis: one key per task (or example), so
-        that the work can be cut along it, into chunks or over devices, without changing a number.
+        ``batch``, ``keys`` and ``weights`` share the leading axis: one key per task (or example),
+        so that the work can be cut along it, into chunks or over devices, without changing a
+        number.
 
         Args:
           params: what is meta-learned.
           state: what is carried and not differentiated.
           batch: ``[k, ...]``.
           keys: ``[k]``.
-          mask: ``[k]``, 1 for a task and 0 for the padding that fills up a last share; ``None`` is
-            all ones, and left out where batches are cut evenly.
+          weights: ``[k]``, of each task in the means; 0 for the padding that fills up a last share.
+            They sum to 1 over all shares of a batch. ``None`` weighs all alike, and is what an
+            objective is given where batches are cut evenly.
 
         Returns:
-          Losses ``[k]``, of which those of padding mean nothing, and means over the tasks with mask
-          1; where there are none, the means are finite and mean nothing.
+          Losses ``[k]``, not weighed, and of state and metrics the sums weighed by ``weights``
+          (:func:`jaxmeta.shares.weighted`): those of all shares are added.
         """
 
 

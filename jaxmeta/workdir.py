@@ -134,7 +134,8 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
             f"The inputs x are {jax.tree.structure(episode.support.x)}, which shapes.json cannot "
             "hold: make it a dictionary, with texts as keys and arrays as values."
         )
-    if not (folder / "config.json").exists():
+    # The others look when it is there: a file system may remember that it was not.
+    if leads() and not (folder / "config.json").exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

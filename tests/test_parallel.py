@@ -10,10 +10,10 @@ import pytest
 
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.inner import sgd, unroll
-from jaxmeta.learners import gradient_learner
-from jaxmeta.losses import squared_error
+from jaxmeta.learners import gradient_learner, maml_plus_plus
+from jaxmeta.losses import cross_entropy, squared_error
 from jaxmeta.nn import mlp
-from jaxmeta.objectives import episodic
+from jaxmeta.objectives import episodic, multi_step
 from jaxmeta.parallel import (
     by_pmap,
     by_shard_map,
@@ -21,12 +21,14 @@ from jaxmeta.parallel import (
     map_over_devices,
     one_device,
     over_devices,
+    places,
+    put,
     replicate,
     sharing,
 )
-from jaxmeta.shares import mean_over
+from jaxmeta.shares import cut, weighted
 from jaxmeta.train import outer_loop, start
-from jaxmeta.types import Aux, Batch, Episode
+from jaxmeta.types import Aux, Batch, Episode, Learner
 
 KEY = jax.random.key(0)
 LEARNER = gradient_learner(mlp(1, (8,)), unroll(sgd(0.05), 2), loss=squared_error)
@@ -127,21 +129,70 @@ def test_a_step_communicates_once(by, tasks):
 
 
 @pytest.mark.parametrize("by", SPREADS)
-def test_a_loss_of_the_whole_batch_gathers_it(by):
+@pytest.mark.parametrize("items", [16, 11])
+def test_a_loss_of_the_whole_batch_gathers_it(by, items):
     def contrastive(everything):
-        def objective(params, state, batch, keys, mask=None):
+        def objective(params, state, batch, keys, weights=None):
             ours = jnp.tanh(batch @ params)
             logits = ours @ everything(ours).T
+            if weights is not None:
+                logits = jnp.where(everything(weights) > 0, logits, -jnp.inf)
             losses = jax.nn.logsumexp(logits, axis=1)
-            return losses, Aux(state, {"loss": jnp.mean(losses)})
+            return losses, Aux(state, {"loss": weighted(losses, weights)})
 
         return objective
 
-    params, batch = jax.random.normal(KEY, (3, 2)), jax.random.normal(KEY, (16, 3))
-    arguments = (params, {}, batch, jax.random.split(KEY, 16))
-    expected = jax.jit(mean_gradient(contrastive(lambda items: items), 16))(*arguments)
+    params, batch = jax.random.normal(KEY, (3, 2)), jax.random.normal(KEY, (items, 3))
+    arguments = (params, {}, batch, jax.random.split(KEY, items))
+    expected = jax.jit(mean_gradient(contrastive(lambda items: items), items))(*arguments)
     spread = over_devices(mean_gradient(contrastive(gather), 2), by(jax.devices()))
     same(jax.jit(spread)(*arguments), expected)
+
+
+def test_averages_in_the_state_are_those_of_all_tasks():
+    def predict(params, state, adapted, x, mask=None, key=None):
+        return params * x, {"average": jnp.mean(x)}
+
+    learner = Learner(lambda key, episode: (), lambda *_: ((), {}), predict)
+    objective = episodic(learner, squared_error, decay=0.75)
+    batch, keys = batch_of(11)
+    arguments = (jnp.float32(2), {"average": jnp.float32(4)}, batch, keys)
+    expected = 0.75 * 4 + 0.25 * jnp.mean(batch.query.x)
+    for chunk, devices in ((11, 1), (2, 1), (1, 8), (2, 8), (3, 3)):
+        spread = by_shard_map(jax.devices()[:devices])
+        gradient = jax.jit(over_devices(mean_gradient(objective, chunk), spread))
+        _, aux = gradient(*arguments)
+        np.testing.assert_allclose(aux.state["average"], expected, rtol=1e-6)
+
+
+def test_outer_steps_are_counted_whole_however_tasks_are_shared():
+    learner = maml_plus_plus(mlp(3, (4,)), 3, steps=2, learning_rate=0.1)
+    objective = multi_step(learner, cross_entropy, annealing_steps=5)
+
+    def classes(data, key):
+        x = jax.random.normal(key, (3, 2))
+        batch = Batch(x, jnp.arange(3, dtype=jnp.int32), jnp.ones(3))
+        return Episode(batch, batch)
+
+    optimiser = optax.sgd(0.01)
+    spread = by_shard_map(jax.devices()[:3])
+    update = outer_loop(mean_gradient(objective, 2), optimiser, classes, 10, spread)
+    initial = start(optimiser, *learner.init(KEY, classes((), KEY)))
+    end, _ = update(*replicate((initial, (), KEY), jax.devices()[:3]), 200)
+    np.testing.assert_allclose(end.state.outer_step, 200, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("tasks", [3, 8, 11])
+def test_places_and_put_bring_every_task_to_its_device(tasks, shards):
+    devices = jax.devices()
+    taken = places(tasks, devices, shards)
+    assert sorted(set(taken.tolist())) == list(range(tasks))
+    shares = cut(np.arange(tasks), 8 // shards)[0]
+    array = put(taken, tasks, devices, shards)
+    for shard in array.addressable_shards:
+        group = devices.index(shard.device) // shards
+        np.testing.assert_array_equal(shard.data, shares[group])
 
 
 @pytest.mark.parametrize("items", [3, 8, 19])
@@ -152,7 +203,7 @@ def test_values_of_items_come_back_in_order(items):
 
 @pytest.mark.parametrize("by", SPREADS)
 def test_one_device_runs_the_very_program_that_is_not_spread(by):
-    assert by(jax.devices()[:1])(mean_over) is mean_over
+    assert by(jax.devices()[:1])(weighted) is weighted
 
 
 def test_devices_without_a_task_are_left_out():

@@ -80,10 +80,13 @@ def multi_step(
     average = over_tasks(task, decay)
 
     def objective(
-        params: PyTree, state: State, episodes: Episode, keys: Key, mask: Array | None = None
+        params: PyTree, state: State, episodes: Episode, keys: Key, weights: Array | None = None
     ) -> tuple[Array, Aux]:
-        losses, aux = average(params, state, episodes, keys, mask)
-        counted = aux.state._replace(outer_step=state.outer_step + 1)
+        # What is added up from shares is whole to rounding only.
+        state = state._replace(outer_step=jnp.round(state.outer_step))
+        losses, aux = average(params, state, episodes, keys, weights)
+        share = 1 if weights is None else jnp.sum(weights)
+        counted = aux.state._replace(outer_step=share * (state.outer_step + 1))
         return losses, aux._replace(state=counted)
 
     return objective

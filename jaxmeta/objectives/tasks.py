@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 
-from jaxmeta.shares import mean_over
+from jaxmeta.shares import weighted
 from jaxmeta.types import Array, Aux, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
 
 Task = Callable[[PyTree, PyTree, Episode, Key], tuple[Array, PyTree, Metrics]]
@@ -24,7 +25,7 @@ def over_tasks(task: Task, decay: float) -> Objective:
     """
 
     def objective(
-        params: PyTree, state: PyTree, episodes: Episode, keys: Key, mask: Array | None = None
+        params: PyTree, state: PyTree, episodes: Episode, keys: Key, weights: Array | None = None
     ) -> tuple[Array, Aux]:
         check_episode(episodes)
         if keys.shape[0] == 1:
@@ -35,10 +36,13 @@ def over_tasks(task: Task, decay: float) -> Objective:
             losses, used, figures = jax.vmap(task, in_axes=(None, None, 0, 0))(
                 params, state, episodes, keys
             )
+        share = 1 if weights is None else jnp.sum(weights)
         new_state = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * new, state, mean_over(used, mask)
+            lambda old, new: decay * share * old + (1 - decay) * new,
+            state,
+            weighted(used, weights),
         )
-        figures = mean_over(figures, mask)
+        figures = weighted(figures, weights)
         return losses, jax.lax.stop_gradient(Aux(new_state, figures))
 
     return objective

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.journal import read_metrics
 from tests.experiments.conftest import finish, last_train_state, start_waves
+from tests.experiments.test_survival import wait_for
 
 LONG = [
     "--config.steps=100000",
@@ -49,11 +50,10 @@ def assert_well(processes: list[subprocess.Popen[str]]) -> None:
 def assert_same_to_rounding(folder: Path, other: Path) -> None:
     for one, another in zip(last_train_state(folder), last_train_state(other), strict=True):
         np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-5)
-    rows, others = (
-        [{name: np.round(value, 3) for name, value in row.items()} for row in read_metrics(path)]
-        for path in (folder, other)
-    )
-    np.testing.assert_equal(rows, others)
+    for row, another in zip(read_metrics(folder), read_metrics(other), strict=True):
+        assert row.keys() == another.keys()
+        for name, value in row.items():
+            np.testing.assert_allclose(value, another[name], rtol=1e-3, atol=1e-3)
     results = [json.loads((path / "result.json").read_text()) for path in (folder, other)]
     for figure in ("mean", "ci95", "best_step", "episodes"):
         np.testing.assert_allclose(results[0][figure], results[1][figure], rtol=1e-4)
@@ -76,11 +76,7 @@ def test_any_devices_and_processes_train_and_evaluate_alike(tmp_path: Path, task
 def test_a_process_killed_stops_the_other_and_one_goes_on(tmp_path: Path, lost: int) -> None:
     folder = tmp_path / "run"
     processes = start_two(folder, *LONG)
-    deadline = time.monotonic() + 200
-    while len(read_metrics(folder)) < 14:
-        assert all(process.poll() is None for process in processes), processes[0].stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: len(read_metrics(folder)) >= 14, processes[lost])
     processes[lost].kill()
     status, errors = finish(processes[1 - lost], 100)
     assert status not in (0, None)
@@ -99,9 +95,7 @@ def test_a_process_killed_stops_the_other_and_one_goes_on(tmp_path: Path, lost: 
 def test_a_signal_to_one_process_saves_and_stops_all(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     processes = start_two(folder, *LONG)
-    while not read_metrics(folder):
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.05)
+    wait_for(lambda: bool(read_metrics(folder)), processes[1])
     processes[1].terminate()
     for status, errors in map(finish, processes):
         assert status == 1

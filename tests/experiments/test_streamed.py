@@ -9,6 +9,7 @@ import pytest
 from experiments.journal import read_metrics
 from tests.experiments.conftest import finish, last_train_state, start
 from tests.experiments.test_processes import assert_same_to_rounding, free_port, join_flags
+from tests.experiments.test_survival import wait_for
 
 STREAMED = Path(__file__).with_name("streamed.py")
 
@@ -31,8 +32,7 @@ def test_streamed_runs_are_those_of_memory(tmp_path: Path) -> None:
     # equally.
     folder = tmp_path / "resumed"
     process = train(folder, devices=1)
-    while len(read_metrics(folder)) < 4:
-        assert process.poll() is None
+    wait_for(lambda: len(read_metrics(folder)) >= 4, process)
     process.kill()
     finish(process)
     port = free_port()

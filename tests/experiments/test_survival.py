@@ -18,8 +18,10 @@ from tests.experiments.conftest import finish, last_train_state, start_waves
 
 
 def wait_for(event: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
     while not event():
         assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
@@ -117,7 +119,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["empty", "array", "info", "metrics"])
+@pytest.mark.parametrize("damage", ["empty", "array", "missing", "info", "metrics"])
 def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturbed: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(undisturbed, folder)
@@ -125,6 +127,8 @@ def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturb
     if damage == "empty":
         shutil.rmtree(newest)
         newest.mkdir()
+    elif damage == "missing":
+        next(newest.glob("tree/d/*")).unlink()
     else:
         pattern = {"array": "tree/d/*", "info": "info/metadata", "metrics": "metrics/metrics"}
         for file in newest.glob(pattern[damage]):
