@@ -131,10 +131,10 @@ def test_a_head_for_more_ways_than_are_evaluated(launch: Launch, tmp_path: Path)
 def test_devices_that_share_a_meta_batch(
     launch: Launch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(common.devices_for(16, None)) == len(common.devices_for(8, 1)) == 8
+    assert len(common.devices_for(16)) == len(common.devices_for(8)) == 8
     assert capsys.readouterr().err == ""
-    for tasks, chunk, count in ((1, None, 1), (12, None, 6), (12, 4, 3), (12, 12, 1)):
-        assert len(common.devices_for(tasks, chunk)) == count
+    for tasks, count in ((1, 1), (12, 6), (9, 5)):
+        assert len(common.devices_for(tasks)) == count
         assert f"Training on {count} of 8 devices" in capsys.readouterr().err
     options = ["--config.meta_batch=6", "--config.steps=2", "--config.evaluation.every=2"]
     launch(train, f"--config={WAVES}", f"--workdir={tmp_path}/run", *options)
