@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.memory import tasks_at_a_time
-from jaxmeta.shares import cut, weighted
+from jaxmeta.shares import cut, given, weighted
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
 
 
@@ -41,8 +41,7 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
     def mean_loss(
         params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None
     ) -> tuple[Array, Aux]:
-        given = () if weights is None else (weights,)
-        losses, aux = objective(params, state, batch, keys, *given)
+        losses, aux = objective(params, state, batch, keys, *given(weights))
         return weighted(losses, weights), aux
 
     all_at_once = jax.grad(mean_loss, has_aux=True)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmeta.gradients import Gradient
-from jaxmeta.shares import cut
+from jaxmeta.shares import cut, given
 from jaxmeta.types import Array, PyTree
 
 TASKS = "tasks"
@@ -193,7 +193,9 @@ def over_devices(gradient: Gradient, spread: Spread) -> Gradient:
       An estimator of the same signature and, to rounding, the same values.
     """
     mean = spread(
-        lambda common, items, weights: gradient(common[0], common[1], items[0], items[1], weights)
+        lambda common, items, weights: gradient(
+            common[0], common[1], items[0], items[1], *given(weights)
+        )
     )
     return lambda params, state, batch, keys, weights=None: mean(
         (params, state), (batch, keys), weights

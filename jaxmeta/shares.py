@@ -28,6 +28,11 @@ def cut(items: PyTree, count: int, weights: Array | None = None) -> tuple[PyTree
     return jax.tree.map(lambda leaf: leaf.reshape(count, each, *leaf.shape[1:]), (items, weights))
 
 
+def given(weights: Array | None) -> tuple[Array, ...]:
+    """Weights as a last argument, left out where there are none, for functions that take none."""
+    return () if weights is None else (weights,)
+
+
 def weighted(values: PyTree, weights: Array | None) -> PyTree:
     """The weighted sums over the leading axis, and the means where ``weights`` is ``None``.
 

@@ -10,6 +10,7 @@ import optax
 from jaxmeta.data import finish
 from jaxmeta.gradients import Gradient
 from jaxmeta.parallel import Spread, one_device
+from jaxmeta.shares import given
 from jaxmeta.types import Array, Aux, Key, Metrics, PyTree, Sampler
 
 
@@ -71,7 +72,7 @@ def outer_loop(
     ) -> tuple[PyTree, Aux]:
         params, state, data = common
         tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
-        return gradient(params, state, tasks, keys[:, 1], weights)
+        return gradient(params, state, tasks, keys[:, 1], *given(weights))
 
     of_all_tasks = spread(of_tasks)
 
@@ -113,7 +114,7 @@ def streamed_loop(
         common: tuple[PyTree, PyTree], items: tuple[PyTree, Key], weights: Array | None
     ) -> tuple[PyTree, Aux]:
         (choices, images), keys = items
-        return gradient(*common, jax.vmap(finish)(images, choices), keys, weights)
+        return gradient(*common, jax.vmap(finish)(images, choices), keys, *given(weights))
 
     of_all_tasks = spread(of_tasks)
 
