@@ -33,7 +33,7 @@ from jaxmeta.data import StreamedSampler, stream
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.parallel import by_pmap, by_shard_map, layout, places, put, replicate
-from jaxmeta.processes import largest, leads, wait_for_all
+from jaxmeta.processes import largest, leads, of_first, wait_for_all
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
 
@@ -145,7 +145,7 @@ def train(run: Run) -> None:
     with opened as checkpoints, common.Interruption() as interruption:
         train_state = run.train_state
         info: dict[str, Any] = {"train_seconds": 0.0, "validation": None}
-        saved = checkpoints.latest_step()
+        saved = of_first(checkpoints.latest_step())
         if saved is not None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
         step = int(train_state.step)

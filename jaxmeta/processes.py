@@ -68,6 +68,14 @@ def largest(value: int) -> int:
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
+def of_first(step: int | None) -> int | None:
+    """The step that the first process names; a file system may show others an earlier one."""
+    if jax.process_count() == 1:
+        return step
+    said = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if step is None else step)))
+    return None if said < 0 else said
+
+
 def wait_for_all(reason: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:

@@ -16,7 +16,7 @@ import jax
 from jaxmeta.build import build
 from jaxmeta.checkpoint import load, open_checkpoints
 from jaxmeta.nn import mixed_precision
-from jaxmeta.processes import leads, wait_for_all
+from jaxmeta.processes import leads, of_first, wait_for_all
 from jaxmeta.train import TrainState, start
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
@@ -58,7 +58,8 @@ def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restore
     jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
     try:
         with open_checkpoints(folder / "checkpoints", config["higher_is_better"]) as checkpoints:
-            latest, best = checkpoints.latest_step(), checkpoints.best_step()
+            latest = of_first(checkpoints.latest_step())
+            best = of_first(checkpoints.best_step())
             if latest is not None:
                 best = latest if best is None else best
                 train_state, _ = load(checkpoints, best, like)
