@@ -15,7 +15,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,7 +60,6 @@ class Run(NamedTuple):
     validate: Callable[[TrainState], Evaluation]
     train_state: TrainState
     key: Key
-    devices: Sequence[jax.Device]
 
 
 class Diverged(Exception):
@@ -133,9 +132,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     update = outer
     if isinstance(sample, StreamedSampler):
         update = streamed_loop(gradient, optimiser, tasks, spread)
-    return Run(
-        config, folder, sources, outer, update, data_from, validate, train_state, key, devices
-    )
+    return Run(config, folder, sources, outer, update, data_from, validate, train_state, key)
 
 
 def train(run: Run) -> None:
