@@ -3,13 +3,11 @@
 import os
 from pathlib import Path
 
-# Before jax starts its backend. Programs here run for milliseconds and compile for seconds, so most
-# optimisations are left out; the processes that tests start have them. Not level 0: with it, jax
-# 0.10 computes second derivatives of XLA's own convolution that are wrong.
+from tests.quick import QUICK
+
+# Before jax starts its backend.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
-    + " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICK}"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

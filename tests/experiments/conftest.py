@@ -15,6 +15,7 @@ from absl.testing import flagsaver
 
 from experiments import common
 from jaxmeta import checkpoint, workdir
+from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
 WAVES = Path(__file__).with_name("waves.py")
@@ -40,7 +41,7 @@ def start(
     return subprocess.Popen(
         [*prefix, sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": given, **CACHED},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{QUICK} {given}", **CACHED},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

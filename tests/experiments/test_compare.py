@@ -17,6 +17,7 @@ from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta import workdir
 from jaxmeta.build import build
 from jaxmeta.types import Batch, Episode, Learner
+from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
 IMAGES = {"omniglot": (28, 28, 1), "cifar_fs": (32, 32, 3)}
@@ -140,7 +141,7 @@ def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
             *(f"--workdir={folder}", "--steps=2", "--episodes=4", "--shots=1", *options),
         ],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK},
         capture_output=True,
         text=True,
         timeout=600,
