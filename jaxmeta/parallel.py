@@ -20,10 +20,7 @@ PARAMETERS = "parameters"
 Mean = Callable[[PyTree, PyTree, Array | None], PyTree]
 """``(common, items [k, ...], weights [k] or None) -> weighed sums over the items``, or means."""
 
-SpreadMean = Mean
-"""A :data:`Mean` over the items of all devices."""
-
-Spread = Callable[[Mean], SpreadMean]
+Spread = Callable[[Mean], Mean]
 """Made by :func:`by_shard_map` or :func:`by_pmap`."""
 
 
@@ -89,7 +86,7 @@ def layout(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTr
     return jax.tree.map(lying, tree)
 
 
-def one_device(mean: Mean) -> SpreadMean:
+def one_device(mean: Mean) -> Mean:
     """The mean of all items on one device."""
     return mean
 
@@ -163,7 +160,7 @@ def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
     return Mesh(np.array(devices).reshape(-1, shards), (TASKS, PARAMETERS))
 
 
-def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> SpreadMean:
+def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> Mean:
     """Cuts items into shares, and adds up what comes of them.
 
     Args:
