@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.maml_plus_plus import Adapted, State, after
+from jaxmeta.learners.maml_plus_plus import State, after
 from jaxmeta.objectives.tasks import judge, over_tasks
 from jaxmeta.types import Array, Aux, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
 
@@ -54,10 +54,6 @@ def multi_step(
     ) -> tuple[Array, PyTree, Metrics]:
         adapt_key, predict_key = jax.random.split(key)
         adapted, reported = learner.adapt(params, state, episode.support, adapt_key)
-        if not isinstance(adapted, Adapted):
-            raise ValueError(
-                "multi_step weighs the inner steps of MAML++: give it a maml_plus_plus learner."
-            )
         steps = len(adapted.path) - 1
         value, used, figures = judged(params, state, adapted, episode.query, predict_key)
         total = value
@@ -82,6 +78,10 @@ def multi_step(
     def objective(
         params: PyTree, state: State, episodes: Episode, keys: Key, weights: Array | None = None
     ) -> tuple[Array, Aux]:
+        if not isinstance(state, State):
+            raise ValueError(
+                "multi_step weighs the inner steps of MAML++: give it a maml_plus_plus learner."
+            )
         # What is added up from shares is whole to rounding only.
         state = state._replace(outer_step=jnp.round(state.outer_step))
         losses, aux = average(params, state, episodes, keys, weights)
