@@ -20,6 +20,7 @@ from jaxmeta.parallel import replicate
 from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 PRETRAINED = "pretrained"
+VALIDATIONS = 5
 TIMED = 5
 MIB = 2**20
 
@@ -99,7 +100,8 @@ def configure(data: methods.Data, run: str, protocol: Protocol) -> dict[str, Any
     config.ways = protocol.ways
     if protocol.steps is not None and config.steps > 0:
         config.steps = protocol.steps
-        config.evaluation.every = max(protocol.steps // 2 // config.log_every, 1) * config.log_every
+        apart = protocol.steps // VALIDATIONS // config.log_every
+        config.evaluation.every = max(apart, 1) * config.log_every
     return common.plain(config)
 
 
