@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments import common, comparison
+from experiments import comparison, program
 from experiments.train import Diverged
 
 DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, as in omniglot.")
@@ -39,7 +39,7 @@ REFERENCE = flags.DEFINE_string(
 
 def main(arguments: list[str]) -> None:
     """Compares what is asked for."""
-    with common.one_sentence():
+    with program.one_sentence():
         if DATA.value is None:
             raise ValueError("--data is needed, as in --data=glyphs.")
         if jax.process_count() > 1:
@@ -56,10 +56,10 @@ def main(arguments: list[str]) -> None:
             EPISODES.value,
             STEPS.value,
             SEED.value,
-            common.DATA_DIR.value,
+            program.DATA_DIR.value,
         )
         reference = comparison.chosen_reference(names, REFERENCE.value)
-        folder = Path(common.WORKDIR.value or f"runs/compare_{DATA.value}")
+        folder = Path(program.WORKDIR.value or f"runs/compare_{DATA.value}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
     results, diverged = [], {}
     for name in names:
         try:
-            with common.one_sentence():
+            with program.one_sentence():
                 results.append(comparison.compare(folder, name, data, protocol))
         except Diverged as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
@@ -86,4 +86,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import common
+from experiments import common, program
 from experiments.measure import measure
 from jaxmeta import workdir
 from jaxmeta.processes import leads
 
-DATA = common.define_config("data", "A config whose data to evaluate on.")
+DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
 OVERRIDES = [
     flags.DEFINE_integer("ways", None, "Classes of an episode, if not the run's own."),
@@ -30,13 +30,13 @@ OVERRIDES = [
 
 def main(arguments: list[str]) -> None:
     """Evaluates and reports."""
-    with common.one_sentence():
-        if common.WORKDIR.value is None:
+    with program.one_sentence():
+        if program.WORKDIR.value is None:
             raise ValueError("--workdir is needed: the folder of a run, as in runs/quickstart.")
-        folder = Path(common.WORKDIR.value)
+        folder = Path(program.WORKDIR.value)
         config = workdir.read_config(folder)
         data = config["data"] if DATA.value is None else common.plain(DATA.value)["data"]
-        source = common.load_sources({"data": data}, common.DATA_DIR.value)[SPLIT.value]
+        source = common.load_sources({"data": data}, program.DATA_DIR.value)[SPLIT.value]
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
         result = measure(folder, source, SPLIT.value, data, **overrides)
     if leads():
@@ -46,4 +46,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments import common, plots
+from experiments import common, plots, program
 from experiments.journal import Journal
 from experiments.measure import measure
 from jaxmeta import checkpoint, workdir
@@ -37,7 +37,7 @@ from jaxmeta.processes import largest, leads, of_first, wait_for_all
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
 
-CONFIG = common.define_config("config", "The experiment.")
+CONFIG = program.define_config("config", "The experiment.")
 SPREAD = flags.DEFINE_enum("spread", "shard_map", ["shard_map", "pmap"], "How, over devices.")
 PARAMETER_SHARDS = flags.DEFINE_integer(
     "parameter_shards", 1, "Devices over which parameters are cut; pmap has one.", lower_bound=1
@@ -139,7 +139,7 @@ def train(run: Run) -> None:
     """Takes the steps that are left, validating and saving on the way; raises ``Diverged``."""
     config = run.config
     opened = checkpoint.open_checkpoints(run.folder / "checkpoints", config["higher_is_better"])
-    with opened as checkpoints, common.Interruption() as interruption:
+    with opened as checkpoints, program.Interruption() as interruption:
         train_state = run.train_state
         info: dict[str, Any] = {"train_seconds": 0.0, "validation": None}
         saved = of_first(checkpoints.latest_step())
@@ -195,22 +195,22 @@ def _interrupted(number: signal.Signals, step: int) -> str:
 
 def main(arguments: list[str]) -> None:
     """Trains, evaluates on the test classes, and draws."""
-    with common.one_sentence():
-        if CONFIG.value is None or common.WORKDIR.value is None:
+    with program.one_sentence():
+        if CONFIG.value is None or program.WORKDIR.value is None:
             raise ValueError(
                 "--config and --workdir are needed, as in --config=experiments/configs/"
                 "quickstart.py --workdir=runs/quickstart."
             )
-        config, folder = common.plain(CONFIG.value), pathlib.Path(common.WORKDIR.value)
-        run = prepare(config, folder, common.DATA_DIR.value)
+        config, folder = common.plain(CONFIG.value), pathlib.Path(program.WORKDIR.value)
+        run = prepare(config, folder, program.DATA_DIR.value)
     try:
-        with common.one_sentence():
+        with program.one_sentence():
             train(run)
     except Diverged as error:
         sys.exit(f"Error: {error}")
     episodes = config["evaluation"]["episodes"]
     common.say(f"Evaluating the best checkpoint on {episodes} test episodes.")
-    with common.one_sentence():
+    with program.one_sentence():
         result = measure(folder, run.sources["test"], "test")
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         if leads():
@@ -221,4 +221,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main)

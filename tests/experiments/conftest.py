@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from experiments import common
+from experiments import program
 from jaxmeta import checkpoint, workdir
 from tests.quick import QUICK
 
@@ -82,7 +82,7 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         warnings.filterwarnings("ignore", ".*load_module", DeprecationWarning)
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         with flagsaver.flagsaver():
-            module.main(common.parse(sys.argv))
+            module.main(program.parse(sys.argv))
 
     return run
 

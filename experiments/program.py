@@ -1,0 +1,197 @@
+"""Starting and stopping a program: its flags, its signals, and its errors in one sentence."""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+import experiments
+import jaxmeta
+from jaxmeta.build import near
+from jaxmeta.parallel import use_cores
+from jaxmeta.processes import join
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the processes that the cluster tells of."
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Join others: host:port of process 0.")
+PROCESSES = flags.DEFINE_integer("processes", None, "Join others: how many.", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "Join others: which one this is.", lower_bound=0)
+JOIN_SECONDS = flags.DEFINE_integer(
+    "join_seconds", 300, "How long to wait for them.", lower_bound=1
+)
+
+
+def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
+    """A flag for a config file, whose specs may be given any argument on the command line."""
+    return config_flags.DEFINE_config_file(
+        name, None, text, lock_config=False, accept_new_attributes=True
+    )
+
+
+def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") -> None:
+    """Checks the fields of a config against those of its file.
+
+    Raises:
+      ValueError: a field is neither in the file nor an argument in a spec.
+    """
+    for field in config:
+        open_ended = "make" in known or name.endswith("evaluation.learner")
+        if field not in known and not open_ended:
+            raise ValueError(f"{name} has no field '{field}': {near(field, known)}.")
+        if isinstance(config[field], ConfigDict) and isinstance(known.get(field), ConfigDict):
+            check_fields(config[field], known[field], f"{name}.{field}")
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends the program, where there is nothing to save."""
+    # At once, not by an exception, which may crash the compiler. And not by print: the signal may
+    # have come in the middle of one.
+    os.write(
+        2, f"\nStopped by {signal.Signals(number).name}: run the same command again.\n".encode()
+    )
+    os._exit(128 + number)
+
+
+class Interruption:
+    """Notes SIGTERM and SIGINT, so that the loop of a ``with`` block can save before it stops."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __enter__(self) -> "Interruption":
+        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            stop(number, frame)
+        self.signal = signal.Signals(number)
+        os.write(2, b"\nSaving after the steps under way; once more to stop without.\n")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Ends the program with the sentence of an error that a check of ours raised.
+
+    An error that others raised, as in a user's own model, keeps its frames: they tell where.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        where = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        ours = [Path(path).resolve() for p in (jaxmeta, experiments) for path in p.__path__]
+        if not set(ours) & set(where.resolve().parents):
+            raise
+        sys.exit(f"Error: {error}")
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Starts an absl program whose bad flags and fields are reported in one sentence."""
+    # Orbax tells of every file it touches.
+    logging.set_verbosity(logging.ERROR)
+    use_cores()
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    app.run(lambda arguments: together(main, arguments), flags_parser=parse)
+
+
+def give_up() -> None:
+    """Ends a process that the others keep waiting."""
+    who = f"--coordinator={COORDINATOR.value}" if COORDINATOR.value else "the cluster"
+    os.write(
+        2,
+        f"Error: the other processes did not answer within {JOIN_SECONDS.value} seconds by {who}: "
+        "check that all are started, that its address is right, and that its port can be reached; "
+        "--join_seconds waits for longer.\n".encode(),
+    )
+    os._exit(1)
+
+
+def together(main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Runs a program, as one of several processes if the flags say so.
+
+    One that fails ends at once: at the end of Python it would wait for the others, which wait for
+    it.
+    """
+    if DISTRIBUTED.value or (COORDINATOR.value, PROCESSES.value, PROCESS.value) != (None,) * 3:
+        # JAX would end the process itself, without a word of what to do.
+        waiting = threading.Timer(JOIN_SECONDS.value, give_up)
+        waiting.daemon = True
+        waiting.start()
+        with one_sentence():
+            join(COORDINATOR.value, PROCESSES.value, PROCESS.value, JOIN_SECONDS.value + 60)
+        waiting.cancel()
+    if jax.process_count() == 1:
+        main(arguments)
+        return
+    status: str | int | None = 1
+    try:
+        main(arguments)
+        return
+    except SystemExit as stopped:
+        status = stopped.code
+    except jax.errors.JaxRuntimeError as error:
+        status = (
+            f"Error: process {jax.process_index()} lost another one "
+            f"({str(error).splitlines()[0][:200]}): start all again with the same command, which "
+            "resumes from the last checkpoint."
+        )
+    except Exception:
+        traceback.print_exc()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Parses flags, and checks that the fields set exist."""
+    try:
+        rest = flags.FLAGS(arguments)
+        for name in ("config", "data"):
+            given = name in flags.FLAGS and flags.FLAGS[name].value is not None
+            if given and isinstance(flags.FLAGS[name].parser, ConfigFileFlagParser):
+                file = config_flags.get_config_filename(flags.FLAGS[name])
+                check_fields(
+                    flags.FLAGS[name].value, ConfigFileFlagParser(name, False).parse(file), name
+                )
+    except flags.IllegalFlagValueError as error:
+        if "\n" in str(error):  # the frames of an error in the user's file
+            raise
+        sys.exit(f"Error: {str(error).rstrip('.')}; give a value of the field's type.")
+    except KeyError as error:
+        field, _, hint = error.args[0].replace("'", "").partition("\n")
+        hint = hint or "see its file for those it has."
+        sys.exit(f"Error: The config has no field '{field}': {hint[0].lower()}{hint[1:]}")
+    except OSError as error:
+        reason = str(error).splitlines()[-1].strip()
+        sys.exit(
+            f"Error: The config cannot be loaded ({reason}): give a file, as in "
+            "--config=experiments/configs/quickstart.py."
+        )
+    except (flags.Error, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    return rest
