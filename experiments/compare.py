@@ -9,8 +9,8 @@
 ``experiments.train`` would; those that transfer features share the run ``pretrained``. What is done
 is kept: the same command goes on where it stopped, and with other methods takes over what is there.
 
-Writes ``comparison.json``, ``comparison.md`` and ``comparison.png`` of the methods that it was
-asked for.
+Writes ``comparison.json``, ``comparison.md``, ``comparison.png`` and ``learning.png`` (the
+curves of what was trained) of the methods that it was asked for.
 """
 
 import sys

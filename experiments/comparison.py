@@ -258,7 +258,7 @@ def report(
     diverged: Mapping[str, str],
     reference: str,
 ) -> None:
-    """Writes the table, its figures, and the plot."""
+    """Writes the table, its figures, and the plots."""
     apart = differences(results, reference)
     without = [
         {field: value for field, value in result.items() if field != "values"}
@@ -271,3 +271,4 @@ def report(
     text = table(results, apart, reference) + left_out
     workdir.write_atomically(folder / "comparison.md", text)
     plots.comparison(folder, results)
+    plots.learning(folder, results)

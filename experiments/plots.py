@@ -50,7 +50,6 @@ def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     shots = results[0]["protocol"]["shots"]
     last = str(shots[-1])
     ordered = sorted(results, key=lambda result: -result["figures"][last]["mean"])
-    colours = plt.get_cmap("tab20")
     for i, result in enumerate(ordered):
         figures = [result["figures"][str(k)] for k in shots]
         # Beside each other, where the intervals would hide one another.
@@ -59,10 +58,7 @@ def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
             places,
             [100 * each["mean"] for each in figures],
             [100 * each["ci95"] for each in figures],
-            marker="os^DvPX"[i % 7],  # seven, so that with 20 colours no two are alike
-            markersize=5,
-            linewidth=0.8,
-            color=colours(i % colours.N),
+            **_style(i),
             label=result["name"],
         )
     axis.set(xticks=range(len(shots)), xticklabels=shots)
@@ -70,6 +66,30 @@ def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     axis.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside right upper", title=f"best first, at {last} shots")
     save(figure, folder / "comparison.png")
+
+
+def learning(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Draws the validation accuracy of what was trained against outer steps, ``learning.png``."""
+    figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
+    curves = {}
+    for run in dict.fromkeys(result["run"] for result in results):
+        rows = [row for row in read_metrics(folder / run) if "validation/mean" in row]
+        if rows:
+            curves[run] = rows
+    ordered = sorted(curves, key=lambda run: -curves[run][-1]["validation/mean"])
+    for i, run in enumerate(ordered):
+        axis.errorbar(
+            [row["step"] for row in curves[run]],
+            [100 * row["validation/mean"] for row in curves[run]],
+            [100 * row["validation/ci95"] for row in curves[run]],
+            **_style(i),
+            label=run,
+        )
+    axis.set(xlabel="outer step", ylabel="accuracy on validation tasks, %, with 95% intervals")
+    axis.grid(axis="y", alpha=0.3)
+    if ordered:
+        figure.legend(loc="outside right upper", title="best first, at the end")
+    save(figure, folder / "learning.png")
 
 
 def episode(folder: Path, source: Source) -> None:
@@ -194,6 +214,17 @@ def _curve(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
     axis.set(xlabel="x", ylabel="y")
     axis.legend()
     return figure
+
+
+def _style(i: int) -> dict[str, Any]:
+    """Of one line of many: twenty colours and seven markers, so that no two lines are alike."""
+    colours = plt.get_cmap("tab20")
+    return {
+        "marker": "os^DvPX"[i % 7],
+        "markersize": 5,
+        "linewidth": 0.8,
+        "color": colours(i % colours.N),
+    }
 
 
 def _frame(axis: matplotlib.axes.Axes, colour: str) -> None:

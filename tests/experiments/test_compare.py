@@ -157,7 +157,8 @@ def test_methods_are_compared_and_what_is_done_is_kept(tmp_path: Path):
     report = json.loads((tmp_path / "comparison.json").read_text())
     assert [method["name"] for method in report["methods"]] == learners.split(",")
     assert {method["run"] for method in report["methods"]} == {"pretrained", "ridge"}
-    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    for picture in ("comparison.png", "learning.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
     kept = (tmp_path / "results" / "ridge.json").stat().st_mtime_ns
     again = start(tmp_path, f"--learners={learners}", "--reference=ridge")
     assert again.stdout == done.stdout
