@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.checks import check_count
 from jaxmeta.memory import tasks_at_a_time
 from jaxmeta.parallel import map_over_devices
 from jaxmeta.types import Array, Key, Learner, Loss, PyTree, Sampler
@@ -55,10 +56,9 @@ def evaluator(
       ``(params, state, data, key) -> values [episodes]``; see :func:`summarise`.
 
     Raises:
-      ValueError: ``episodes`` is less than 2, which has no interval.
+      ValueError: ``episodes`` is not a whole number of 2 or more, what an interval needs.
     """
-    if episodes < 2:
-        raise ValueError(f"episodes is {episodes}: an interval needs at least 2.")
+    check_count("episodes", episodes, least=2)
 
     def part(arguments: tuple[PyTree, PyTree, PyTree, Key], indices: Array) -> Array:
         params, state, data, key = arguments

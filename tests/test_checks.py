@@ -7,6 +7,7 @@ import pytest
 
 from jaxmeta import data, learners, nn
 from jaxmeta.checks import check_count
+from jaxmeta.evaluate import evaluator
 from jaxmeta.inner import implicit, learning_rates, minimise, per_step, sgd, unroll
 
 MODEL = nn.mlp(3)
@@ -38,6 +39,8 @@ def test_a_learner_tells_ways_apart(make, ways):
         (lambda: learners.reptile(MODEL, 3, batch=1.5), "batch is 1.5"),
         (lambda: learners.matching(MODEL, 3, reads=0), "reads is 0"),
         (lambda: learners.classifier(MODEL, 2.5), "classes is 2.5"),
+        (lambda: evaluator(None, None, None, 2.5), "episodes is 2.5: give a whole number, 2 or"),
+        (lambda: evaluator(None, None, None, 1), "episodes is 1"),
         (lambda: nn.mlp(0), "A layer's size is 0: give a whole number, 1 or more"),
         (lambda: nn.mlp(3, hidden=(8, 2.5)), "A layer's size is 2.5"),
         (lambda: nn.conv4(filters=2.5), "filters is 2.5"),

@@ -94,6 +94,8 @@ def test_state_is_an_average_of_what_normalised_the_queries():
     )
     by_hand = 0.75 + 0.25 * np.mean(episodes.query.x)
     np.testing.assert_allclose(aux.state["mean"], by_hand, rtol=1e-5)
+    with pytest.raises(ValueError, match="decay is 2: give the share, from 0 to 1"):
+        episodic(learner, squared_error, decay=2)
 
 
 def test_support_and_query_must_be_alike():
@@ -173,8 +175,6 @@ def test_evaluation_is_of_the_same_episodes_for_every_learner_and_chunk():
     np.testing.assert_allclose(
         outcome.ci95, 1.96 * np.std(by_hand, ddof=1) / np.sqrt(10), rtol=1e-4
     )
-    with pytest.raises(ValueError, match="at least 2"):
-        evaluator(blind, squared_error, sample, 1)
 
 
 def test_from_scratch_is_adam_on_the_support_set_from_a_fresh_network():

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.checks import check_count
 from jaxmeta.types import Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 TURNS = 4
@@ -169,10 +170,12 @@ def class_choices(
         slots_ways = static_places("ways", most_of_ways, max_ways)
         slots_shots = static_places("shots", most_of_shots, max_shots)
         queries = static_places("queries", queries, None)
-        if min(unlabelled, distractors) < 0 or (distractors and not unlabelled):
+        check_count("unlabelled", unlabelled)
+        check_count("distractors", distractors)
+        if distractors and not unlabelled:
             raise ValueError(
-                f"An episode has {unlabelled} unlabelled examples a class and {distractors} "
-                "distractors; give 0 or more, and distractors something unlabelled to show."
+                f"An episode has {distractors} distractors but nothing unlabelled to show of them; "
+                "give unlabelled examples too."
             )
         if imbalanced and not shots_range:
             raise ValueError(

@@ -30,7 +30,8 @@ def episodic(
       ``metrics``, and of what the learner reports of its adaptation.
 
     Raises:
-      ValueError: the shapes of the support and query examples differ.
+      ValueError: ``decay`` lies outside [0, 1] or, when called, the shapes of the support and query
+        examples differ.
     """
     judged = judge(learner, loss, metrics)
 

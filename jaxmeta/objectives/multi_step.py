@@ -40,7 +40,8 @@ def multi_step(
       An objective over episodes ``[k, ...]``; the reported ``loss`` is that after the last step.
 
     Raises:
-      ValueError: ``annealing_steps`` is negative or, when called, the learner is of another kind.
+      ValueError: ``annealing_steps`` is negative or ``decay`` outside [0, 1] or, when called, the
+        learner is of another kind.
 
     References:
       Antoniou, Edwards and Storkey, 2019, How to Train Your MAML, equation 4 and section 4.

@@ -21,8 +21,11 @@ def over_tasks(task: Task, decay: float) -> Objective:
         mean of the statistics over tasks.
 
     Raises:
-      ValueError: when called, the shapes of the support and query examples differ.
+      ValueError: ``decay`` lies outside [0, 1] or, when called, the shapes of the support and query
+        examples differ.
     """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay is {decay}: give the share, from 0 to 1, that averages keep.")
 
     def objective(
         params: PyTree, state: PyTree, episodes: Episode, keys: Key, weights: Array | None = None
