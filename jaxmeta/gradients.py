@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.memory import tasks_at_a_time
 from jaxmeta.shares import cut, given, weighted
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
+from jaxmeta.varying import varying_alike
 
 
 class Gradient(Protocol):
@@ -49,6 +50,8 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
     def gradient(
         params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None = None
     ) -> tuple[PyTree, Aux]:
+        # In a shard_map, so that the gradient is that of the device's own tasks.
+        params, state, batch, keys, weights = varying_alike(params, state, batch, keys, weights)
         size = chunk or fitting_chunk(objective, params, state, batch, keys)
         parts = -(-keys.shape[0] // size)
         if parts == 1:

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from rooms before its own, never from later ones.
 ROOMS = (
-    ("types", "checks"),
+    ("types", "checks", "varying"),
     ("losses", "nn", "inner", "build", "memory", "shares", "processes"),
     ("data",),
     ("learners",),

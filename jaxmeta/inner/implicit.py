@@ -11,6 +11,7 @@ from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import among, opened, smooth_parts
 from jaxmeta.inner.unroll import unroll
 from jaxmeta.types import Array, Key, Metrics, PyTree
+from jaxmeta.varying import varying_alike
 
 
 def implicit(
@@ -63,6 +64,7 @@ def implicit(
 
     def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
         check_differentiable(fast)
+        fast, hyper, key = varying_alike(fast, hyper, key)
         open_loss, consts = opened(loss, fast, key)
 
         @jax.custom_vjp

@@ -21,6 +21,7 @@ from jaxmeta.learners.common import (
 )
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
+from jaxmeta.varying import varying_alike
 
 
 class Adapted(NamedTuple):
@@ -82,6 +83,7 @@ def gradient_learner(
 
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
+        params, state, support, key = varying_alike(params, state, support, key)
         present = None if ways is None else present_classes(support, ways)
         start, slow = partition(params["model"], fast)
 

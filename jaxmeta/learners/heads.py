@@ -27,6 +27,7 @@ from jaxmeta.learners.common import (
 from jaxmeta.learners.comparison import nothing
 from jaxmeta.losses import cross_entropy, masked_mean
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
+from jaxmeta.varying import varying_alike
 
 
 class Head(NamedTuple):
@@ -169,6 +170,7 @@ def head_learner(
         params: PyTree, state: PyTree, support: Batch, key: Key, query: Query | None = None
     ) -> tuple[PyTree, Metrics, PyTree]:
         """The adapted leaves, metrics, and the statistics of the support set under them."""
+        params, state, support, key, query = varying_alike(params, state, support, key, query)
 
         def look(weights: PyTree) -> tuple[Array, Array | None, PyTree]:
             embedded, statistics = look_at_support(model, normalisation, weights, state, support)

@@ -19,6 +19,7 @@ from jaxmeta.learners.common import (
 )
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
+from jaxmeta.varying import varying_alike
 
 NORMALISATION_WEIGHTS = ("scale", "offset")
 
@@ -122,6 +123,7 @@ def maml_plus_plus(
 
     def adapt(params: PyTree, state: State, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
+        params, state, support, key = varying_alike(params, state, support, key)
         present = None if ways is None else present_classes(support, ways)
         fast, slow = partition(params["model"], is_fast)
 

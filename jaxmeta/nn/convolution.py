@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxmeta.nn import patches, winograd
 from jaxmeta.nn.geometry import Geometry, Pair
 from jaxmeta.types import Array
+from jaxmeta.varying import varying_alike
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -141,7 +142,7 @@ _map_p = Primitive("convolution_map")
 
 
 def _map(a: Array, b: Array, gives: str, geometry: Geometry) -> Array:
-    result: Array = _map_p.bind(a, b, gives=gives, geometry=geometry)
+    result: Array = _map_p.bind(*varying_alike(a, b), gives=gives, geometry=geometry)
     return result
 
 
@@ -152,7 +153,7 @@ def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
         shape = (*b.shape[:2], *geometry.image, a.shape[-2])
     else:
         shape = (a.shape[0], *geometry.window, a.shape[-1], b.shape[-1])
-    return jax.core.ShapedArray(shape, a.dtype)
+    return a.update(shape=shape, weak_type=False)
 
 
 def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geometry) -> Array:

@@ -1,0 +1,100 @@
+"""In a user's own ``jax.shard_map``, with its default check of what varies over devices."""
+
+import functools
+
+import contracts
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from contracts import KEY, TASKS, WAYS, small, task, tasks
+from jax.sharding import PartitionSpec
+
+from jaxmeta.gradients import mean_gradient
+from jaxmeta.learners import (
+    fine_tuning,
+    imaml,
+    maml,
+    maml_plus_plus,
+)
+from jaxmeta.losses import cross_entropy
+from jaxmeta.nn import conv2d
+from jaxmeta.objectives import episodic
+
+DEVICES = jax.devices()[:4]
+SHARED, CUT = PartitionSpec(), PartitionSpec("devices")
+over_devices = functools.partial(
+    jax.shard_map, mesh=jax.sharding.Mesh(np.array(DEVICES), ("devices",)), out_specs=SHARED
+)
+LEARNERS = {
+    "maml": maml(small(WAYS), WAYS, steps=2, learning_rate=0.1),
+    "first_order_maml": maml(small(WAYS), WAYS, steps=2, learning_rate=0.1, first_order=True),
+    "maml_plus_plus": maml_plus_plus(small(WAYS), WAYS, steps=2),
+    "imaml": imaml(small(WAYS), WAYS, steps=2, learning_rate=0.1, solver_steps=2),
+    "fine_tuning": fine_tuning(
+        small(8), WAYS, steps=2, learning_rate=1e-3, whole=True, entropy=0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_of_a_convolution_are_summed_over_devices(order):
+    x = jax.random.normal(KEY, (4, 2, 8, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+
+    def loss(kernel, x):
+        return jnp.sum(jnp.tanh(conv2d(x.reshape(-1, 8, 8, 3), kernel)))
+
+    def of_gradient(kernel, x):
+        return jnp.sum(jax.grad(loss)(kernel, x) ** 2)
+
+    gradient = jax.grad(loss if order == 1 else of_gradient)
+    spread = jax.jit(over_devices(gradient, in_specs=(SHARED, CUT)))(kernel, x)
+    np.testing.assert_allclose(spread, gradient(kernel, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
+def test_a_gradient_of_ones_own_is_that_of_one_device(learner):
+    """No task's adaptation looks at the tasks of another device."""
+    episodes, keys = tasks(0)
+    params, state = learner.init(KEY, task())
+
+    def loss(params, state, episodes, keys):
+        def of_task(episode, key):
+            adapted, _ = learner.adapt(params, state, episode.support, key)
+            x, y, mask = episode.query
+            return cross_entropy(learner.predict(params, state, adapted, x, mask)[0], y, mask)
+
+        return jnp.sum(jax.vmap(of_task)(episodes, keys))
+
+    gradient = jax.value_and_grad(loss)
+
+    def share(*arguments):
+        value, summed = gradient(*arguments)
+        return jax.lax.psum(value, "devices"), summed
+
+    spread = jax.jit(over_devices(share, in_specs=(SHARED, SHARED, CUT, CUT)))
+    value, summed = spread(params, state, episodes, keys)
+    whole_value, whole = jax.jit(gradient)(params, state, episodes, keys)
+    np.testing.assert_allclose(value, whole_value, rtol=1e-4)
+    apart = optax.tree.norm(jax.tree.map(jnp.subtract, summed, whole))
+    assert apart <= 1e-3 * optax.tree.norm(whole) + 1e-6
+
+
+@pytest.mark.parametrize("chunk", [1, TASKS])
+def test_a_mean_gradient_is_that_of_the_tasks_of_the_device(chunk):
+    episodes, keys = tasks(0)
+    learner = LEARNERS["maml"]
+    params, state = learner.init(KEY, task())
+    gradient = mean_gradient(episodic(learner, cross_entropy), chunk)
+
+    def share(*arguments):
+        return jax.tree.map(lambda leaf: jax.lax.pmean(leaf, "devices"), gradient(*arguments))
+
+    spread = jax.jit(over_devices(share, in_specs=(SHARED, SHARED, CUT, CUT)))
+    mean, aux = spread(params, state, episodes, keys)
+    whole, whole_aux = contracts.gradient(contracts.Case(learner))(params, state, episodes, keys)
+    apart = optax.tree.norm(jax.tree.map(jnp.subtract, mean, whole))
+    assert apart <= 1e-3 * optax.tree.norm(whole)
+    contracts.same(aux, whole_aux)
