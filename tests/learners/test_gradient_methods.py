@@ -114,6 +114,7 @@ def test_derivative_order_that_nobody_counts_is_not_silent():
         (multi_step(ours, cross_entropy, annealing_steps=0), True),
         (episodic(ours, cross_entropy), False),
     ):
+        objective = jax.jit(objective)
         _, aux = objective(params, state, TASKS, KEYS)
         assert np.isfinite(aux.metrics["loss"])
         losses, aux = objective(params, aux.state, TASKS, KEYS)
@@ -124,12 +125,12 @@ def test_derivative_order_that_nobody_counts_is_not_silent():
 def test_multi_step_loss_is_the_weighted_sum_of_the_losses_after_each_step():
     ours = maml_plus_plus(MODEL, 3, steps=3, learning_rate=0.5)
     params, state = ours.init(KEY, FIRST)
-    objective = multi_step(ours, cross_entropy, annealing_steps=4)
+    objective = jax.jit(multi_step(ours, cross_entropy, annealing_steps=4))
 
+    @functools.cache
     def after(steps):
-        reference = maml(MODEL, 3, steps=steps, learning_rate=0.5)
-        losses, _ = episodic(reference, cross_entropy)(params, {}, TASKS, KEYS)
-        return losses
+        reference = episodic(maml(MODEL, 3, steps=steps, learning_rate=0.5), cross_entropy)
+        return jax.jit(reference)(params, {}, TASKS, KEYS)[0]
 
     for outer, share in ((0, 1.0), (1, 0.75), (4, 0.0), (9, 0.0)):
         weights = np.array([share, share, 3 - 2 * share]) / 3
@@ -209,23 +210,23 @@ def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
     update = outer_loop(mean_gradient(objective), optax.sgd(rate), sample, tasks)
     after, metrics = update(start(optax.sgd(rate), params, state), (), key, 2)
 
+    @jax.jit
+    def adapt(phi, support):
+        def loss(p):
+            return cross_entropy(MODEL.apply(p, {}, support.x)[0], support.y, support.mask)
+
+        optimiser = optax.adam(0.01, b1=0)
+        inner_state = optimiser.init(phi)
+        for _ in range(3):
+            with jax.numpy_dtype_promotion("standard"):
+                updates, inner_state = optimiser.update(jax.grad(loss)(phi), inner_state, phi)
+            phi = optax.apply_updates(phi, updates)
+        return phi
+
     theta = params["model"]
     for step in range(2):
         keys = jax.random.split(jax.random.fold_in(key, step), (tasks, 2))
-        adapted = []
-        for k in keys[:, 0]:
-            support = sample((), k).support
-
-            def loss(p, support=support):
-                return cross_entropy(MODEL.apply(p, {}, support.x)[0], support.y, support.mask)
-
-            phi, optimiser = theta, optax.adam(0.01, b1=0)
-            inner_state = optimiser.init(phi)
-            for _ in range(3):
-                with jax.numpy_dtype_promotion("standard"):
-                    updates, inner_state = optimiser.update(jax.grad(loss)(phi), inner_state, phi)
-                phi = optax.apply_updates(phi, updates)
-            adapted.append(phi)
+        adapted = [adapt(theta, sample((), k).support) for k in keys[:, 0]]
         mean = jax.tree.map(lambda *leaves: sum(leaves) / tasks, *adapted)
         theta = jax.tree.map(lambda t, m: t + rate * (m - t), theta, mean)
     same(after.params["model"], theta)

@@ -64,8 +64,9 @@ def test_anil_is_maml_of_the_head_alone():
     def query_loss(learner, params):
         return cross_entropy(solve(learner, params), QUERY.y, QUERY.mask)
 
-    gradient = jax.grad(lambda p: query_loss(ours, p))(params)
-    reference = jax.grad(lambda p: query_loss(whole, p))({"model": same, "hyper": ()})["model"]
+    gradient = jax.jit(jax.grad(lambda p: query_loss(ours, p)))(params)
+    reference_gradient = jax.jit(jax.grad(lambda p: query_loss(whole, p)))
+    reference = reference_gradient({"model": same, "hyper": ()})["model"]
     together = {"embedding": gradient["model"], **gradient["head"]}
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together, reference
@@ -167,7 +168,7 @@ def test_logistic_regression_runs_vmapped():
 
     several = jnp.stack([SUPPORT.x, SUPPORT.x * 2 + 1, -SUPPORT.x])
     together = jax.jit(jax.vmap(one))(several)
-    apart = jnp.stack([one(x) for x in several])
+    apart = jnp.stack([jax.jit(one)(x) for x in several])
     np.testing.assert_allclose(together, apart, rtol=1e-3, atol=1e-3)
 
 
