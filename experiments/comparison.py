@@ -20,7 +20,7 @@ from jaxmeta.parallel import replicate
 from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 PRETRAINED = "pretrained"
-VALIDATIONS = 5
+VALIDATIONS = 5  # of each run, at least
 TIMED = 5
 MIB = 2**20
 

@@ -1,5 +1,6 @@
 """What differs between the devices of a ``jax.shard_map``."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,13 +22,28 @@ def varying_alike(*trees: PyTree) -> Any:
     Returns:
       The same, all of them varying over the axes of the mesh that one of them varies over.
     """
-    leaves, structure = jax.tree.flatten(trees)
-    over = [jax.typeof(leaf).manual_axis_type.varying for leaf in leaves]
-    axes = frozenset[str]().union(*over)
-    return jax.tree.unflatten(
-        structure,
-        [
-            jax.lax.pcast(leaf, tuple(axes - own), to="varying") if axes - own else leaf
-            for leaf, own in zip(leaves, over, strict=True)
-        ],
-    )
+    return _vary(trees, _axes(trees))
+
+
+def varying_as(function: Callable[..., PyTree], *arguments: PyTree) -> Any:
+    """:func:`varying_alike` of arguments, which also vary as what a function makes of them.
+
+    The function may close over values that differ.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return arguments
+    return _vary(arguments, _axes((arguments, jax.eval_shape(function, *arguments))))
+
+
+def _axes(tree: PyTree) -> frozenset[str]:
+    """The axes of the mesh over which one of the values varies."""
+    kinds = [jax.typeof(leaf).manual_axis_type for leaf in jax.tree.leaves(tree)]
+    return frozenset[str]().union(*(kind.varying for kind in kinds if kind is not None))
+
+
+def _vary(tree: PyTree, axes: frozenset[str]) -> PyTree:
+    def vary(leaf: Any) -> Any:
+        missing = axes - jax.typeof(leaf).manual_axis_type.varying
+        return jax.lax.pcast(leaf, tuple(missing), to="varying") if missing else leaf
+
+    return jax.tree.map(vary, tree)

@@ -12,6 +12,7 @@ from contracts import KEY, TASKS, WAYS, small, task, tasks
 from jax.sharding import PartitionSpec
 
 from jaxmeta.gradients import mean_gradient
+from jaxmeta.inner import implicit, sgd, unroll
 from jaxmeta.learners import (
     fine_tuning,
     imaml,
@@ -24,9 +25,8 @@ from jaxmeta.objectives import episodic
 
 DEVICES = jax.devices()[:4]
 SHARED, CUT = PartitionSpec(), PartitionSpec("devices")
-over_devices = functools.partial(
-    jax.shard_map, mesh=jax.sharding.Mesh(np.array(DEVICES), ("devices",)), out_specs=SHARED
-)
+MESH = jax.sharding.Mesh(np.array(DEVICES), ("devices",))
+over_devices = functools.partial(jax.shard_map, mesh=MESH, out_specs=SHARED)
 LEARNERS = {
     "maml": maml(small(WAYS), WAYS, steps=2, learning_rate=0.1),
     "first_order_maml": maml(small(WAYS), WAYS, steps=2, learning_rate=0.1, first_order=True),
@@ -38,35 +38,68 @@ LEARNERS = {
 }
 
 
+@pytest.mark.parametrize("channels", [3, 16], ids=["patches", "winograd"])
 @pytest.mark.parametrize("order", [1, 2])
-def test_gradients_of_a_convolution_are_summed_over_devices(order):
-    x = jax.random.normal(KEY, (4, 2, 8, 8, 3))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+def test_gradients_of_a_convolution_are_summed_over_devices(order, channels):
+    x = jax.random.normal(KEY, (4, 2, 8, 8, channels))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, 16)) / channels
 
     def loss(kernel, x):
-        return jnp.sum(jnp.tanh(conv2d(x.reshape(-1, 8, 8, 3), kernel)))
+        return jnp.sum(jnp.tanh(conv2d(x.reshape(-1, 8, 8, channels), kernel)))
 
     def of_gradient(kernel, x):
         return jnp.sum(jax.grad(loss)(kernel, x) ** 2)
 
-    gradient = jax.grad(loss if order == 1 else of_gradient)
+    gradient = jax.jit(jax.grad(loss if order == 1 else of_gradient))
     spread = jax.jit(over_devices(gradient, in_specs=(SHARED, CUT)))(kernel, x)
+    whole = gradient(kernel, x)
+    assert jnp.linalg.norm(spread - whole) <= 1e-4 * jnp.linalg.norm(whole)
+
+
+def test_a_convolution_of_what_jax_cuts_by_itself():
+    mesh = jax.make_mesh((4,), ("devices",))
+    x = jax.random.normal(KEY, (4, 8, 8, 1))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 4))
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.tanh(conv2d(x, kernel)))))
+    spread = gradient(kernel, jax.device_put(x, jax.NamedSharding(mesh, CUT)))
     np.testing.assert_allclose(spread, gradient(kernel, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        unroll(sgd(0.1), 2),
+        unroll(sgd(0.1), 2, differentiation="reverse"),
+        unroll(sgd(0.1), 2, first_order=True),
+        implicit(optax.sgd(0.1), 2, 1.0),
+    ],
+    ids=["mixed", "reverse", "first_order", "implicit"],
+)
+def test_an_inner_loop_of_ones_own_adapts_to_the_data_of_the_device(loop):
+    """Whatever of the loss differs between devices, as the start and the key are shared."""
+
+    def adapted(start, points):
+        return loop.run(lambda now, _: jnp.mean((now - points) ** 2), start, (), KEY)[0][None]
+
+    start, points = jnp.zeros(()), jnp.arange(8.0)
+    spread = over_devices(adapted, in_specs=(SHARED, CUT), out_specs=CUT)(start, points)
+    alone = [adapted(start, points[2 * i : 2 * i + 2])[0] for i in range(4)]
+    np.testing.assert_allclose(spread, alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
 def test_a_gradient_of_ones_own_is_that_of_one_device(learner):
-    """No task's adaptation looks at the tasks of another device."""
-    episodes, keys = tasks(0)
+    """No task's adaptation looks at the tasks of another device, with which it shares a key."""
+    episodes, _ = tasks(0)
     params, state = learner.init(KEY, task())
 
-    def loss(params, state, episodes, keys):
-        def of_task(episode, key):
-            adapted, _ = learner.adapt(params, state, episode.support, key)
+    def loss(params, state, episodes):
+        def of_task(episode):
+            adapted, _ = learner.adapt(params, state, episode.support, KEY)
             x, y, mask = episode.query
             return cross_entropy(learner.predict(params, state, adapted, x, mask)[0], y, mask)
 
-        return jnp.sum(jax.vmap(of_task)(episodes, keys))
+        return jnp.sum(jax.vmap(of_task)(episodes))
 
     gradient = jax.value_and_grad(loss)
 
@@ -74,9 +107,9 @@ def test_a_gradient_of_ones_own_is_that_of_one_device(learner):
         value, summed = gradient(*arguments)
         return jax.lax.psum(value, "devices"), summed
 
-    spread = jax.jit(over_devices(share, in_specs=(SHARED, SHARED, CUT, CUT)))
-    value, summed = spread(params, state, episodes, keys)
-    whole_value, whole = jax.jit(gradient)(params, state, episodes, keys)
+    spread = jax.jit(over_devices(share, in_specs=(SHARED, SHARED, CUT)))
+    value, summed = spread(params, state, episodes)
+    whole_value, whole = jax.jit(gradient)(params, state, episodes)
     np.testing.assert_allclose(value, whole_value, rtol=1e-4)
     apart = optax.tree.norm(jax.tree.map(jnp.subtract, summed, whole))
     assert apart <= 1e-3 * optax.tree.norm(whole) + 1e-6

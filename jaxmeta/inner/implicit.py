@@ -11,7 +11,7 @@ from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import among, opened, smooth_parts
 from jaxmeta.inner.unroll import unroll
 from jaxmeta.types import Array, Key, Metrics, PyTree
-from jaxmeta.varying import varying_alike
+from jaxmeta.varying import varying_as
 
 
 def implicit(
@@ -64,7 +64,7 @@ def implicit(
 
     def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
         check_differentiable(fast)
-        fast, hyper, key = varying_alike(fast, hyper, key)
+        fast, key = varying_as(loss, fast, key)
         open_loss, consts = opened(loss, fast, key)
 
         @jax.custom_vjp

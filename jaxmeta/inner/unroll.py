@@ -13,7 +13,7 @@ from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import mixed_mode
 from jaxmeta.inner.rates import PerStep
 from jaxmeta.types import Array, Key, Metrics, PyTree
-from jaxmeta.varying import varying_alike
+from jaxmeta.varying import varying_as
 
 
 def unroll(
@@ -80,7 +80,7 @@ def unroll(
 
     def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
         check_differentiable(fast)
-        fast, hyper, key = varying_alike(fast, hyper, key)
+        fast, key = varying_as(loss, fast, key)
         if differentiation == "mixed" and not first_order:
             value_and_gradient = mixed_mode(loss, fast, key)
         else:

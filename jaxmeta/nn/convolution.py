@@ -153,7 +153,10 @@ def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
         shape = (*b.shape[:2], *geometry.image, a.shape[-2])
     else:
         shape = (a.shape[0], *geometry.window, a.shape[-1], b.shape[-1])
-    return a.update(shape=shape, weak_type=False)
+    if a.manual_axis_type.varying:
+        return a.update(shape=shape, weak_type=False)
+    # Not of the operand's type, which outside of a shard_map may say that it is cut over devices.
+    return jax.core.ShapedArray(shape, a.dtype)
 
 
 def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geometry) -> Array:

@@ -25,7 +25,9 @@ def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
     outputs = z.shape[-1]
     rows = z.reshape(groups, -1, outputs) @ kernel.reshape(groups, -1, outputs).swapaxes(1, 2)
     window = rows.reshape(groups, n, *geometry.output, -1, kernel.shape[3])
-    images = jax.typeof(z).update(shape=(groups, n, *geometry.image, kernel.shape[3]))
+    kind = jax.typeof(z).manual_axis_type
+    shape = (groups, n, *geometry.image, kernel.shape[3])
+    images = jax.ShapeDtypeStruct(shape, z.dtype, manual_axis_type=kind)
     spread = jax.linear_transpose(lambda x: _views(x, geometry), images)
     (x,) = spread([window[..., i, :] for i in range(window.shape[-2])])
     return x
