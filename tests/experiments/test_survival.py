@@ -135,8 +135,9 @@ def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturb
             file.write_bytes(file.read_bytes()[:20])
     status, errors = finish(start_waves(folder))
     assert status == 0, errors
-    (warning,) = [line for line in errors.splitlines() if line.startswith("Warning")]
-    assert "Checkpoint 12 cannot be read" in warning
+    # Orbax's threads may write of the same damage, even into the line before.
+    assert errors.count("Warning: Checkpoint 12 cannot be read") == 1
+    warning = errors.partition("Warning: Checkpoint")[2].partition("\n")[0]
     (aside,) = folder.glob("unreadable-12-*")
     assert str(aside) in warning
     assert_same_end(folder, undisturbed)
