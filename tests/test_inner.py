@@ -12,6 +12,7 @@ from jaxmeta.inner import (
     PerStep,
     learning_rates,
     merge,
+    mixed_mode,
     partition,
     per_step,
     sgd,
@@ -239,6 +240,38 @@ def test_mixed_mode_takes_a_loss_wider_than_its_parameters():
     for a, b in zip(mixed, reverse, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), rtol=2e-2)
+
+
+def outcome_of_mixed_mode(used):
+    """Of a network's value and gradient, a number that depends on these of them."""
+    x = jnp.linspace(-1, 1, 90).reshape(30, 3)
+
+    def loss(fast, key):
+        return jnp.mean((jnp.tanh(x @ fast["in"]) @ fast["out"] - x) ** 2)
+
+    def outcome(fast, value_and_gradient):
+        value, gradient = value_and_gradient(fast, KEY)
+        parts = {"value": value, **gradient}
+        return sum(jnp.sum(jnp.sin(parts[name])) for name in used)
+
+    fast = {"in": jnp.linspace(-1, 2, 15).reshape(3, 5), "out": jnp.ones((5, 3))}
+    return fast, loss, outcome
+
+
+@pytest.mark.parametrize("used", [["value"], ["in"], ["value", "out"], ["in", "out"]])
+def test_mixed_mode_sends_back_what_is_used(used):
+    fast, loss, outcome = outcome_of_mixed_mode(used)
+    ours = jax.grad(lambda fast: outcome(fast, mixed_mode(loss, fast, KEY)))(fast)
+    assert_close(ours, jax.grad(outcome)(fast, jax.value_and_grad(loss)))
+
+
+def test_a_value_that_is_not_used_costs_no_second_gradient():
+    def products(used):
+        fast, loss, outcome = outcome_of_mixed_mode(used)
+        gradient = jax.grad(lambda fast: outcome(fast, mixed_mode(loss, fast, KEY)))
+        return jax.jit(gradient).lower(fast).as_text().count("dot_general")
+
+    assert products(["in", "out"]) < products(["in", "out", "value"])
 
 
 def test_mixed_mode_keeps_of_a_step_no_more_than_parameters_and_gradients():

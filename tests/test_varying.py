@@ -87,6 +87,28 @@ def test_an_inner_loop_of_ones_own_adapts_to_the_data_of_the_device(loop):
     np.testing.assert_allclose(spread, alone, rtol=1e-5)
 
 
+def test_a_leaf_that_an_optimiser_leaves_alone():
+    """No cotangent comes to its gradient, differing between devices or not."""
+    only_a = optax.partition(
+        {"move": optax.sgd(0.1), "stay": optax.set_to_zero()}, {"a": "move", "b": "stay"}
+    )
+    loop = unroll(only_a, 2)
+
+    def outer(start, points):
+        def loss(now, _):
+            return jnp.mean((now["a"] * now["b"] - points) ** 2)
+
+        now = loop.run(loss, start, (), KEY)[0]
+        return jnp.sum((now["a"] - points) ** 2) + now["b"]
+
+    start, points = {"a": jnp.ones(()), "b": jnp.full((), 2.0)}, jnp.arange(8.0)
+    gradient = jax.grad(outer)
+    spread = over_devices(gradient, in_specs=(SHARED, CUT))(start, points)
+    alone = [gradient(start, points[2 * i : 2 * i + 2]) for i in range(4)]
+    whole = jax.tree.map(lambda *leaves: sum(leaves), *alone)
+    contracts.same(spread, whole)
+
+
 @pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
 def test_a_gradient_of_ones_own_is_that_of_one_device(learner):
     """No task's adaptation looks at the tasks of another device, with which it shares a key."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxmeta.inner.loop import InnerLoss
@@ -39,13 +40,14 @@ def mixed_mode(
     def value_and_gradient(consts: list[Array], fast: PyTree, key: Key) -> tuple[Array, PyTree]:
         return jax.value_and_grad(open_loss, argnums=1)(consts, fast, key)
 
-    def forward(consts: list[Array], fast: PyTree, key: Key) -> tuple[Any, Any]:
+    def forward(*primals: Any) -> tuple[Any, Any]:
+        consts, fast, key = custom_vjp_primal_tree_values(primals)
         # Not by calling the function above: with what a custom rule leaves inside a scan, jax 0.10
         # mixes up the residuals of a further reverse pass.
         result = jax.value_and_grad(open_loss, argnums=1)(consts, fast, key)
         return result, (consts, fast, key)
 
-    def backward(saved: Any, cotangents: tuple[Array, PyTree]) -> tuple[Any, PyTree, None]:
+    def backward(saved: Any, cotangents: tuple[PyTree, PyTree]) -> tuple[Any, PyTree, None]:
         consts, fast, key = saved
         of_value, of_gradient = cotangents
         moving, filled = smooth_parts(consts)
@@ -56,12 +58,19 @@ def mixed_mode(
 
             return jax.grad(of, argnums=(0, 1))(moving, fast)
 
-        first, second = jax.jvp(gradients, (fast,), (of_gradient,))
-        moved, of_fast = jax.tree.map(lambda g, h: of_value.astype(g.dtype) * g + h, first, second)
-        return among(moved, consts), of_fast, None
+        direction = jax.tree.map(_filled, of_gradient, fast)
+        first, moved = jax.jvp(gradients, (fast,), (direction,))
+        # Most values are only reported: then nothing computes the gradient again.
+        if not isinstance(of_value, SymbolicZero):
+            moved = jax.tree.map(lambda g, h: of_value.astype(g.dtype) * g + h, first, moved)
+        return among(moved[0], consts), moved[1], None
 
-    value_and_gradient.defvjp(forward, backward)
+    value_and_gradient.defvjp(forward, backward, symbolic_zeros=True)
     return lambda fast, key: value_and_gradient(consts, fast, key)
+
+
+def _filled(cotangent: Any, leaf: Array) -> Array:
+    return jnp.zeros_like(leaf) if isinstance(cotangent, SymbolicZero) else cotangent
 
 
 OpenLoss = Callable[[list[Array], PyTree, Key], Array]

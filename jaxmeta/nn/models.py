@@ -251,4 +251,6 @@ def _dense(key: Key, inputs: int, outputs: int) -> dict[str, Array]:
 
 
 def _affine(layer: PyTree, x: Array) -> Array:
-    return x @ layer["kernel"] + layer["bias"][None]
+    # A matrix product is a convolution of single pixels, whose gradients are the faster ones.
+    pixels, kernel = x[:, None, None], layer["kernel"][None, None]
+    return conv2d(pixels, kernel)[:, 0, 0] + layer["bias"][None]
