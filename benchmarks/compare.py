@@ -18,6 +18,8 @@ from benchmarks.workers import Failure, Worker, in_own_process, peak_memory_mib,
 CHECKED_TASKS = 4
 TOLERANCE = 1e-4
 """How far float32's rounding may take a gradient from ours, relative to its norm."""
+BURST_SECONDS = 0.1
+"""How long an implementation computes when its turn comes, at least."""
 
 
 def compare(title: str, problem: Problem, against: Sequence[str] | None, repetitions: int) -> None:
@@ -26,7 +28,8 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
     The columns are:
 
     - ``median_ms``, ``min_ms``, ``max_ms``: of a meta-gradient; ``relative_time`` is the median
-      over ours. Calls are interleaved, so a slow moment of the machine is everybody's.
+      over ours. Calls are interleaved, so a slow moment of the machine is everybody's; short ones
+      in bursts, as the calls of training follow each other too.
     - ``compile_seconds``: of the first call, which compiles where anything is compiled.
     - ``baseline_memory_mib``, ``peak_memory_mib``: the most that the process held, runtime,
       libraries and compiler included, before anything was built and at the end.
@@ -40,7 +43,7 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
       title: of the table.
       problem: what is computed.
       against: names of rivals; ``None`` for all that the problem has.
-      repetitions: timed calls of each.
+      repetitions: turns of each.
 
     Raises:
       ValueError: a gradient is not ours, or there is no such rival.
@@ -168,8 +171,11 @@ class Contestant:
         return seconds, self._implementation.arrays(gradient)
 
     def again(self) -> float:
-        """Seconds of another call."""
-        return timed(self._implementation.step)[0]
+        """Seconds of another call: the mean of as many as fill :data:`BURST_SECONDS`."""
+        seconds: list[float] = []
+        while sum(seconds) < BURST_SECONDS:
+            seconds.append(timed(self._implementation.step)[0])
+        return sum(seconds) / len(seconds)
 
     def memory(self) -> tuple[float, float]:
         """The most MiB of the process, before anything was built and until now."""
