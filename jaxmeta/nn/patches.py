@@ -11,7 +11,7 @@ from jaxmeta.nn.geometry import Geometry, pad
 from jaxmeta.types import Array
 
 FEW = 16
-"""Rows whose outer products are added, which was faster on a CPU than a product of matrices."""
+"""Pixels whose outer products are added, which was faster on a CPU than a product of matrices."""
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -41,8 +41,8 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     groups, channels, outputs = x.shape[0], x.shape[-1], z.shape[-1]
     views = _views(x, geometry)
     z = z.reshape(groups, -1, outputs)
-    if z.shape[1] <= FEW and z.dtype.itemsize >= 4:
-        rows = jnp.concatenate(views, axis=-1).reshape(groups, z.shape[1], -1)
+    if len(views) == 1 and z.shape[1] <= FEW and z.dtype.itemsize >= 4:
+        (rows,) = (view.reshape(groups, -1, channels) for view in views)
         products = [rows[:, i, :, None] * z[:, i, None] for i in range(z.shape[1])]
         kernel = sum(products[1:], start=products[0])
     elif len(views) * channels <= outputs:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.problem import Problem
 from benchmarks.workers import Failure, Worker, in_own_process
+from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--filters=2", "--queries=1", "--image_size=16", "--ways=2")
@@ -19,7 +20,7 @@ def start(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *arguments],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK},
         capture_output=True,
         text=True,
         timeout=300,
