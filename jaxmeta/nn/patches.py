@@ -40,8 +40,8 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     if geometry.window == (1, 1) and pixels <= FEW and z.dtype.itemsize >= 4:
         products = [rows[:, i, :, None] * z[:, i, None] for i in range(pixels)]
         kernel = sum(products[1:], start=products[0])
-    # XLA writes a transposed operand out, slowly, so it had better be the small one.
     elif size <= outputs:
+        # XLA writes a transposed operand out, slowly, so it had better be the small one.
         kernel = rows.swapaxes(1, 2) @ z
     else:
         kernel = (z.swapaxes(1, 2) @ rows).swapaxes(1, 2)
