@@ -13,13 +13,19 @@ from benchmarks.implementations import OURS, build, rivals
 from benchmarks.machine import describe
 from benchmarks.problem import Arrays, Data, Problem, make_data, relative_difference
 from benchmarks.report import Row, show, spread, tell
-from benchmarks.workers import Failure, Worker, in_own_process, peak_memory_mib, repeat, timed
+from benchmarks.workers import (
+    Failure,
+    Worker,
+    burst,
+    in_own_process,
+    peak_memory_mib,
+    repeat,
+    timed,
+)
 
 CHECKED_TASKS = 4
 TOLERANCE = 1e-4
 """How far float32's rounding may take a gradient from ours, relative to its norm."""
-BURST_SECONDS = 0.1
-"""How long an implementation computes when its turn comes, at least."""
 
 
 def compare(title: str, problem: Problem, against: Sequence[str] | None, repetitions: int) -> None:
@@ -171,11 +177,8 @@ class Contestant:
         return seconds, self._implementation.arrays(gradient)
 
     def again(self) -> float:
-        """Seconds of another call: the mean of as many as fill :data:`BURST_SECONDS`."""
-        seconds: list[float] = []
-        while sum(seconds) < BURST_SECONDS:
-            seconds.append(timed(self._implementation.step)[0])
-        return sum(seconds) / len(seconds)
+        """Seconds of another call, or of a burst of them."""
+        return burst(self._implementation.step)
 
     def memory(self) -> tuple[float, float]:
         """The most MiB of the process, before anything was built and until now."""

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.implementations.jaxmeta import make_arguments, make_model, make_objective
 from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
-from benchmarks.workers import MIB, peak_memory_mib, repeat, timed
+from benchmarks.workers import MIB, burst, peak_memory_mib, repeat, timed
 from jaxmeta.data import StreamedSampler, finish, omniglot, stream, streamed_source
 from jaxmeta.gradients import fitting_chunk, mean_gradient
 from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing
@@ -49,7 +49,7 @@ def memory(problem: Problem, differentiation: str, repetitions: int) -> Row:
     compiling = peak_memory_mib() - baseline
     step = partial(_run, compiled, arguments)
     step()  # the first call makes its buffers
-    seconds = repeat({"step": lambda: timed(step)[0]}, repetitions)["step"]
+    seconds = repeat({"step": partial(burst, step)}, repetitions)["step"]
     return {
         "differentiation": differentiation,
         "inner_steps": problem.inner_steps,
@@ -79,7 +79,7 @@ def chunks(problem: Problem, sizes: Sequence[int], repetitions: int) -> list[Row
     steps = {name: partial(_run, step, arguments) for name, step in compiled.items()}
     for step in steps.values():
         step()
-    clocks = {name: partial(_seconds, step) for name, step in steps.items()}
+    clocks = {name: partial(burst, step) for name, step in steps.items()}
     spreads = {name: spread(times) for name, times in repeat(clocks, repetitions).items()}
     fastest = min(spreads[str(size)]["median_ms"] for size in sizes)
     return [
@@ -139,7 +139,7 @@ def episodes(problem: Problem, data_dir: str | None, repetitions: int) -> list[R
     }
     for call in calls.values():
         call()  # compiles
-    clocks = {name: partial(_seconds, call) for name, call in calls.items()}
+    clocks = {name: partial(burst, call) for name, call in calls.items()}
     spreads = {name: spread(times) for name, times in repeat(clocks, repetitions).items()}
     both = sum(times["median_ms"] for times in spreads.values())
     rows: list[Row] = [
@@ -226,7 +226,3 @@ def _waits(
 
 def _run(function: Any, arguments: Any) -> Any:
     return jax.block_until_ready(function(*arguments))
-
-
-def _seconds(function: Any) -> float:
-    return timed(function)[0]

@@ -16,6 +16,8 @@ from typing import Any
 MIB = 2**20
 REST_SECONDS = 0.05
 """Before a timed call: the threads of the one before spin for some milliseconds."""
+BURST_SECONDS = 0.1
+"""How long one computes when its turn comes, at least."""
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -126,6 +128,17 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     begin = time.perf_counter()
     value = function()
     return time.perf_counter() - begin, value
+
+
+def burst(step: Callable[[], Any]) -> float:
+    """Seconds of a call: the mean of as many as fill :data:`BURST_SECONDS`.
+
+    Calls of training follow each other, too; a single short one after a rest takes longer.
+    """
+    seconds: list[float] = []
+    while sum(seconds) < BURST_SECONDS:
+        seconds.append(timed(step)[0])
+    return sum(seconds) / len(seconds)
 
 
 def repeat(

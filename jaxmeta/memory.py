@@ -9,9 +9,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxmeta.types import PyTree
 
-CACHE = 16 * 2**20
-"""Bytes that a CPU's core works on without waiting for memory; a choice, see
-docs/performance.md for how it fares."""
+CACHE = 72 * 2**20
+"""Bytes that pass through a CPU's cache at little cost; found by measurement, see
+docs/performance.md."""
 
 
 def tasks_at_a_time(

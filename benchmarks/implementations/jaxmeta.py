@@ -99,7 +99,9 @@ def build(
     model = model or make_model(problem)
     devices = jax.devices()[:1] if at_once else sharing(problem.tasks)
     gradient = mean_gradient(make_objective(problem, model), problem.tasks if at_once else None)
-    step = jax.jit(over_devices(gradient, by_shard_map(devices)))
+    spread = over_devices(gradient, by_shard_map(devices))
+    # The gradient alone, as the others compute it: without the figures that training reports.
+    step = jax.jit(lambda *arguments: spread(*arguments)[0])
     # Where training keeps them: nothing is moved from call to call.
     arguments = replicate(make_arguments(problem, data, parameters), devices)
-    return Implementation(lambda: jax.block_until_ready(step(*arguments)[0]), as_arrays)
+    return Implementation(lambda: jax.block_until_ready(step(*arguments)), as_arrays)
