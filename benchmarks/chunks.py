@@ -4,8 +4,8 @@ r"""What it is worth to compute several tasks at a time, on one device.
       [--queries=15] [--tasks=8] [--inner_steps=5] [--filters=64] [--image_size=28] \
       [--repetitions=9]
 
-Times each number of tasks at a time, which have to divide the tasks, against what the library
-chooses by itself. Prints a JSON line for each, and a table.
+Times each number of tasks at a time against what the library chooses by itself. Prints a JSON line
+for each, and a table.
 """
 
 from benchmarks import command

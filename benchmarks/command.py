@@ -41,24 +41,30 @@ def define_problem(
     return lambda: dataclasses.replace(default, **{flag.name: flag.value for flag in holders})
 
 
-def define_integers(name: str, default: Sequence[int], text: str) -> Callable[[], list[int]]:
+def define_integers(
+    name: str, default: Sequence[int], text: str, least: int = 1
+) -> Callable[[], list[int]]:
     """Defines a flag for integers with commas between, and returns how to read them."""
     holder = flags.DEFINE_list(name, [str(value) for value in default], text)
 
     def read() -> list[int]:
         try:
-            return sorted({int(value) for value in holder.value})
+            values = sorted({int(value) for value in holder.value})
         except ValueError:
+            values = []
+        if not values or values[0] < least:
             raise ValueError(
-                f"--{name} is {','.join(holder.value)!r}: give integers with commas between."
-            ) from None
+                f"--{name} is {','.join(holder.value)!r}: give integers from {least} with commas "
+                "between."
+            )
+        return values
 
     return read
 
 
 def define_repetitions() -> flags.FlagHolder[int]:
     """Defines the flag for how often each thing is timed."""
-    return flags.DEFINE_integer("repetitions", 9, "Timed calls of each.", lower_bound=1)
+    return flags.DEFINE_integer("repetitions", 9, "Turns of each, timed.", lower_bound=1)
 
 
 def run(main: Callable[[], None]) -> None:

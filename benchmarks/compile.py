@@ -24,7 +24,7 @@ PROBLEM = command.define_problem(
     fields=("ways", "shots", "queries", "filters", "image_size"),
     learners=("maml", "fomaml"),
 )
-INNER_STEPS = command.define_integers("inner_steps", (1, 5), "Each is measured.")
+INNER_STEPS = command.define_integers("inner_steps", (1, 5), "Each is measured.", least=0)
 TASKS = command.define_integers("tasks", (8, 32), "Each is measured.")
 
 

@@ -25,9 +25,12 @@ PROBLEM = command.define_problem(
     fields=("ways", "shots", "queries", "tasks", "filters", "image_size"),
     learners=("maml", "fomaml"),
 )
-INNER_STEPS = command.define_integers("inner_steps", (1, 5, 20, 50, 100), "Each is measured.")
+INNER_STEPS = command.define_integers(
+    "inner_steps", (1, 5, 20, 50, 100), "Each is measured.", least=0
+)
+WAYS = ("mixed", "reverse", "rematerialised")
 DIFFERENTIATION = flags.DEFINE_list(
-    "differentiation", ["mixed"], "Ways through the inner loop: mixed, reverse, rematerialised."
+    "differentiation", ["mixed"], f"Ways through the inner loop: {', '.join(WAYS)}."
 )
 REPETITIONS = command.define_repetitions()
 
@@ -35,6 +38,11 @@ REPETITIONS = command.define_repetitions()
 def main() -> None:
     """Measures each way and number of steps in a process of its own."""
     problem = PROBLEM()
+    if not DIFFERENTIATION.value or set(DIFFERENTIATION.value) - set(WAYS):
+        raise ValueError(
+            f"--differentiation is {','.join(DIFFERENTIATION.value)!r}: give some of "
+            f"{', '.join(WAYS)}, with commas between."
+        )
     problems = [dataclasses.replace(problem, inner_steps=steps) for steps in INNER_STEPS()]
     device = in_own_process("benchmarks.machine:measure_device")
     rows: list[Row] = []

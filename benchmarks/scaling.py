@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from benchmarks import command
 from benchmarks.report import Row, table
 
 WAYS, SHOTS, QUERIES, STEPS = 5, 1, 15, 5
@@ -268,4 +269,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    print(page())
+    command.run(lambda: print(page()))

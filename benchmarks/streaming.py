@@ -19,7 +19,9 @@ from benchmarks.workers import in_own_process
 
 PROBLEM = command.define_problem(Problem())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS's data folder, if not its own.")
-MILLISECONDS = command.define_integers("milliseconds", (0, 100, 1000), "Lengths of a step.")
+MILLISECONDS = command.define_integers(
+    "milliseconds", (0, 100, 1000), "Lengths of a step.", least=0
+)
 REPETITIONS = command.define_repetitions()
 
 

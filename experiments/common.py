@@ -120,7 +120,7 @@ def sampler(
     try:
         return source.episodes(**options, **padding)
     except ValueError as error:
-        raise ValueError(f"The {split} split is too small: {error}") from error
+        raise ValueError(f"No such episodes of the {split} split: {error}") from error
 
 
 def check_classes(source: Source, split: str, classes: int | None) -> None:

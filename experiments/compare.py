@@ -15,6 +15,7 @@ curves of what was trained) of the methods that it was asked for.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -69,17 +70,24 @@ def main(arguments: list[str]) -> None:
         comparison.check_episodes(data, protocol)
         # What is compiled to be trained need not be again to be measured, nor after a stop.
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    results, diverged = [], {}
+    results: list[dict[str, Any]] = []
+    diverged: dict[str, str] = {}
     for name in names:
+        if name in diverged:
+            continue
         try:
             with program.one_sentence():
                 results.append(comparison.compare(folder, name, data, protocol))
         except Diverged as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-            diverged[name] = str(error)
-            continue
-        # After every method, so that what is done can be seen.
-        comparison.report(folder, results, diverged, reference)
+            # With all that its run was to serve.
+            alike = [
+                other for other in names if comparison.run_of(other) == comparison.run_of(name)
+            ]
+            print(f"{', '.join(alike)}: left out, {error}", file=sys.stderr)
+            diverged |= dict.fromkeys(alike, str(error))
+        if results:
+            # After every method, so that what is done can be seen.
+            comparison.report(folder, results, diverged, reference)
     if not results:
         sys.exit("Error: every method diverged: see above.")
     print((folder / "comparison.md").read_text())

@@ -113,6 +113,11 @@ def check_episodes(data: methods.Data, protocol: Protocol) -> None:
         common.sampler(source, "test", counts, {})
 
 
+def run_of(name: str) -> str:
+    """The run that a method is evaluated from."""
+    return name if name in methods.TRAINED else PRETRAINED
+
+
 def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
     """Trains a method if that is still to be done, evaluates it, and keeps the result.
 
@@ -122,7 +127,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     Raises:
       Diverged: its training did.
     """
-    run = name if name in methods.TRAINED else PRETRAINED
+    run = run_of(name)
     counts = {"ways": protocol.ways, "queries": protocol.queries}
     judged = {**counts, "episodes": protocol.episodes, "shots": list(protocol.shots)}
     kept = folder / "results" / f"{name}.json"

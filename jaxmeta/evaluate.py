@@ -56,9 +56,12 @@ def evaluator(
       ``(params, state, data, key) -> values [episodes]``; see :func:`summarise`.
 
     Raises:
-      ValueError: ``episodes`` is not a whole number of 2 or more, what an interval needs.
+      ValueError: ``episodes`` is not a whole number of 2 or more, what an interval needs, or
+        ``chunk`` is no count.
     """
     check_count("episodes", episodes, least=2)
+    if chunk is not None:
+        check_count("chunk", chunk, least=1)
 
     def part(arguments: tuple[PyTree, PyTree, PyTree, Key], indices: Array) -> Array:
         params, state, data, key = arguments

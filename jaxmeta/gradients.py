@@ -5,6 +5,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.memory import tasks_at_a_time
 from jaxmeta.shares import cut, given, weighted
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
@@ -37,7 +38,12 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
 
     Returns:
       The gradient function.
+
+    Raises:
+      ValueError: ``chunk`` is no count.
     """
+    if chunk is not None:
+        check_count("chunk", chunk, least=1)
 
     def mean_loss(
         params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None

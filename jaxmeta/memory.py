@@ -31,7 +31,7 @@ def tasks_at_a_time(
 
 
 def default_budget() -> float:
-    """Half of an accelerator's memory; on a CPU, where memory is plenty and slow, its cache."""
+    """Half of an accelerator's memory; on a CPU, where memory is slow, what its cache bears."""
     if jax.default_backend() == "cpu":
         return CACHE
     statistics = jax.local_devices()[0].memory_stats() or {}

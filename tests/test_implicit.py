@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from jaxmeta.inner import implicit, minimise, unroll
-from jaxmeta.learners import gradient_learner
-from jaxmeta.losses import cross_entropy
-from jaxmeta.nn import mlp
+from jaxmeta.learners import gradient_learner, imaml
+from jaxmeta.losses import cross_entropy, squared_error
+from jaxmeta.nn import from_functions, mlp
 from jaxmeta.types import Batch, Episode
 
 KEY = jax.random.key(0)
@@ -47,6 +47,37 @@ def test_gradient_of_a_quadratic_is_the_exact_implicit_gradient(arguments):
     )(START, CENTRE)
     np.testing.assert_allclose(gradients[0], by_start, rtol=1e-4)
     np.testing.assert_allclose(gradients[1], by_centre, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("solver", "steps"), [("conjugate_gradient", 3), ("neumann", 60)])
+def test_imaml_of_a_linear_model_is_ridge_regression_towards_its_start(solver, steps):
+    """And its outer gradient is that of the closed form."""
+    x, y = jax.random.normal(KEY, (6, 3)) / 2, jnp.arange(6.0)[:, None] / 3
+    query = jax.random.normal(jax.random.key(1), (4, 3))
+    linear = from_functions(lambda key, x: jnp.zeros((3, 1)), lambda theta, x: x @ theta)
+    learner = imaml(
+        linear,
+        steps=400,
+        learning_rate=0.1,
+        penalty=PENALTY,
+        solver=solver,
+        solver_steps=steps,
+        loss=squared_error,
+    )
+
+    def ours(theta):
+        params = {"model": theta, "hyper": ()}
+        adapted, _ = learner.adapt(params, {}, Batch(x, y, jnp.ones(6)), KEY)
+        return jnp.sum(learner.predict(params, {}, adapted, query)[0] ** 2)
+
+    def closed_form(theta):
+        curvature = 2 / 6 * x.T @ x
+        system = curvature + PENALTY * jnp.eye(3)
+        return jnp.sum((query @ jnp.linalg.solve(system, 2 / 6 * x.T @ y + PENALTY * theta)) ** 2)
+
+    results = (jax.jit(jax.value_and_grad(f))(START[:, None]) for f in (ours, closed_form))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
 def test_one_term_of_the_series_is_one_term():

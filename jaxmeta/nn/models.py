@@ -251,6 +251,13 @@ def _dense(key: Key, inputs: int, outputs: int) -> dict[str, Array]:
 
 
 def _affine(layer: PyTree, x: Array) -> Array:
+    kernel = layer["kernel"]
+    if x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"Examples have {x.shape[-1]} features but the layer takes {kernel.shape[0]}: give "
+            "examples like those that the model was made for."
+        )
+    dtype = jnp.result_type(x, kernel)
     # A matrix product is a convolution of single pixels, whose gradients are the faster ones.
-    pixels, kernel = x[:, None, None], layer["kernel"][None, None]
-    return conv2d(pixels, kernel)[:, 0, 0] + layer["bias"][None]
+    pixels = conv2d(x.astype(dtype)[:, None, None], kernel.astype(dtype)[None, None])
+    return pixels[:, 0, 0] + layer["bias"][None]

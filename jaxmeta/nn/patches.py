@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from jaxmeta.nn.geometry import Geometry, pad
 from jaxmeta.types import Array
+from jaxmeta.varying import varying_alike
 
 FEW = 16
-"""Pixels whose outer products are added, which was faster on a CPU than a product of matrices."""
+"""Pixels whose outer products a CPU adds faster than it multiplies matrices."""
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -25,10 +26,10 @@ def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
     """Kernel and output give images: the adjoint of laying views side by side."""
     groups, n, outputs = *z.shape[:2], z.shape[-1]
     rows = _flat(z) @ kernel.reshape(groups, -1, outputs).swapaxes(1, 2)
-    kind = jax.typeof(z).manual_axis_type
-    shape = (groups, n, *geometry.image, kernel.shape[3])
-    images = jax.ShapeDtypeStruct(shape, z.dtype, manual_axis_type=kind)
-    spread = jax.linear_transpose(lambda x: _patches(x, geometry), images)
+    # Zeros and not a shape alone, which in a shard_map could not say what varies.
+    images = jnp.zeros((groups, n, *geometry.image, kernel.shape[3]), z.dtype)
+    images, rows = varying_alike(images, rows)
+    _, spread = jax.vjp(lambda x: _patches(x, geometry), images)
     (x,) = spread(rows.reshape(groups, n, *geometry.output, -1))
     return x
 
@@ -36,16 +37,27 @@ def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
 def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     """Images and output give a kernel."""
     rows, z = _flat(_patches(x, geometry)), _flat(z)
-    pixels, size, outputs = *rows.shape[1:], z.shape[-1]
-    if geometry.window == (1, 1) and pixels <= FEW and z.dtype.itemsize >= 4:
-        products = [rows[:, i, :, None] * z[:, i, None] for i in range(pixels)]
-        kernel = sum(products[1:], start=products[0])
-    elif size <= outputs:
+    size, outputs = rows.shape[-1], z.shape[-1]
+    if size <= outputs:
         # XLA writes a transposed operand out, slowly, so it had better be the small one.
         kernel = rows.swapaxes(1, 2) @ z
     else:
         kernel = (z.swapaxes(1, 2) @ rows).swapaxes(1, 2)
     return kernel.reshape(-1, *geometry.window, x.shape[-1], outputs)
+
+
+def are_few(z: Array, geometry: Geometry) -> bool:
+    """Whether :func:`sum_of_outer_products` pays on a CPU."""
+    pixels = z.shape[1] * z.shape[2] * z.shape[3]
+    return geometry.window == (1, 1) and pixels <= FEW and z.dtype.itemsize >= 4
+
+
+def sum_of_outer_products(x: Array, z: Array, geometry: Geometry) -> Array:
+    """:func:`kernel_gradient` of a few single pixels."""
+    rows, z = _flat(_patches(x, geometry)), _flat(z)
+    products = [rows[:, i, :, None] * z[:, i, None] for i in range(z.shape[1])]
+    kernel = sum(products[1:], start=products[0])
+    return kernel.reshape(-1, *geometry.window, x.shape[-1], z.shape[-1])
 
 
 def _patches(x: Array, geometry: Geometry) -> Array:

@@ -55,7 +55,9 @@ def test_a_mistake_ends_in_one_sentence(arguments: list[str], message: str):
 
 def test_integers_are_asked_for():
     done = start("memory", "--inner_steps=1,x")
-    assert done.stderr == "Error: --inner_steps is '1,x': give integers with commas between.\n"
+    assert (
+        done.stderr == "Error: --inner_steps is '1,x': give integers from 0 with commas between.\n"
+    )
 
 
 def test_what_a_process_cannot_do_is_told():

@@ -139,7 +139,7 @@ def test_of_a_field(flags: str, launch: Launch, tmp_path: Path) -> None:
 
 
 EPISODES = {
-    "config.ways=13": ["The train split is too small", "13 ways", "has 12", "fewer ways"],
+    "config.ways=13": ["No such episodes of the train split", "13 ways", "has 12", "fewer ways"],
     "config.queries=4": ["1 shots and 4 queries", "5 images", "'pattern 0' has 4", "fewer"],
     "config.ways=5 config.train.ways=3": ["tells 3 ways", "the valid split have 5", "more ways"],
     "config.train.ways=4": ["3 outputs", "4 ways", "same number"],

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import comparison
+from experiments import compare, comparison, train
 from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta import workdir
@@ -134,6 +134,40 @@ def test_differences_are_paired():
     assert lines[3].startswith("| `b` | 60.0 ± 1.0 | -10.0 ± 0.0 |")
 
 
+def test_what_diverges_is_left_out_and_told(tmp_path, launch, monkeypatch):
+    """The last of all as well, and once for all that share a run."""
+    asked = []
+
+    def compared(folder, name, data, protocol):
+        asked.append(name)
+        if name != "ridge":
+            raise train.Diverged(f"{name} is not finite")
+        return {**result(name, [0.5, 0.7]), "run": name}
+
+    monkeypatch.setattr(comparison, "compare", compared)
+    monkeypatch.setattr(comparison, "check_episodes", lambda data, protocol: None)
+    cache = jax.config.jax_compilation_cache_dir
+    try:
+        launch(
+            compare,
+            *("--data=glyphs", f"--workdir={tmp_path}", "--shots=1"),
+            "--learners=nearest_mean,ridge,fine_tuning_whole,maml",
+        )
+    finally:
+        jax.config.update("jax_compilation_cache_dir", cache)
+    assert asked == ["nearest_mean", "ridge", "maml"]
+    told = {
+        "nearest_mean": "nearest_mean is not finite",
+        "fine_tuning_whole": "nearest_mean is not finite",
+        "maml": "maml is not finite",
+    }
+    report = json.loads((tmp_path / "comparison.json").read_text())
+    assert report["diverged"] == told
+    text = (tmp_path / "comparison.md").read_text()
+    assert all(f"`{name}` diverged: {why}" in text for name, why in told.items())
+    assert text.count("| `") == 1
+
+
 def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
@@ -172,5 +206,5 @@ def test_a_mistake_ends_in_one_sentence(tmp_path: Path):
     assert done.stderr.strip().splitlines()[-1].startswith("Error: There is no method 'rigde'")
     done = start(tmp_path, "--learners=ridge", "--queries=20")
     assert done.returncode == 1
-    assert "Error: The test split is too small" in done.stderr
+    assert "Error: No such episodes of the test split" in done.stderr
     assert not (tmp_path / "ridge").exists()

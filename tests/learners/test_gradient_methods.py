@@ -9,10 +9,19 @@ import optax
 import pytest
 
 from jaxmeta.gradients import mean_gradient
-from jaxmeta.learners import anil, maml, maml_plus_plus, meta_sgd, prototypical, reptile
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners import (
+    anil,
+    gradient_learner,
+    maml,
+    maml_plus_plus,
+    meta_sgd,
+    prototypical,
+    reptile,
+)
 from jaxmeta.learners.gradient import draw
 from jaxmeta.losses import cross_entropy
-from jaxmeta.nn import mlp
+from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic, multi_step
 from jaxmeta.objectives import reptile as reptile_objective
 from jaxmeta.train import outer_loop, start
@@ -202,7 +211,7 @@ def test_more_steps_than_trained_go_on_with_the_last():
 
 @pytest.mark.parametrize("tasks", [1, 4], ids=["serial", "batched"])
 def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
-    """Algorithms 1 and 2 written out, with gradient descent on the whole support set inside."""
+    """Algorithms 1 and 2 written out, with Adam on the whole support set inside."""
     learner = reptile(MODEL, 3, steps=3, learning_rate=0.01, batch=None)
     params, state = learner.init(KEY, FIRST)
     objective = reptile_objective(learner, cross_entropy)
@@ -231,6 +240,24 @@ def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
         theta = jax.tree.map(lambda t, m: t + rate * (m - t), theta, mean)
     same(after.params["model"], theta)
     assert np.isfinite(metrics["loss"]).all()
+
+
+def test_each_step_draws_a_minibatch_of_its_own():
+    """A loss that sums what it is shown tells what that was: of 6 examples, 3 steps of 2."""
+    support = Batch(jnp.eye(6), jnp.zeros(6, jnp.int32), jnp.ones(6))
+    model = from_functions(lambda key, x: jnp.zeros(6), lambda theta, x: (x @ theta)[:, None])
+    learner = gradient_learner(
+        model, unroll(sgd(1.0), 3), 1, loss=lambda z, y, mask: -jnp.sum(z), batch=2
+    )
+    params = {"model": jnp.zeros(6), "hyper": ()}
+    shown = {
+        tuple(learner.adapt(params, {}, support, jax.random.key(seed))[0].fast.tolist())
+        for seed in range(8)
+    }
+    assert len(shown) > 4
+    assert all(sum(times) == 6 for times in shown)
+    # Had the steps of a task drawn the same two, these would have been shown three times.
+    assert any(max(times) < 3 for times in shown)
 
 
 def test_minibatches_are_different_examples_without_padding():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.nn import Statistics, batch_norm, conv4, max_pool, moments
+from jaxmeta.nn import Statistics, batch_norm, conv4, max_pool, moments, relation_module
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 
@@ -163,3 +163,15 @@ def test_conv4_is_its_layers_in_the_order_of_the_papers(downsample, batch_statis
         return jax.jit(lambda *a: (function(*a), jax.grad(loss, (0, 1, 2))(*a)))(params, state, x)
 
     assert_close(value_and_gradients(ours), value_and_gradients(theirs), 2e-4)
+
+
+def test_a_relation_module_is_two_blocks_and_two_layers():
+    module = relation_module(filters=4, hidden=3)
+    pairs = jax.random.normal(KEYS[0], (5, 5, 4, 6))
+    params, state = module.init(KEYS[1], pairs)
+    mask = jnp.array([1.0, 1.0, 0.0, 1.0, 1.0])
+    scores, used = module.apply(params, state, pairs, mask)
+    hidden, moved = chain({**params, "head": params["hidden"]}, state, pairs, mask, True, "pool")
+    layer = params["head"]
+    expected = jax.nn.relu(hidden) @ layer["kernel"] + layer["bias"][None]
+    assert_close((scores * mask, used), (expected[:, 0] * mask, moved), 1e-4)

@@ -57,6 +57,22 @@ def test_mlp_is_affine_maps_and_relus():
     np.testing.assert_allclose(answers, hidden @ head["kernel"] + head["bias"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64", "bfloat16"])
+def test_mlp_takes_examples_of_any_type(dtype):
+    model = mlp(2, (5,))
+    x = np.arange(12).reshape(3, 4)
+    params, state = model.init(KEY, x.astype(np.float32))
+    with jax.numpy_dtype_promotion("standard"):
+        answers, _ = model.apply(params, state, x.astype(jnp.dtype(dtype)))
+    np.testing.assert_array_equal(answers, model.apply(params, state, x.astype(np.float32))[0])
+
+
+def test_mlp_refuses_examples_of_another_size():
+    params, state = mlp(2, (5,)).init(KEY, jnp.ones((3, 4)))
+    with pytest.raises(ValueError, match="Examples have 3 features but the layer takes 4"):
+        mlp(2, (5,)).apply(params, state, jnp.ones((2, 3)))
+
+
 class Linen(linen.Module):
     """As a user would write it."""
 
