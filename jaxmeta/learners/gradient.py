@@ -55,8 +55,8 @@ def gradient_learner(
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
       fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others
         are still meta-learned (ANIL: ``lambda name: "head" in name``).
-      batch: how many examples of the support set each inner step draws, without replacement; by
-        default it takes all.
+      batch: how many labelled examples of the support set each inner step draws, without
+        replacement; by default it takes all, and what has no label counts in the statistics.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ...}``.
