@@ -66,6 +66,19 @@ def test_a_convolution_of_what_jax_cuts_by_itself():
     np.testing.assert_allclose(spread, gradient(kernel, x), rtol=1e-4, atol=1e-4)
 
 
+def test_tasks_that_jax_cuts_by_itself():
+    mesh = jax.make_mesh((4,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+    model, x = mlp(2, (5,)), jax.random.normal(KEY, (8, 3, 6))
+    params, state = model.init(KEY, x[0])
+
+    def loss(params, x):
+        return jnp.sum(jnp.tanh(jax.vmap(lambda x: model.apply(params, state, x)[0])(x)))
+
+    gradient = jax.jit(jax.grad(loss))
+    spread = gradient(params, jax.device_put(x, jax.NamedSharding(mesh, CUT)))
+    contracts.same(spread, gradient(params, x))
+
+
 @pytest.mark.parametrize(
     "loop",
     [
