@@ -15,13 +15,11 @@ curves of what was trained) of the methods that it was asked for.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
 
 from experiments import comparison, program
-from experiments.train import Diverged
 
 DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, as in omniglot.")
 LEARNERS = flags.DEFINE_list("learners", ["all"], "Which methods, or all.")
@@ -70,24 +68,7 @@ def main(arguments: list[str]) -> None:
         comparison.check_episodes(data, protocol)
         # What is compiled to be trained need not be again to be measured, nor after a stop.
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    results: list[dict[str, Any]] = []
-    diverged: dict[str, str] = {}
-    for name in names:
-        if name in diverged:
-            continue
-        try:
-            with program.one_sentence():
-                results.append(comparison.compare(folder, name, data, protocol))
-        except Diverged as error:
-            # With all that its run was to serve.
-            alike = [
-                other for other in names if comparison.run_of(other) == comparison.run_of(name)
-            ]
-            print(f"{', '.join(alike)}: left out, {error}", file=sys.stderr)
-            diverged |= dict.fromkeys(alike, str(error))
-        if results:
-            # After every method, so that what is done can be seen.
-            comparison.report(folder, results, diverged, reference)
+    results = comparison.compare_all(folder, names, data, protocol, reference)
     if not results:
         sys.exit("Error: every method diverged: see above.")
     print((folder / "comparison.md").read_text())

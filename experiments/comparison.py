@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import common, plots, train
+from experiments import common, plots, program, train
 from experiments.configs import methods
 from jaxmeta import workdir
 from jaxmeta.build import build, near
@@ -116,6 +116,32 @@ def check_episodes(data: methods.Data, protocol: Protocol) -> None:
 def run_of(name: str) -> str:
     """The run that a method is evaluated from."""
     return name if name in methods.TRAINED else PRETRAINED
+
+
+def compare_all(
+    folder: Path, names: Sequence[str], data: methods.Data, protocol: Protocol, reference: str
+) -> list[dict[str, Any]]:
+    """Compares methods and reports after each, so that what is done can be seen.
+
+    Returns:
+      The results of those that did not diverge.
+    """
+    results: list[dict[str, Any]] = []
+    diverged: dict[str, str] = {}
+    for name in names:
+        if name in diverged:
+            continue
+        try:
+            with program.one_sentence():
+                results.append(compare(folder, name, data, protocol))
+        except train.Diverged as error:
+            # With all that its run was to serve.
+            alike = [other for other in names if run_of(other) == run_of(name)]
+            print(f"{', '.join(alike)}: left out, {error}", file=sys.stderr)
+            diverged |= dict.fromkeys(alike, str(error))
+        if results:
+            report(folder, results, diverged, reference)
+    return results
 
 
 def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import pytest
 
 from jaxmeta.data.glyphs import STROKES, _render, draw, glyphs
 
+# One process makes the sources for all.
+pytestmark = pytest.mark.xdist_group("glyphs")
 # Programs are compiled per total number of characters, so the tests keep to one total.
 SMALL = {"classes": (120, 3, 4), "examples": 6}
 

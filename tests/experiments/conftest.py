@@ -94,3 +94,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     status, errors = finish(start_waves(folder))
     assert status == 0, errors
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of that run into one process, which makes it once."""
+    for item in items:
+        if "undisturbed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("undisturbed"))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import compare, comparison, train
+from experiments import comparison, train
 from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta import workdir
@@ -134,7 +134,7 @@ def test_differences_are_paired():
     assert lines[3].startswith("| `b` | 60.0 ± 1.0 | -10.0 ± 0.0 |")
 
 
-def test_what_diverges_is_left_out_and_told(tmp_path, launch, monkeypatch):
+def test_what_diverges_is_left_out_and_told(tmp_path, monkeypatch):
     """The last of all as well, and once for all that share a run."""
     asked = []
 
@@ -145,16 +145,10 @@ def test_what_diverges_is_left_out_and_told(tmp_path, launch, monkeypatch):
         return {**result(name, [0.5, 0.7]), "run": name}
 
     monkeypatch.setattr(comparison, "compare", compared)
-    monkeypatch.setattr(comparison, "check_episodes", lambda data, protocol: None)
-    cache = jax.config.jax_compilation_cache_dir
-    try:
-        launch(
-            compare,
-            *("--data=glyphs", f"--workdir={tmp_path}", "--shots=1"),
-            "--learners=nearest_mean,ridge,fine_tuning_whole,maml",
-        )
-    finally:
-        jax.config.update("jax_compilation_cache_dir", cache)
+    names = ["nearest_mean", "ridge", "fine_tuning_whole", "maml"]
+    protocol = comparison.Protocol(5, [1], 15, 2, None, 0, None)
+    results = comparison.compare_all(tmp_path, names, omniglot.DATA, protocol, "ridge")
+    assert [each["name"] for each in results] == ["ridge"]
     assert asked == ["nearest_mean", "ridge", "maml"]
     told = {
         "nearest_mean": "nearest_mean is not finite",

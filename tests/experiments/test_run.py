@@ -32,7 +32,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {method: tmp_path_factory.mktemp(method) / "run" for method in ("maml", "prototypical")}
 
 
-@pytest.fixture(params=["maml", "prototypical"])
+# The tests of a run in one process, which makes it once.
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("maml", "prototypical")
+    ]
+)
 def method(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -7,6 +7,8 @@ from jaxmeta.nn import conv4, mixed_precision
 from jaxmeta.workdir import build_model
 
 KEY = jax.random.key(0)
+# One process compiles for all.
+pytestmark = pytest.mark.xdist_group("precision")
 
 
 @pytest.fixture(scope="module")
