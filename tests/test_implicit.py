@@ -62,6 +62,7 @@ def test_imaml_of_a_linear_model_is_ridge_regression_towards_its_start(solver, s
         penalty=PENALTY,
         solver=solver,
         solver_steps=steps,
+        damping=0.0,
         loss=squared_error,
     )
 
@@ -89,6 +90,24 @@ def test_one_term_of_the_series_is_one_term():
     by_hand = 2 * (np.eye(3) - np.asarray(CURVATURE) / PENALTY) @ minimum
     np.testing.assert_allclose(one, by_hand, rtol=1e-4)
     assert np.abs(one - by_start).max() > 0.01
+
+
+@pytest.mark.parametrize("damping", [3.0, 1e6])
+def test_damping_adds_to_the_penalty_of_the_system_alone(damping):
+    """And when it is large, the gradient is that of first-order MAML: the query loss's own."""
+
+    def square(start, centre):
+        return jnp.sum(adapt(start, centre, solver_steps=3, damping=damping) ** 2)
+
+    minimum, *_ = exact(START, CENTRE)
+    by_start, by_centre = jax.jit(jax.grad(square, argnums=(0, 1)))(START, CENTRE)
+    np.testing.assert_allclose(adapt(START, CENTRE, damping=damping), minimum, rtol=1e-5)
+    ratio = np.asarray(CURVATURE) / (PENALTY + damping)
+    solved = np.linalg.solve(np.eye(3) + ratio, 2 * minimum)
+    np.testing.assert_allclose(by_start, solved, rtol=1e-4)
+    np.testing.assert_allclose(by_centre, ratio @ solved, rtol=1e-4)
+    if damping > 1e3:
+        np.testing.assert_allclose(by_start, 2 * minimum, rtol=1e-4)
 
 
 def test_it_runs_vmapped():
@@ -138,6 +157,7 @@ def test_minimise_finds_the_minimum_and_no_derivative_goes_through():
     [
         (lambda: implicit(optax.sgd(0.1), 5, 0.0), "penalty is 0.0: give a positive"),
         (lambda: implicit(optax.sgd(0.1), -1, 1.0), "steps is -1"),
+        (lambda: implicit(optax.sgd(0.1), 5, 1.0, damping=-1.0), "damping is -1.0: give 0"),
         (lambda: implicit(optax.sgd(0.1), 5, 1.0, solver="lu"), "solver is 'lu': choose"),
         (lambda: minimise(-1), "steps is -1"),
     ],

@@ -17,6 +17,7 @@ def imaml(
     penalty: float = 2.0,
     solver: str = "conjugate_gradient",
     solver_steps: int = 5,
+    damping: float = 10.0,
     loss: Loss = cross_entropy,
     normalisation: str = "transductive",
 ) -> Learner:
@@ -37,6 +38,8 @@ def imaml(
       penalty: lambda.
       solver: ``"conjugate_gradient"`` or ``"neumann"``.
       solver_steps: of it.
+      damping: of the linear system; 0 for the equation above. Networks need some, see
+        :func:`jaxmeta.inner.implicit`.
       loss: the loss of the support set.
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
@@ -50,6 +53,11 @@ def imaml(
       Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients.
     """
     inner = implicit(
-        optax.sgd(learning_rate), steps, penalty, solver=solver, solver_steps=solver_steps
+        optax.sgd(learning_rate),
+        steps,
+        penalty,
+        solver=solver,
+        solver_steps=solver_steps,
+        damping=damping,
     )
     return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)
