@@ -20,7 +20,7 @@ from jaxmeta.learners import (
     maml_plus_plus,
 )
 from jaxmeta.losses import cross_entropy
-from jaxmeta.nn import conv2d, mlp
+from jaxmeta.nn import blocks, conv2d, mlp
 from jaxmeta.objectives import episodic
 
 DEVICES = jax.devices()[:4]
@@ -41,7 +41,9 @@ LEARNERS = {
 
 @pytest.mark.parametrize("channels", [3, 16], ids=["patches", "winograd"])
 @pytest.mark.parametrize("order", [1, 2])
-def test_gradients_of_a_convolution_are_summed_over_devices(order, channels):
+@pytest.mark.parametrize("block", [blocks.BLOCK, 10_000], ids=["whole", "blocks"])
+def test_gradients_of_a_convolution_are_summed_over_devices(monkeypatch, order, channels, block):
+    monkeypatch.setattr(blocks, "BLOCK", block)
     x = jax.random.normal(KEY, (4, 2, 8, 8, channels))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, 16)) / channels
 

@@ -4,6 +4,8 @@ Shifted views of the images lie side by side along the channels, so that a row o
 one position of the kernel sees. See :mod:`jaxmeta.nn.convolution` for the operands' shapes.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -44,6 +46,11 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     else:
         kernel = (z.swapaxes(1, 2) @ rows).swapaxes(1, 2)
     return kernel.reshape(-1, *geometry.window, x.shape[-1], outputs)
+
+
+def laid_out(geometry: Geometry, channels: int) -> int:
+    """How many numbers are laid side by side for each image."""
+    return math.prod(geometry.output) * math.prod(geometry.window) * channels
 
 
 def are_few(z: Array, geometry: Geometry) -> bool:

@@ -10,6 +10,8 @@ References:
   Lavin and Gray, 2016, Fast Algorithms for Convolutional Neural Networks, section 4.1.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,6 +32,11 @@ def suits(geometry: Geometry, channels: int, dtype: jnp.dtype) -> bool:
     worthwhile = channels >= 16 and min(geometry.output) >= 8
     precise = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 32
     return applies and worthwhile and precise
+
+
+def laid_out(geometry: Geometry, channels: int) -> int:
+    """How many numbers all tiles of an image have."""
+    return 16 * math.prod(_tiles(geometry.output)) * channels
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:

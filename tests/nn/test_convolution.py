@@ -1,5 +1,6 @@
 """The convolution against that of lax, its two lowerings against each other, and vmap by loops."""
 
+import math
 from functools import partial
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from jaxmeta.nn import conv2d, conv_general_dilated, patches, winograd
+from jaxmeta.nn import blocks, conv2d, conv_general_dilated, patches, winograd
 from jaxmeta.nn.geometry import Geometry
 
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -129,6 +130,42 @@ def test_maps_by_winograd_are_those_by_patches(size, padding):
         for gives, operand in (("output", z), ("input", x), ("kernel", kernel))
     ]
     np.testing.assert_allclose(numbers, numbers[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("groups", "n", "block"), [(1, 12, 4), (1, 7, 3), (5, 2, 3), (3, 7, 1)])
+@pytest.mark.parametrize("maps", [patches, winograd])
+def test_in_blocks_a_map_is_the_same(monkeypatch, maps, groups, n, block):
+    """Cut without a rest and with one, of images, of groups and of both."""
+    geometry = Geometry((5, 4), (3, 3), (1, 1), ((1, 1), (1, 1)))
+    bytes_an_image = 4 * maps.laid_out(geometry, 5)
+    monkeypatch.setattr(blocks, "BLOCK", block * bytes_an_image)
+    x, kernel, z = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(
+            KEYS, [(groups, n, 5, 4, 5), (groups, 3, 3, 5, 6), (groups, n, 5, 4, 6)], strict=False
+        )
+    )
+    for gives, pair in {"output": (x, kernel), "input": (kernel, z), "kernel": (x, z)}.items():
+        sizes = []
+
+        def apply(a, b, gives=gives, sizes=sizes):
+            sizes.append(math.prod((b if gives == "input" else a).shape[:2]))
+            return maps.MAPS[gives](a, b, geometry)
+
+        cut = blocks.in_blocks(apply, *pair, gives, bytes_an_image)
+        assert set(sizes) <= set(range(1, block + 1))
+        assert_close(cut, maps.MAPS[gives](*pair, geometry))
+
+
+def test_many_images_are_computed_in_blocks():
+    """As few would be, in every order, under vmap and compiled."""
+    x, kernel = operands((3, 3), (8, 9), 16, lead=(2,), n=3)
+    many = jnp.tile(x, (1, 100, 1, 1, 1))
+    gradient = jax.vmap(jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k))), (0, 1)))
+    of_many, of_few = jax.jit(gradient)(many, kernel), jax.jit(gradient)(x, kernel)
+    assert "stablehlo.while" in jax.jit(gradient).lower(many, kernel).as_text()
+    assert "stablehlo.while" not in jax.jit(gradient).lower(x, kernel).as_text()
+    assert_close(of_many, (jnp.tile(of_few[0], (1, 100, 1, 1, 1)), 100 * of_few[1]))
 
 
 def test_kernel_gradient_is_the_same_with_few_outputs_or_many():
