@@ -10,8 +10,9 @@ if [ -z "${JAXMETA_DATA_DIR:-}" ] && [ -d ../shared/data ]; then
   JAXMETA_DATA_DIR=$(cd ../shared/data && pwd)
   export JAXMETA_DATA_DIR
 fi
-# Four steps are compiled in minutes and run in seconds: the costlier optimisations are left out.
-export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+# Four steps are compiled in minutes and run in seconds, so this is as the tests compile.
+XLA_FLAGS="${XLA_FLAGS:-} $(python -c 'from tests.quick import QUICK; print(QUICK)')"
+export XLA_FLAGS
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 export out

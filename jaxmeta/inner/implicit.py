@@ -57,8 +57,8 @@ def implicit(
 
     References:
       Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients, equations 3
-      and 6 and algorithm 2 (their code damps); Lorraine, Vicol and Duvenaud, 2020, Optimizing Millions of
-      Hyperparameters by Implicit Differentiation, section 4.1 (Neumann series).
+      and 6 and algorithm 2 (their code damps); Lorraine, Vicol and Duvenaud, 2020, Optimizing
+      Millions of Hyperparameters by Implicit Differentiation, section 4.1 (Neumann series).
     """
     check_count("solver_steps", solver_steps, least=1)
     if penalty <= 0:

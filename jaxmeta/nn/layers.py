@@ -132,7 +132,7 @@ def _mean(x: Array, share: Array) -> Array:
     """The mean over positions and, with these shares, over examples: ``[channels]``."""
     positions = math.prod(x.shape[1:-1])
     shares = jnp.repeat(share / max(positions, 1), positions)
-    # A product, which XLA does not compute anew for every pixel that is normalised, as it does sums.
+    # A product, and not sums, which XLA computes anew for every pixel that is normalised.
     return jnp.matmul(shares, x.reshape(-1, x.shape[-1]), precision=jax.lax.Precision.HIGHEST)
 
 
