@@ -1,7 +1,8 @@
 """How XLA compiles in tests, where programs run for milliseconds and compile for seconds.
 
-Not at level 0: with it, jax 0.10 computes wrong second derivatives of XLA's own convolution. Its older
-emitters compile in two thirds of the time, and run a quarter slower.
+Not at level 0: with it, jax 0.10 computes wrong second derivatives of XLA's own convolution. XLA's
+older emitters compile in two thirds of the time. What users get is what quickstart.sh and docs.sh
+run.
 """
 
 QUICK = (

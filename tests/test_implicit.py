@@ -92,12 +92,14 @@ def test_one_term_of_the_series_is_one_term():
     assert np.abs(one - by_start).max() > 0.01
 
 
+@pytest.mark.parametrize(("solver", "steps"), [("conjugate_gradient", 3), ("neumann", 60)])
 @pytest.mark.parametrize("damping", [3.0, 1e6])
-def test_damping_adds_to_the_penalty_of_the_system_alone(damping):
+def test_damping_adds_to_the_penalty_of_the_system_alone(damping, solver, steps):
     """And when it is large, the gradient is that of first-order MAML: the query loss's own."""
 
     def square(start, centre):
-        return jnp.sum(adapt(start, centre, solver_steps=3, damping=damping) ** 2)
+        arguments = {"solver": solver, "solver_steps": steps, "damping": damping}
+        return jnp.sum(adapt(start, centre, **arguments) ** 2)
 
     minimum, *_ = exact(START, CENTRE)
     by_start, by_centre = jax.jit(jax.grad(square, argnums=(0, 1)))(START, CENTRE)
@@ -106,8 +108,6 @@ def test_damping_adds_to_the_penalty_of_the_system_alone(damping):
     solved = np.linalg.solve(np.eye(3) + ratio, 2 * minimum)
     np.testing.assert_allclose(by_start, solved, rtol=1e-4)
     np.testing.assert_allclose(by_centre, ratio @ solved, rtol=1e-4)
-    if damping > 1e3:
-        np.testing.assert_allclose(by_start, 2 * minimum, rtol=1e-4)
 
 
 def test_it_runs_vmapped():

@@ -41,9 +41,10 @@ LEARNERS = {
 
 @pytest.mark.parametrize("channels", [3, 16], ids=["patches", "winograd"])
 @pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("block", [blocks.BLOCK, 10_000], ids=["whole", "blocks"])
-def test_gradients_of_a_convolution_are_summed_over_devices(monkeypatch, order, channels, block):
-    monkeypatch.setattr(blocks, "BLOCK", block)
+@pytest.mark.parametrize("whole", [blocks.WHOLE, 10_000], ids=["whole", "blocks"])
+def test_gradients_of_a_convolution_are_summed_over_devices(monkeypatch, order, channels, whole):
+    monkeypatch.setattr(blocks, "WHOLE", whole)
+    monkeypatch.setattr(blocks, "BLOCK", whole)
     x = jax.random.normal(KEY, (4, 2, 8, 8, channels))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, 16)) / channels
 

@@ -146,7 +146,7 @@ TRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "maml_plus_plus": maml_plus_plus,
     "proto_maml": lambda data: adapting(data, "proto_maml", head=False, steps=1, learning_rate=0.1),
     "imaml": lambda data: adapting(
-        data, "imaml", steps=5, learning_rate=data.inner_rate, penalty=0.5, damping=10.0
+        data, "imaml", steps=5, learning_rate=data.inner_rate, penalty=0.5
     ),
     "reptile": reptile,
     "pretrained": pretrained,

@@ -27,24 +27,24 @@ def implicit(
 
     .. math:: \theta^* = \arg\min_\theta L(\theta) + \frac\lambda2 \lVert\theta - \theta_0\rVert^2,
               \qquad v^\top \frac{\partial\theta^*}{\partial\theta_0}
-              = u^\top, \quad \Big(I + \frac1\lambda \nabla^2 L(\theta^*)\Big) u = v
+              = u^\top, \quad \Big(I + \frac1{\lambda + \delta} \nabla^2 L(\theta^*)\Big) u = v
 
-    Only the minimum is kept for the outer gradient, so memory does not grow with the steps. It is
-    as exact as the minimum and the linear system are solved. Noise, if any, is drawn once for all
-    steps, so that there is one loss to minimise.
+    Only the minimum is kept for the outer gradient, so memory does not grow with the steps. Without
+    damping it is as exact as the minimum and the linear system are solved. Noise, if any, is drawn
+    once for all steps, so that there is one loss to minimise.
 
     Args:
       optimiser: an optax transformation that minimises.
       steps: of it.
-      penalty: lambda. The Neumann series converges only where the curvature of L is below it.
+      penalty: lambda.
       solver: of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
-        :math:`u = \sum_j (-\nabla^2 L / \lambda)^j v`.
+        :math:`u = \sum_j (-\nabla^2 L / (\lambda + \delta))^j v`, which converges only where the
+        curvature of L is below :math:`\lambda + \delta`.
       solver_steps: iterations of conjugate gradient, or terms of the series after the first; each
         takes a product with the second derivatives, and the former one more.
-      damping: is added to lambda in the linear system, and there alone. Where the loss is not
-        convex the system need not be positive definite, and what conjugate gradient then finds
-        points anywhere; damping makes it so, at the price of a gradient nearer to that of
-        first-order MAML, which it becomes as the damping grows.
+      damping: delta. Where the loss is not convex the system need not be positive definite, and
+        what conjugate gradient then finds points anywhere; enough damping makes it so, at the price
+        of a gradient nearer to that of first-order MAML, which it becomes as the damping grows.
 
     Returns:
       An inner loop that learns nothing of its own; its metrics are those of :func:`unroll`, the
@@ -103,7 +103,7 @@ def implicit(
             else:
                 system = lambda u: optax.tree.add(u, curvature(u))  # noqa: E731
                 u, _ = jax.scipy.sparse.linalg.cg(system, v, maxiter=solver_steps)
-            # The minimum moves with what else the loss depends on by -(1/lambda) d2L u.
+            # The minimum moves with what else the loss depends on by -d2L u / (lambda + delta).
             moving, filled = smooth_parts(consts)
 
             def gradient_of_consts(now: PyTree) -> list[Array]:

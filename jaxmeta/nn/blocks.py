@@ -9,56 +9,71 @@ import jax.numpy as jnp
 from jaxmeta.types import Array
 
 BLOCK = 3 * 2**20
-"""Bytes laid out at a time; found by measurement, see docs/performance.md."""
+"""Bytes to lay out at a time; found by measurement, see docs/performance.md."""
+WHOLE = 8 * 2**20
+"""Bytes that are laid out at once all the same, as a loop costs more than it gains."""
 
 
 def in_blocks(
-    apply: Callable[[Array, Array], Array], a: Array, b: Array, gives: str, bytes_an_image: int
+    apply: Callable[[Array, Array], Array],
+    a: Array,
+    b: Array,
+    gives: str,
+    image_bytes: int,
+    kernel_bytes: int,
 ) -> Array:
-    """``apply(a, b)``, image after image where they are many.
+    """``apply(a, b)``, block after block where there is much to lay out.
 
-    A group with more images than a block holds becomes several groups, with the same kernel; then
-    as many groups as a block holds are computed at a time. What is missing at the end is zeros.
+    Groups are taken apart first, then the images of one. A block is several times as large as the
+    kernel, which is read for each.
 
     Args:
       apply: one of the maps, of operands as in :mod:`jaxmeta.nn.convolution`.
       a: its first operand.
       b: its second.
       gives: which of the maps it is.
-      bytes_an_image: what the map lays out for each image.
+      image_bytes: what it lays out for an image.
+      kernel_bytes: the size of a group's kernel.
+
+    Returns:
+      What ``apply`` gives, up to the rounding of sums.
     """
-    of_images = {"output": (True, False), "input": (False, True), "kernel": (True, True)}[gives]
     groups, n = a.shape[0], (b if gives == "input" else a).shape[1]
-    most = max(BLOCK // bytes_an_image, 1)
-    if groups * n <= most:
+    images = max(BLOCK, 4 * kernel_bytes) // max(image_bytes, 1)
+    if groups * n * image_bytes <= WHOLE or groups * n <= images:
         return apply(a, b)
-    pieces, size = _cut(n, most)
-    steps, together = _cut(groups * pieces, max(most // size, 1))
+    if groups > 1:
 
-    def arrange(x: Array, images: bool) -> Array:
-        if images:
-            x = _filled(x, 1, pieces * size)
-            x = x.reshape(-1, size, *x.shape[2:])
-        else:
-            x = jnp.repeat(x, pieces, axis=0)
-        return _filled(x, 0, steps * together).reshape(steps, together, *x.shape[1:])
+        def of_groups(block: tuple[Array, Array]) -> Array:
+            return in_blocks(apply, *block, gives, image_bytes, kernel_bytes)
 
-    operands = [arrange(x, images) for x, images in zip((a, b), of_images, strict=True)]
-    out = jax.lax.map(lambda block: apply(*block), tuple(operands))
-    out = out.reshape(-1, *out.shape[2:])[: groups * pieces]
-    if gives == "kernel":
-        return out.reshape(groups, pieces, *out.shape[1:]).sum(axis=1)
-    return out.reshape(groups, -1, *out.shape[2:])[:, :n]
+        blocks = (_cut(a, images // n), _cut(b, images // n))
+        return _joined(jax.lax.map(of_groups, blocks), groups)
+    if gives == "output":
+        steps = jax.lax.map(lambda x: apply(x[None], b)[0], _cut(a[0], images))
+        return _joined(steps, n)[None]
+    if gives == "input":
+        steps = jax.lax.map(lambda z: apply(a, z[None])[0], _cut(b[0], images))
+        return _joined(steps, n)[None]
+    pairs = (_cut(a[0], images), _cut(b[0], images))
+    return jnp.sum(jax.lax.map(lambda pair: apply(pair[0][None], pair[1][None]), pairs), axis=0)
 
 
-def _cut(count: int, most: int) -> tuple[int, int]:
-    """How many pieces, and the size of one: without a rest, if they need not be small for that."""
-    whole = [size for size in range(-(-most // 4), min(most, count) + 1) if count % size == 0]
-    size = max(whole, default=math.ceil(count / math.ceil(count / most)))
-    return math.ceil(count / size), size
+def _cut(x: Array, most: int) -> Array:
+    """Rows ``[m, ...]`` as ``[steps, rows, ...]``, with zeros after the last if need be.
+
+    There are ``most`` rows in a step or fewer, not below a quarter of that if it can be helped.
+    """
+    count, most = x.shape[0], max(most, 1)
+    even = [rows for rows in range(math.ceil(most / 4), min(most, count) + 1) if count % rows == 0]
+    rows = max(even, default=math.ceil(count / math.ceil(count / most)))
+    steps = math.ceil(count / rows)
+    missing = steps * rows - count
+    if missing:
+        x = jnp.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
+    return x.reshape(steps, rows, *x.shape[1:])
 
 
-def _filled(x: Array, axis: int, size: int) -> Array:
-    """With zeros up to a size."""
-    missing = [(0, size - x.shape[i] if i == axis else 0) for i in range(x.ndim)]
-    return jnp.pad(x, missing) if size > x.shape[axis] else x
+def _joined(steps: Array, count: int) -> Array:
+    """The reverse."""
+    return steps.reshape(-1, *steps.shape[2:])[:count]

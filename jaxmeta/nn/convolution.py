@@ -13,6 +13,7 @@ one when ``vmap`` gives every task a kernel of its own, with a gradient 10 to 20
 """
 
 import functools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -196,9 +197,12 @@ def _on_a_cpu(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
     if gives == "kernel" and patches.are_few(b, geometry):
         return patches.sum_of_outer_products(a, b, geometry)
     channels = a.shape[-1] if gives == "kernel" else (b if gives == "output" else a).shape[-2]
+    outputs = b.shape[-1]
     use = winograd if winograd.suits(geometry, channels, a.dtype) else patches
     apply = functools.partial(use.MAPS[gives], geometry=geometry)
-    return in_blocks(apply, a, b, gives, use.laid_out(geometry, channels) * a.dtype.itemsize)
+    laid_out = use.laid_out(geometry, channels, outputs) * a.dtype.itemsize
+    kernel = math.prod(geometry.window) * channels * outputs * a.dtype.itemsize
+    return in_blocks(apply, a, b, gives, laid_out, kernel)
 
 
 _compiled = jax.jit(_map_p.bind, static_argnames=("gives", "geometry"))

@@ -1,5 +1,6 @@
 """Layers as pure functions of arrays: what the models of this library are made of."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -130,10 +131,13 @@ def _moments_jvp(
 
 def _mean(x: Array, share: Array) -> Array:
     """The mean over positions and, with these shares, over examples: ``[channels]``."""
-    positions = math.prod(x.shape[1:-1])
-    shares = jnp.repeat(share / max(positions, 1), positions)
-    # A product, and not sums, which XLA computes anew for every pixel that is normalised.
-    return jnp.matmul(shares, x.reshape(-1, x.shape[-1]), precision=jax.lax.Precision.HIGHEST)
+    channels, positions = x.shape[-1], math.prod(x.shape[1:-1])
+    # Products, and not sums, which XLA computes anew for every pixel that is normalised. One after
+    # the other, as a product adds up its terms in turn, and the fewer there are the less it rounds.
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    of_positions = product(share, x.reshape(x.shape[0], positions * channels))
+    of_positions = of_positions.reshape(positions, channels)
+    return product(jnp.full(positions, 1 / max(positions, 1), x.dtype), of_positions)
 
 
 def _spread(vector: Array, x: Array) -> Array:

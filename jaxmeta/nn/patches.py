@@ -48,8 +48,10 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     return kernel.reshape(-1, *geometry.window, x.shape[-1], outputs)
 
 
-def laid_out(geometry: Geometry, channels: int) -> int:
-    """How many numbers are laid side by side for each image."""
+def laid_out(geometry: Geometry, channels: int, outputs: int) -> int:
+    """How many numbers are laid side by side for each image; of single pixels none are."""
+    if geometry.window == geometry.stride == (1, 1):
+        return 0
     return math.prod(geometry.output) * math.prod(geometry.window) * channels
 
 

@@ -34,9 +34,9 @@ def suits(geometry: Geometry, channels: int, dtype: jnp.dtype) -> bool:
     return applies and worthwhile and precise
 
 
-def laid_out(geometry: Geometry, channels: int) -> int:
+def laid_out(geometry: Geometry, channels: int, outputs: int) -> int:
     """How many numbers all tiles of an image have."""
-    return 16 * math.prod(_tiles(geometry.output)) * channels
+    return 16 * math.prod(_tiles(geometry.output)) * max(channels, outputs)
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:

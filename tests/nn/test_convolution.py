@@ -132,13 +132,14 @@ def test_maps_by_winograd_are_those_by_patches(size, padding):
     np.testing.assert_allclose(numbers, numbers[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("groups", "n", "block"), [(1, 12, 4), (1, 7, 3), (5, 2, 3), (3, 7, 1)])
+@pytest.mark.parametrize(("groups", "n", "most"), [(1, 12, 4), (1, 7, 3), (5, 2, 4), (3, 7, 2)])
 @pytest.mark.parametrize("maps", [patches, winograd])
-def test_in_blocks_a_map_is_the_same(monkeypatch, maps, groups, n, block):
-    """Cut without a rest and with one, of images, of groups and of both."""
+def test_in_blocks_a_map_is_the_same(monkeypatch, maps, groups, n, most):
+    """Cut with a remainder and without, of images, of groups and of both."""
     geometry = Geometry((5, 4), (3, 3), (1, 1), ((1, 1), (1, 1)))
-    bytes_an_image = 4 * maps.laid_out(geometry, 5)
-    monkeypatch.setattr(blocks, "BLOCK", block * bytes_an_image)
+    image_bytes = 4 * maps.laid_out(geometry, 5, 6)
+    monkeypatch.setattr(blocks, "BLOCK", most * image_bytes)
+    monkeypatch.setattr(blocks, "WHOLE", most * image_bytes)
     x, kernel, z = (
         jax.random.normal(key, shape)
         for key, shape in zip(
@@ -152,9 +153,18 @@ def test_in_blocks_a_map_is_the_same(monkeypatch, maps, groups, n, block):
             sizes.append(math.prod((b if gives == "input" else a).shape[:2]))
             return maps.MAPS[gives](a, b, geometry)
 
-        cut = blocks.in_blocks(apply, *pair, gives, bytes_an_image)
-        assert set(sizes) <= set(range(1, block + 1))
+        cut = blocks.in_blocks(apply, *pair, gives, image_bytes, 1)
+        assert set(sizes) <= set(range(1, most + 1))
         assert_close(cut, maps.MAPS[gives](*pair, geometry))
+
+
+@pytest.mark.parametrize(
+    ("window", "outputs", "cut"), [(3, 64, True), (3, 1024, False), (1, 64, False)]
+)
+def test_what_does_not_gain_is_not_cut(window, outputs, cut):
+    """A kernel of 2 MiB is not read for each of a few blocks; single pixels lay nothing out."""
+    x, kernel = jnp.ones((250, 4, 4, 64)), jnp.ones((window, window, 64, outputs))
+    assert ("stablehlo.while" in jax.jit(conv2d).lower(x, kernel).as_text()) == cut
 
 
 def test_many_images_are_computed_in_blocks():

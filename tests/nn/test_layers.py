@@ -74,6 +74,14 @@ def test_moments_are_those_of_the_kept_examples_in_value_and_derivatives(mask):
     assert_close(ours, orders(lambda x: plain_moments(x, weights))(x), 1e-5)
 
 
+def test_moments_of_many_terms_are_not_rounded_away():
+    x = 3 + jax.random.normal(KEYS[0], (100, 32, 32, 4))
+    ours = jax.jit(moments)(x)
+    x = np.asarray(x, np.float64)
+    np.testing.assert_allclose(ours.mean, x.mean(axis=(0, 1, 2)), rtol=2e-6)
+    np.testing.assert_allclose(ours.variance, x.var(axis=(0, 1, 2)), rtol=2e-6)
+
+
 def test_moments_of_no_examples_are_finite():
     x = jax.random.normal(KEYS[0], (3, 2, 2, 2))
     statistics, *derivatives = orders(lambda x: moments(x, jnp.zeros(3)))(x)
