@@ -1,7 +1,7 @@
 """Counts the multiplications and additions of a traced function, in products and convolutions.
 
-Elementwise work is not counted: in these networks it is a small part, and no two libraries do the
-same amount of it.
+Elementwise work and sums are not counted: in these networks they are a small part, and no two
+libraries do the same amount of them.
 """
 
 import math
@@ -27,7 +27,11 @@ def count(jaxpr: ClosedJaxpr | Jaxpr) -> int:
 def _of_equation(equation: JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
+        (contracted, _), (batched, _) = params["dimension_numbers"]
+        free = min(side.aval.ndim for side in equation.invars) - len(contracted) - len(batched)
+        if not free or not contracted:
+            # With a vector it is a sum, and of two vectors a table.
+            return 0
         return 2 * _size(equation.outvars[0]) * _extent(equation.invars[0], contracted)
     if name == "conv_general_dilated":
         # Each output is a sum over the kernel's places and its input channels, which are those of

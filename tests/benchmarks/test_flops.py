@@ -33,6 +33,12 @@ def test_a_product_of_matrices():
     assert total(jnp.matmul, jnp.stack([A] * 7), jnp.stack([B] * 7)) == 7 * PRODUCT
 
 
+def test_products_with_vectors_are_sums():
+    assert total(jnp.matmul, A[0], B) == total(jnp.matmul, A, B[:, 0]) == 0
+    assert total(jax.vmap(jnp.outer), A, A) == 0
+    assert total(jax.vmap(jnp.matmul), A, jnp.stack([B] * 3)) == 0
+
+
 def test_a_convolution():
     assert total(convolve, IMAGES, KERNEL) == CONVOLUTION
 
