@@ -28,7 +28,7 @@ def _of_equation(equation: JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), (batched, _) = params["dimension_numbers"]
-        free = min(side.aval.ndim for side in equation.invars) - len(contracted) - len(batched)
+        free = min(map(_rank, equation.invars)) - len(contracted) - len(batched)
         if not free or not contracted:
             # With a vector it is a sum, and of two vectors a table.
             return 0
@@ -57,6 +57,10 @@ def _jaxprs(params: dict[str, Any]) -> Iterator[ClosedJaxpr | Jaxpr]:
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, ClosedJaxpr | Jaxpr):
                 yield item
+
+
+def _rank(variable: Any) -> int:
+    return len(variable.aval.shape)
 
 
 def _size(variable: Any) -> int:
