@@ -4,8 +4,9 @@ A data set is a function that returns the sources ``train``, ``valid`` and ``tes
 """
 
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
+from jaxmeta.data.choices import Choice
 from jaxmeta.data.cifar import cifar_fs, fc100
-from jaxmeta.data.episodes import Choice, class_source, finish
+from jaxmeta.data.episodes import class_source, finish
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot

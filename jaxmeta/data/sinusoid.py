@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.data.episodes import known_number, static_places
+from jaxmeta.data.sizes import known_number, static_places
 from jaxmeta.types import Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 

@@ -1,6 +1,6 @@
 """Images that do not fit on the device: episodes are chosen first, and read ahead of their steps.
 
-Which images an episode has is drawn without looking at one (:mod:`jaxmeta.data.episodes`), so a
+Which images an episode has is drawn without looking at one (:mod:`jaxmeta.data.choices`), so a
 step's meta-batch is a function of ``(key, step)`` and can be read by anyone, at any time: ahead of
 the step by other threads, from the middle after a restart, a part of it by each host. Images cross
 to the device as uint8, and :func:`~jaxmeta.data.finish` makes episodes of them there. The
@@ -15,15 +15,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxmeta.data.episodes import (
-    Choice,
-    Choose,
-    ClassData,
-    class_choices,
-    class_data,
-    finish,
-    refuse_oblong,
-)
+from jaxmeta.data.choices import Choice, Choose, ClassData, class_choices, class_data
+from jaxmeta.data.episodes import finish, refuse_oblong
 from jaxmeta.types import Array, Episode, Key, PyTree, Source
 
 
