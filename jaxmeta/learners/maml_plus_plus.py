@@ -82,9 +82,9 @@ def maml_plus_plus(
       normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner with parameters ``{"model": ..., "hyper": ...}`` and a :class:`State`; what each
-      step has of its own has a leading axis of ``steps + 1``, row t serving the model after t
-      steps.
+      A learner with parameters ``{"model": ..., "hyper": ...}`` and a :class:`State`.
+      Normalisation weights and statistics have a leading axis of ``steps + 1``, row t serving the
+      model after t steps; the learned rates one of ``steps``.
 
     Raises:
       ValueError: ``ways``, ``steps`` or ``first_order_until`` is no count, an unknown

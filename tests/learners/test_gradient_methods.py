@@ -200,6 +200,36 @@ def test_running_averages_of_a_step_serve_that_step_alone():
     assert np.abs(answers(moved, 1) - answers(state, 1)).max() > 0.01
 
 
+def test_two_steps_by_hand_each_with_its_own_rates_scale_and_averages():
+    ours = maml_plus_plus(scaled(), 3, steps=2, normalisation="running")
+    params, state = ours.init(KEY, FIRST)
+    scales, averages = (
+        jnp.outer(r, jnp.ones(4)) for r in (jnp.array([0.5, 1, 2]), jnp.arange(3.0))
+    )
+    rates = jnp.array([0.3, 0.7])
+    hyper = jax.tree.map(lambda leaf: rates.astype(leaf.dtype), params["hyper"])
+    model = {"kernel": params["model"]["kernel"], "scale": scales}
+    support, query = FIRST
+
+    def logits(kernel, step, x):
+        return ((x - averages[step][None]) * scales[step][None]) @ kernel
+
+    def loss(kernel, step):
+        log_p = jax.nn.log_softmax(logits(kernel, step, support.x))
+        return -jnp.mean(log_p[jnp.arange(len(support.y)), support.y])
+
+    kernels = [model["kernel"]]
+    for step in range(2):
+        kernels.append(kernels[-1] - rates[step] * jax.grad(loss)(kernels[-1], step))
+    state = state._replace(model=averages)
+    params = {"model": model, "hyper": hyper}
+    adapted, _ = ours.adapt(params, state, support, KEY)
+    for fast, kernel in zip(adapted.path, kernels, strict=True):
+        np.testing.assert_allclose(jax.tree.leaves(fast)[0], kernel, rtol=1e-4, atol=1e-6)
+    answer, _ = ours.predict(params, state, adapted, query.x)
+    np.testing.assert_allclose(answer, logits(kernels[2], 2, query.x), rtol=1e-4, atol=1e-5)
+
+
 def test_more_steps_than_trained_go_on_with_the_last():
     ours = maml_plus_plus(MODEL, 3, steps=2)
     params, state = ours.init(KEY, FIRST)
