@@ -26,8 +26,10 @@ def fine_tuning(
     .. math:: \text{linear: } z_k = w_k^\top f(x) + b_k, \qquad
               \text{cosine: } z_k = \cos(w_k, f(x)) / T + b_k, \qquad w_k = c_k,\; b_k = 0
 
-    Steps of Adam bring down the cross-entropy of the support set, plus ``entropy`` times the mean
-    entropy of the predictions on the query set.
+    where c is the mean of a class's features, each scaled to unit length, so that no class is
+    preferred for the length of its features: with one shot both start at the nearest mean. Steps
+    of Adam bring down the cross-entropy of the support set, plus ``entropy`` times the mean entropy
+    of the predictions on the query set.
 
     Args:
       model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by

@@ -22,6 +22,7 @@ from jaxmeta.learners.common import (
     loss_of_support,
     membership,
     present_classes,
+    to_unit_length,
     without_absent,
 )
 from jaxmeta.learners.comparison import nothing
@@ -97,7 +98,7 @@ def prototype_head() -> Head:
 
 
 def mean_head() -> Head:
-    """A linear layer that starts from the class means, without bias."""
+    """A linear layer that starts from the class means of features of unit length, without bias."""
     return Head(nothing, _means, affine)
 
 
@@ -112,7 +113,8 @@ def cosine_head(temperature: float) -> Head:
 
 
 def _means(own: PyTree, embedded: Array, member: Array) -> PyTree:
-    means = class_means(embedded, member)
+    # Of unit length, as a class would else be preferred for the length of its features.
+    means = class_means(to_unit_length(embedded), member)
     return {"kernel": means.T, "bias": jnp.zeros(means.shape[0], means.dtype)}
 
 
