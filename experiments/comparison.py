@@ -1,18 +1,20 @@
-"""Training, judging and tabulating methods on the same episodes, for ``experiments.compare``."""
+"""Training and judging methods on the same episodes, for ``experiments.compare``."""
 
 import importlib
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments import common, plots, program, train
+from experiments import common, program, train
 from experiments.configs import methods
+from experiments.report import report
 from jaxmeta import workdir
 from jaxmeta.build import build, near
 from jaxmeta.evaluate import evaluator, summarise
@@ -21,7 +23,7 @@ from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 PRETRAINED = "pretrained"
 VALIDATIONS = 5  # of each run, at least
-TIMED = 5
+TIMED = 20
 MIB = 2**20
 
 
@@ -113,6 +115,18 @@ def check_episodes(data: methods.Data, protocol: Protocol) -> None:
         common.sampler(source, "test", counts, {})
 
 
+def check_runs(folder: Path, names: Sequence[str], data: methods.Data, protocol: Protocol) -> None:
+    """Raises before anything is trained when a run that is still to be cannot."""
+    pending = {run_of(name) for name in names if recall(folder, name, data, protocol) is None}
+    # What is refused shall not have made any folder its own.
+    with tempfile.TemporaryDirectory() as scratch:
+        for run in dict.fromkeys(map(run_of, names)):
+            if run in pending:
+                print(f"checking {run}", file=sys.stderr)
+                config = configure(data, run, protocol)
+                train.prepare(config, Path(scratch) / run, protocol.data_dir)
+
+
 def run_of(name: str) -> str:
     """The run that a method is evaluated from."""
     return name if name in methods.TRAINED else PRETRAINED
@@ -126,6 +140,8 @@ def compare_all(
     Returns:
       The results of those that did not diverge.
     """
+    with program.one_sentence():
+        check_runs(folder, names, data, protocol)
     results: list[dict[str, Any]] = []
     diverged: dict[str, str] = {}
     for name in names:
@@ -144,6 +160,36 @@ def compare_all(
     return results
 
 
+def question(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
+    """What a result answers: the episodes, the run's config, and the spec of the learner."""
+    config = configure(data, run_of(name), protocol)
+    episodes = {field: getattr(protocol, field) for field in ("ways", "queries", "episodes")}
+    asked = {
+        "protocol": {**episodes, "shots": list(protocol.shots)},
+        "config": config,
+        "spec": workdir.evaluated_spec(config, changes_of(name, protocol)),
+    }
+    return json.loads(json.dumps(asked))
+
+
+def changes_of(name: str, protocol: Protocol) -> dict[str, Any]:
+    """How the learner that is evaluated differs from that of its run's config."""
+    changes = methods.TRANSFERRED[name].to_dict() if run_of(name) != name else {}
+    return changes | ({"ways": protocol.ways} if "ways" in changes else {})
+
+
+def recall(
+    folder: Path, name: str, data: methods.Data, protocol: Protocol
+) -> dict[str, Any] | None:
+    """The result that was kept of the same question, if there is one."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "results" / f"{name}.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    asked = question(name, data, protocol)
+    return result if {field: result.get(field) for field in asked} == asked else None
+
+
 def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
     """Trains a method if that is still to be done, evaluates it, and keeps the result.
 
@@ -153,29 +199,21 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     Raises:
       Diverged: its training did.
     """
-    run = run_of(name)
-    counts = {"ways": protocol.ways, "queries": protocol.queries}
-    judged = {**counts, "episodes": protocol.episodes, "shots": list(protocol.shots)}
-    kept = folder / "results" / f"{name}.json"
-    config = configure(data, run, protocol)
-    changes = methods.TRANSFERRED[name].to_dict() if run != name else {}
-    if "ways" in changes:
-        changes["ways"] = protocol.ways
-    spec = workdir.evaluated_spec(config, changes)
-    asked = json.loads(json.dumps({"protocol": judged, "config": config, "spec": spec}))
-    if kept.exists():
-        result: dict[str, Any] = json.loads(kept.read_text())
-        if {field: result.get(field) for field in asked} == asked:
-            return result
+    result = recall(folder, name, data, protocol)
+    if result is not None:
+        return result
+    run, asked = run_of(name), question(name, data, protocol)
+    config, spec = asked["config"], asked["spec"]
     print(f"{name}:", file=sys.stderr)
     prepared = train.prepare(config, folder / run, protocol.data_dir)
     train.train(prepared)
-    restored, info = workdir.load_best(folder / run, changes)
+    restored, info = workdir.load_best(folder / run, changes_of(name, protocol))
     source, metric = prepared.sources["test"], build(config["metric"])
     key, devices = common.evaluation_key(config, "test"), jax.devices()
     figures, values = {}, {}
     for shots in protocol.shots:
-        sample = common.sampler(source, "test", {**counts, "shots": shots}, spec)
+        counts = {"ways": protocol.ways, "shots": shots, "queries": protocol.queries}
+        sample = common.sampler(source, "test", counts, spec)
         judge = evaluator(restored.learner, metric, sample, protocol.episodes, None, devices)
         arguments = replicate((restored.params, restored.state, source.data, key), devices)
         scores = np.asarray(judge(*arguments), np.float64)
@@ -204,8 +242,8 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "values": values,
     }
-    kept.parent.mkdir(exist_ok=True)
-    workdir.write_atomically(kept, json.dumps(result))
+    (folder / "results").mkdir(exist_ok=True)
+    workdir.write_atomically(folder / "results" / f"{name}.json", json.dumps(result))
     return result
 
 
@@ -236,70 +274,3 @@ def training_memory(run: train.Run) -> float:
     steps = min(run.config["log_every"], run.config["steps"])
     compiled = run.outer.lower(*arguments, steps).compile()  # type: ignore[attr-defined]
     return float(compiled.memory_analysis().temp_size_in_bytes / MIB)
-
-
-def differences(results: Sequence[Mapping[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
-    """By method and shots, the mean of ours minus the reference's on each episode, and interval."""
-    base = next((result["values"] for result in results if result["name"] == reference), None)
-    if base is None:
-        return {}
-    return {
-        result["name"]: {
-            shots: summarise(np.asarray(values) - np.asarray(base[shots]))._asdict()
-            for shots, values in result["values"].items()
-        }
-        for result in results
-        if result["name"] != reference
-    }
-
-
-def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], reference: str) -> str:
-    """The table in Markdown, in percent."""
-    shots = [str(value) for value in results[0]["protocol"]["shots"]]
-    head = ["method"]
-    for k in shots:
-        head += [f"{k}-shot, %", f"minus `{reference}`"]
-    head += ["outer steps", "training, s", "training, MiB", f"a task, ms ({shots[0]}-shot)"]
-    head += ["parameters"]
-    rows = []
-    for result in results:
-        cells = [f"`{result['name']}`"]
-        for k in shots:
-            figure = result["figures"][k]
-            cells.append(f"{100 * figure['mean']:.1f} ± {100 * figure['ci95']:.1f}")
-            paired = apart.get(result["name"], {}).get(k)
-            cells.append(
-                f"{100 * paired['mean']:+.1f} ± {100 * paired['ci95']:.1f}" if paired else ""
-            )
-        cells += [
-            f"{result['steps']:,}",
-            f"{result['train_seconds']:,.0f}",
-            f"{result['training_mib']:,.0f}",
-            f"{result['figures'][shots[0]]['milliseconds_a_task']:.1f}",
-            f"{result['parameters']:,}",
-        ]
-        rows.append(cells)
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def report(
-    folder: Path,
-    results: Sequence[Mapping[str, Any]],
-    diverged: Mapping[str, str],
-    reference: str,
-) -> None:
-    """Writes the table, its figures, and the plots."""
-    apart = differences(results, reference)
-    without = [
-        {field: value for field, value in result.items() if field != "values"}
-        | {"minus_reference": apart.get(result["name"])}
-        for result in results
-    ]
-    document = {"reference": reference, "methods": without, "diverged": diverged}
-    workdir.write_atomically(folder / "comparison.json", json.dumps(document, indent=2) + "\n")
-    left_out = "".join(f"\n`{name}` diverged: {text}\n" for name, text in diverged.items())
-    text = table(results, apart, reference) + left_out
-    workdir.write_atomically(folder / "comparison.md", text)
-    plots.comparison(folder, results)
-    plots.learning(folder, results)

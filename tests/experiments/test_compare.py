@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import comparison, train
+from experiments import common, comparison, report, train
 from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta import workdir
@@ -124,12 +126,12 @@ def result(name: str, values: list[float]) -> dict:
 
 def test_differences_are_paired():
     results = [result("a", [0.5, 0.7, 0.9]), result("b", [0.4, 0.6, 0.8])]
-    apart = comparison.differences(results, "a")
+    apart = report.differences(results, "a")
     assert apart["b"]["1"]["mean"] == pytest.approx(-0.1)
     # The two differ by the same on every episode: the difference is sure, though neither is.
     assert apart["b"]["1"]["ci95"] == pytest.approx(0, abs=1e-9)
-    assert comparison.differences(results, "c") == {}
-    lines = comparison.table(results, apart, "a").splitlines()
+    assert report.differences(results, "c") == {}
+    lines = report.table(results, apart, "a").splitlines()
     assert lines[2].startswith("| `a` | 70.0 ± 1.0 |  | 10 |")
     assert lines[3].startswith("| `b` | 60.0 ± 1.0 | -10.0 ± 0.0 |")
 
@@ -144,6 +146,7 @@ def test_what_diverges_is_left_out_and_told(tmp_path, monkeypatch):
             raise train.Diverged(f"{name} is not finite")
         return {**result(name, [0.5, 0.7]), "run": name}
 
+    monkeypatch.setattr(comparison, "check_runs", lambda *arguments: None)
     monkeypatch.setattr(comparison, "compare", compared)
     names = ["nearest_mean", "ridge", "fine_tuning_whole", "maml"]
     protocol = comparison.Protocol(5, [1], 15, 2, None, 0, None)
@@ -155,50 +158,119 @@ def test_what_diverges_is_left_out_and_told(tmp_path, monkeypatch):
         "fine_tuning_whole": "nearest_mean is not finite",
         "maml": "maml is not finite",
     }
-    report = json.loads((tmp_path / "comparison.json").read_text())
-    assert report["diverged"] == told
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert written["diverged"] == told
     text = (tmp_path / "comparison.md").read_text()
     assert all(f"`{name}` diverged: {why}" in text for name, why in told.items())
     assert text.count("| `") == 1
 
 
-def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "experiments.compare", "--data=glyphs"),
-            *(f"--workdir={folder}", "--steps=2", "--episodes=4", "--shots=1", *options),
+            *(f"--workdir={folder}", "--steps=4", "--episodes=4", *options),
         ],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
     )
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def by_hand(run: Path, changes: dict, shots: int) -> list[float]:
+    """What a learner answers right of the test episodes, one after the other."""
+    config = workdir.read_config(run)
+    source = build(config["data"])["test"]
+    sample = jax.jit(source.episodes(ways=3, shots=shots, queries=15))
+    learner, params, state = workdir.restore(run, **changes)
+    key, values = common.evaluation_key(config, "test"), []
+
+    @jax.jit
+    def answer(task, key):
+        adapted, _ = learner.adapt(params, state, task.support, key)
+        return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
+
+    for index in range(4):
+        sample_key, adapt_key = jax.random.split(jax.random.fold_in(key, index))
+        task = sample(source.data, sample_key)
+        right = jnp.argmax(answer(task, adapt_key), axis=-1) == task.query.y
+        values.append(float(jnp.mean(right)))
+    return values
+
+
 @pytest.mark.slow
-def test_methods_are_compared_and_what_is_done_is_kept(tmp_path: Path):
+def test_methods_are_compared_on_the_same_episodes_and_a_killed_run_goes_on(tmp_path: Path):
     learners = "nearest_mean,ridge,logistic_regression"
-    done = start(tmp_path, f"--learners={learners}", "--reference=ridge")
-    assert done.returncode == 0, done.stderr
-    assert sum(line.startswith("| `") for line in done.stdout.splitlines()) == 3
-    report = json.loads((tmp_path / "comparison.json").read_text())
-    assert [method["name"] for method in report["methods"]] == learners.split(",")
-    assert {method["run"] for method in report["methods"]} == {"pretrained", "ridge"}
+    options = (f"--learners={learners}", "--reference=ridge", "--ways=3", "--shots=2,1")
+    killed = start(tmp_path, *options)
+    began = time.monotonic()
+    while not (tmp_path / "results" / "nearest_mean.json").exists():
+        assert killed.poll() is None, killed.stderr.read()
+        assert time.monotonic() - began < 600
+        time.sleep(0.1)
+    killed.kill()
+    killed.communicate()
+    first = (tmp_path / "results" / "nearest_mean.json").stat().st_mtime_ns
+    code, out, err = ended(start(tmp_path, *options))
+    assert code == 0, err
+    assert "nearest_mean:" not in err
+    assert (tmp_path / "results" / "nearest_mean.json").stat().st_mtime_ns == first
+    assert sum(line.startswith("| `") for line in out.splitlines()) == 3
+    written = json.loads((tmp_path / "comparison.json").read_text())["methods"]
+    assert [method["name"] for method in written] == learners.split(",")
+    assert [method["run"] for method in written] == ["pretrained", "ridge", "pretrained"]
     for picture in ("comparison.png", "learning.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
-    kept = (tmp_path / "results" / "ridge.json").stat().st_mtime_ns
-    again = start(tmp_path, f"--learners={learners}", "--reference=ridge")
-    assert again.stdout == done.stdout
-    assert (tmp_path / "results" / "ridge.json").stat().st_mtime_ns == kept
-    assert "ridge:" not in again.stderr
+    for method in written:
+        name, run = method["name"], tmp_path / method["run"]
+        values = json.loads((tmp_path / "results" / f"{name}.json").read_text())["values"]
+        changes = {**methods.TRANSFERRED.get(name, {})} | {"ways": 3}
+        for shots in (1, 2):
+            np.testing.assert_allclose(values[str(shots)], by_hand(run, changes, shots), atol=1e-6)
+        params = workdir.restore(run).params
+        assert method["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(params)) > 0
+        assert method["training_mib"] > 0.1
+        assert all(method["figures"][k]["milliseconds_a_task"] > 0 for k in ("1", "2"))
+    (tmp_path / "results" / "ridge.json").write_text("broken")
+    code, again, err = ended(start(tmp_path, *options))
+    assert code == 0, err
+    strip = re.compile(r"[\d.]+ \| [\d,]+ \|$", re.MULTILINE)  # a time, and the parameters
+    assert strip.sub("", again) == strip.sub("", out)
+    assert "nearest_mean:" not in err
+    assert "ridge:" in err
+
+
+def test_a_run_that_cannot_be_is_told_before_any_is_trained(tmp_path: Path, monkeypatch):
+    checked, trained = [], []
+
+    def prepare(config, folder, data_dir):
+        checked.append(folder.name)
+        if folder.name == "pretrained":
+            raise ValueError("too few classes")
+
+    monkeypatch.setattr(train, "prepare", prepare)
+    monkeypatch.setattr(comparison, "compare", lambda *arguments: trained.append(arguments))
+    protocol = comparison.Protocol(5, [1], 15, 2, None, 0, None)
+    names = ["ridge", "nearest_mean", "fine_tuning_whole"]
+    with pytest.raises(ValueError, match="too few classes"):
+        comparison.compare_all(tmp_path, names, omniglot.DATA, protocol, "ridge")
+    assert checked == ["ridge", "pretrained"]
+    assert not trained
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_mistake_ends_in_one_sentence(tmp_path: Path):
-    done = start(tmp_path, "--learners=rigde")
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("Error: There is no method 'rigde'")
-    done = start(tmp_path, "--learners=ridge", "--queries=20")
-    assert done.returncode == 1
-    assert "Error: No such episodes of the test split" in done.stderr
+    code, _, err = ended(start(tmp_path, "--learners=rigde"))
+    assert code == 1
+    assert err.strip().splitlines()[-1].startswith("Error: There is no method 'rigde'")
+    code, _, err = ended(start(tmp_path, "--learners=ridge", "--queries=20"))
+    assert code == 1
+    assert "Error: No such episodes of the test split" in err
     assert not (tmp_path / "ridge").exists()
