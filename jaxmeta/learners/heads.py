@@ -103,7 +103,7 @@ def mean_head() -> Head:
 
 
 def cosine_head(temperature: float) -> Head:
-    r"""Cosine similarities to class means and a bias: :math:`z_k = \cos(w_k, f(x)) / T + b_k`."""
+    r"""Cosine similarities to these means, and a bias: :math:`z_k = \cos(w_k, f(x)) / T + b_k`."""
 
     def apply(weights: PyTree, embedded: Array) -> Array:
         similar = cosine_similarities(embedded, weights["kernel"].T)
