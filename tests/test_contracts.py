@@ -52,7 +52,7 @@ CASES = {
     "proto_maml": Case(proto_maml(EMBEDDING, WAYS, steps=2), equivariant=True),
     "imaml": Case(imaml(CLASSIFIER, WAYS, steps=3, learning_rate=0.1, solver_steps=2)),
     "reptile": Case(
-        reptile(CLASSIFIER, WAYS, steps=3, learning_rate=0.01, batch=None),
+        reptile(CLASSIFIER, WAYS, steps=3, learning_rate=0.1, batch=None),
         objective=reptile_objective,
         optimiser=optax.sgd(1.0),
     ),

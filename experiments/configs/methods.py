@@ -19,7 +19,7 @@ class Data(NamedTuple):
       spec: of the sources.
       model: arguments of ``conv4``.
       classes: of the training split, at least; a run of fewer than there are is refused.
-      inner_rate: MAML's inner learning rate.
+      inner_rate: MAML's inner learning rate, from which others' follow.
       train_ways: of the episodes of methods that serve any number of ways.
     """
 
@@ -70,7 +70,9 @@ def relation(data: Data) -> ConfigDict:
 
 def reptile(data: Data) -> ConfigDict:
     """Reptile, trained with ten shots and evaluated after fifty steps."""
-    config = adapting(data, "reptile", evaluated=50, steps=5, learning_rate=1e-3, batch=10)
+    config = adapting(
+        data, "reptile", evaluated=50, steps=5, learning_rate=data.inner_rate, batch=10
+    )
     config.train.shots = 10
     config.train.queries = 1
     config.objective.make = "jaxmeta.objectives.reptile"

@@ -241,8 +241,8 @@ def test_more_steps_than_trained_go_on_with_the_last():
 
 @pytest.mark.parametrize("tasks", [1, 4], ids=["serial", "batched"])
 def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
-    """Algorithms 1 and 2 written out, with Adam on the whole support set inside."""
-    learner = reptile(MODEL, 3, steps=3, learning_rate=0.01, batch=None)
+    """Algorithms 1 and 2 written out, on the whole support set inside."""
+    learner = reptile(MODEL, 3, steps=3, learning_rate=0.1, batch=None)
     params, state = learner.init(KEY, FIRST)
     objective = reptile_objective(learner, cross_entropy)
     rate, key = 0.3, jax.random.key(5)
@@ -254,12 +254,8 @@ def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
         def loss(p):
             return cross_entropy(MODEL.apply(p, {}, support.x)[0], support.y, support.mask)
 
-        optimiser = optax.adam(0.01, b1=0)
-        inner_state = optimiser.init(phi)
         for _ in range(3):
-            with jax.numpy_dtype_promotion("standard"):
-                updates, inner_state = optimiser.update(jax.grad(loss)(phi), inner_state, phi)
-            phi = optax.apply_updates(phi, updates)
+            phi = jax.tree.map(lambda p, g: p - 0.1 * g, phi, jax.grad(loss)(phi))
         return phi
 
     theta = params["model"]
