@@ -54,6 +54,8 @@ def plain(config: ConfigDict) -> dict[str, Any]:
             "episodic does not count outer steps: set config.objective.make to "
             "jaxmeta.objectives.multi_step, with annealing_steps."
         )
+    if fields["augment"] and not {"make", "function"} & set(fields["augment"]):
+        raise ValueError("config.augment names no function: set config.augment.make.")
     every = evaluation["every"]
     if every < 1 or every % fields["log_every"]:
         raise ValueError(

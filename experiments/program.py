@@ -49,7 +49,7 @@ def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") ->
       ValueError: a field is neither in the file nor an argument in a spec.
     """
     for field in config:
-        open_ended = "make" in known or name.endswith("evaluation.learner")
+        open_ended = "make" in known or name.endswith(("evaluation.learner", "config.augment"))
         if field not in known and not open_ended:
             raise ValueError(f"{name} has no field '{field}': {near(field, known)}.")
         if isinstance(config[field], ConfigDict) and isinstance(known.get(field), ConfigDict):

@@ -32,6 +32,7 @@ from jaxmeta.build import build
 from jaxmeta.data import StreamedSampler, stream
 from jaxmeta.evaluate import Evaluation, evaluator, summarise
 from jaxmeta.gradients import mean_gradient
+from jaxmeta.objectives import augmented
 from jaxmeta.parallel import by_pmap, by_shard_map, layout, places, put, replicate
 from jaxmeta.processes import largest, leads, of_first, wait_for_all
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
@@ -85,6 +86,8 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     optimiser = build(config["optimiser"])
     figures = {common.name_of(config["metric"]): metric}
     objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
+    if config["augment"]:
+        objective = augmented(objective, build(config["augment"]))
     tasks, shards = config["meta_batch"], PARAMETER_SHARDS.value
     devices = common.devices_for(tasks) if shards == 1 else jax.devices()
     gradient = mean_gradient(objective, config["chunk"])

@@ -173,6 +173,9 @@ Loss = Callable[[Array, Array, Array], Array]
 Sampler = Callable[[PyTree, Key], Episode]
 """``(data, key) -> Episode``, pure; ``data`` is a pytree of arrays (empty for generated tasks)."""
 
+Augment = Callable[[Key, PyTree], PyTree]
+"""``(key, x) -> x``, a random change of one example that keeps its label, shape and type."""
+
 
 class Source(NamedTuple):
     """A distribution of tasks.

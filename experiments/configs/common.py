@@ -25,6 +25,7 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
     config.train = ConfigDict()  # training episodes, where they differ from the evaluation's
     for field in ("ways", "shots", "queries"):
         config.train[field] = config.get_oneway_ref(field)
+    config.augment = ConfigDict()  # a spec: what changes each training example at random
     config.objective = ConfigDict({"make": "jaxmeta.objectives.episodic"})
     config.optimiser = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
     config.evaluation = ConfigDict()

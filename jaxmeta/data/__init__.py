@@ -3,6 +3,7 @@
 A data set is a function that returns the sources ``train``, ``valid`` and ``test``.
 """
 
+from jaxmeta.data.augment import crop_and_mirror
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.choices import Choice
 from jaxmeta.data.cifar import cifar_fs, fc100
@@ -18,6 +19,7 @@ __all__ = [
     "StreamedSampler",
     "cifar_fs",
     "class_source",
+    "crop_and_mirror",
     "fc100",
     "finish",
     "folder",

@@ -1,7 +1,8 @@
 """What the outer loop minimises: factories returning an Objective."""
 
+from jaxmeta.objectives.augmented import augmented
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.multi_step import multi_step
 from jaxmeta.objectives.reptile import reptile
 
-__all__ = ["episodic", "multi_step", "reptile"]
+__all__ = ["augmented", "episodic", "multi_step", "reptile"]

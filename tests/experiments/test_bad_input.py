@@ -15,7 +15,7 @@ import pytest
 from experiments import common, evaluate, train
 from jaxmeta import learners, nn, workdir
 from jaxmeta.data import make_episode, sinusoid
-from jaxmeta.types import Array, Batch, Episode, Key, Model, PyTree, Source
+from jaxmeta.types import Array, Augment, Batch, Episode, Key, Model, PyTree, Source
 from tests.experiments import dots, waves
 from tests.experiments.conftest import DOTS, WAVES, finish, start
 
@@ -26,6 +26,11 @@ HERE = "tests.experiments.test_bad_input"
 def crooked() -> dict[str, Source]:
     """Queries of another shape than the support set's."""
     return _wider(lambda support: support)
+
+
+def halving() -> Augment:
+    """Cuts images into halves."""
+    return lambda key, image: image[::2]
 
 
 def broad() -> dict[str, Source]:
@@ -146,6 +151,11 @@ EPISODES = {
     "config.evaluation.learner.ways=4": ["3 outputs", "4 ways", "same number"],
     f"config.data.make={HERE}.mislabelled": ["Label 7 is outside the 3 ways", "from 0 to 2"],
     "config.learner.ways=4": ["3 outputs", "4 ways", "same number"],
+    "config.augment.make=jaxmeta.data.crop_and_miror": ["has no", "crop_and_mirror"],
+    "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.pad=2": ["'pad'", "padding"],
+    "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.padding=-1": ["padding is -1"],
+    f"config.augment.make={HERE}.halving": ["makes float32[4, 8, 1] of an example"],
+    "config.augment.padding=2": ["config.augment names no function", "set config.augment.make"],
     "config.data.make=jaxmeta.data.nothing": ["'jaxmeta.data' has no 'nothing'"],
 }
 

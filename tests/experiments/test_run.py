@@ -15,6 +15,7 @@ from experiments import common, evaluate, train
 from experiments.journal import read_metrics
 from jaxmeta.data import make_episode
 from jaxmeta.train import start as start_training
+from jaxmeta.types import Augment
 from jaxmeta.workdir import restore
 from tests.experiments.conftest import DOTS, WAVES, finish, start
 from tests.experiments.dots import patterns
@@ -150,6 +151,20 @@ def test_no_step_needs_no_training(launch: Launch, tmp_path: Path) -> None:
     options = ["--config.steps=0", "--config.optimiser.learning_rate.decay_steps=1"]
     launch(train, f"--config={WAVES}", f"--workdir={tmp_path}/run", *options)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_step"] == 0
+
+
+def blank() -> Augment:
+    return lambda key, image: jnp.zeros_like(image)
+
+
+def test_training_examples_are_changed_and_evaluated_ones_are_not(
+    launch: Launch, tmp_path: Path
+) -> None:
+    augment = "--config.augment.make=tests.experiments.test_run.blank"
+    launch(train, f"--config={DOTS}:prototypical", f"--workdir={tmp_path}/run", augment)
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    np.testing.assert_allclose(losses, np.log(3), rtol=1e-6)  # three ways that look alike
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["mean"] > 0.5
 
 
 def test_an_optimiser_whose_state_is_the_parameters() -> None:

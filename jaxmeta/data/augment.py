@@ -1,0 +1,43 @@
+"""Random changes to images that leave their class as it is."""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.checks import check_count
+from jaxmeta.types import Array, Augment, Key
+
+
+def crop_and_mirror(padding: int = 4) -> Augment:
+    """Shifts an image by some pixels, and mirrors every second one.
+
+    The image is padded with zeros on each side, a window of its own size is cut at random, and that
+    is turned left to right with probability 1/2.
+
+    Args:
+      padding: how many pixels on each side; 0 mirrors only.
+
+    Returns:
+      ``(key, image [height, width, channels]) -> image`` of the same shape, for
+      :func:`jaxmeta.objectives.augmented`.
+
+    Raises:
+      ValueError: ``padding`` is no count, or (when called) the image has not three axes.
+
+    References:
+      He, Zhang, Ren and Sun, 2016, Deep Residual Learning for Image Recognition, section 4.2.
+    """
+    check_count("padding", padding)
+
+    def augment(key: Key, image: Array) -> Array:
+        if image.ndim != 3:
+            raise ValueError(
+                f"crop_and_mirror got one example of shape {list(image.shape)}: give images "
+                "[height, width, channels]."
+            )
+        crop_key, mirror_key = jax.random.split(key)
+        around = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+        cropped = dm_pix.random_crop(crop_key, around, image.shape)
+        return dm_pix.random_flip_left_right(mirror_key, cropped)
+
+    return augment
