@@ -1,6 +1,5 @@
 """Random changes to images that leave their class as it is."""
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 
@@ -28,6 +27,8 @@ def crop_and_mirror(padding: int = 4) -> Augment:
       He, Zhang, Ren and Sun, 2016, Deep Residual Learning for Image Recognition, section 4.2.
     """
     check_count("padding", padding)
+    # Not with the library: it brings absl's flags along.
+    import dm_pix
 
     def augment(key: Key, image: Array) -> Array:
         if image.ndim != 3:
