@@ -167,15 +167,17 @@ def question(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any
     asked = {
         "protocol": {**episodes, "shots": list(protocol.shots)},
         "config": config,
-        "spec": workdir.evaluated_spec(config, changes_of(name, protocol)),
+        "spec": workdir.evaluated_spec(config, changes_of(name, data, protocol)),
     }
     return json.loads(json.dumps(asked))
 
 
-def changes_of(name: str, protocol: Protocol) -> dict[str, Any]:
+def changes_of(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
     """How the learner that is evaluated differs from that of its run's config."""
-    changes = methods.TRANSFERRED[name].to_dict() if run_of(name) != name else {}
-    return changes | ({"ways": protocol.ways} if "ways" in changes else {})
+    if run_of(name) == name:
+        return {}
+    shared = {"ways": protocol.ways, "normalisation": data.normalisation}
+    return methods.TRANSFERRED[name].to_dict() | shared
 
 
 def recall(
@@ -207,7 +209,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     print(f"{name}:", file=sys.stderr)
     prepared = train.prepare(config, folder / run, protocol.data_dir)
     train.train(prepared)
-    restored, info = workdir.load_best(folder / run, changes_of(name, protocol))
+    restored, info = workdir.load_best(folder / run, changes_of(name, data, protocol))
     source, metric = prepared.sources["test"], build(config["metric"])
     key, devices = common.evaluation_key(config, "test"), jax.devices()
     figures, values = {}, {}

@@ -33,8 +33,8 @@ def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], refere
     head = ["method"]
     for k in shots:
         head += [f"{k}-shot, %", f"minus `{reference}`"]
-    head += ["outer steps", "training, s", "training, MiB", f"a task, ms ({shots[0]}-shot)"]
-    head += ["parameters"]
+    head += ["normalisation", "outer steps", "training, s", "training, MiB"]
+    head += [f"a task, ms ({shots[0]}-shot)", "parameters"]
     rows = []
     for result in results:
         cells = [f"`{result['name']}`"]
@@ -46,6 +46,7 @@ def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], refere
                 f"{100 * paired['mean']:+.1f} ± {100 * paired['ci95']:.1f}" if paired else ""
             )
         cells += [
+            result["normalisation"],
             f"{result['steps']:,}",
             f"{result['train_seconds']:,.0f}",
             f"{result['training_mib']:,.0f}",

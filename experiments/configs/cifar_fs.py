@@ -14,6 +14,9 @@ DATA = methods.Data(
     classes=64,
     inner_rate=0.05,
     train_ways=10,
+    cosine=False,
+    augment={"make": "jaxmeta.data.crop_and_mirror", "padding": 4},
+    normalisation="running",
 )
 
 

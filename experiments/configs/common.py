@@ -6,6 +6,7 @@ with its arguments. Any field can be set on the command line, as in ``--config.l
 
 from typing import Any
 
+import optax
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -118,6 +119,16 @@ def cosine(config: ConfigDict, peak: float) -> ConfigDict:
             "init_value": peak,
             "decay_steps": config.get_oneway_ref("steps"),
         }
+    )
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """Gradient descent with Nesterov's momentum, the decay of the weights part of the gradient."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(learning_rate, momentum, nesterov=True),
     )
 
 

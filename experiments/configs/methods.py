@@ -21,6 +21,10 @@ class Data(NamedTuple):
       classes: of the training split, at least; a run of fewer than there are is refused.
       inner_rate: MAML's inner learning rate, from which others' follow.
       train_ways: of the episodes of methods that serve any number of ways.
+      cosine: whether the classifier of all training classes, from which others transfer, compares
+        by cosine.
+      augment: what changes its images, as it sees each of them often: a spec.
+      normalisation: of its features, when they are transferred.
     """
 
     spec: ConfigDict
@@ -28,6 +32,9 @@ class Data(NamedTuple):
     classes: int
     inner_rate: float
     train_ways: int
+    cosine: bool = True
+    augment: Mapping[str, Any] = {}
+    normalisation: str = "transductive"
 
 
 def comparing(data: Data, name: str, loss: str = "cross_entropy", **arguments: Any) -> ConfigDict:
@@ -91,35 +98,38 @@ def maml_plus_plus(data: Data) -> ConfigDict:
 
 
 def pretrained(data: Data) -> ConfigDict:
-    """A cosine classifier of all base classes; what is evaluated transfers its features."""
+    """A classifier of all base classes; what is evaluated transfers its features."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 2  # batches of examples a step
     config.train = ConfigDict({"examples": 64})
     config.data = data.spec
+    config.augment = ConfigDict(data.augment)
     config.model = common.embedding(**data.model)
+    config.optimiser = ConfigDict(
+        {
+            "make": "experiments.configs.common.sgd",
+            "learning_rate": common.cosine(config, 0.1),
+            "momentum": 0.9,
+            "weight_decay": 1e-3,
+        }
+    )
     config.learner = ConfigDict(
         {
             "make": "jaxmeta.learners.classifier",
             "classes": data.classes,
-            "cosine": True,
+            "cosine": data.cosine,
             "normalisation": "transductive",
         }
     )
     config.evaluation.learner = transfer("nearest_mean")
     config.evaluation.learner.ways = config.get_oneway_ref("ways")
+    config.evaluation.learner.normalisation = data.normalisation
     return config
 
 
 def transfer(name: str, **arguments: Any) -> ConfigDict:
     """A learner on the features of :func:`pretrained`."""
-    return ConfigDict(
-        {
-            "make": f"jaxmeta.learners.{name}",
-            "ways": 5,
-            "normalisation": "transductive",
-            **arguments,
-        }
-    )
+    return ConfigDict({"make": f"jaxmeta.learners.{name}", "ways": 5, **arguments})
 
 
 def scratch(data: Data) -> ConfigDict:

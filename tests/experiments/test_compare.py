@@ -15,6 +15,7 @@ import pytest
 from experiments import common, comparison, report, train
 from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
+from experiments.configs import common as configs
 from jaxmeta import workdir
 from jaxmeta.build import build
 from jaxmeta.types import Batch, Episode, Learner
@@ -55,8 +56,10 @@ def test_every_config_can_be_trained(data, method):
     assert jax.tree.structure(aux.state) == jax.tree.structure(state)
     assert "loss" in aux.metrics
     others = methods.TRANSFERRED if method == "pretrained" else {}
+    mode = data.DATA.normalisation
     learners = [
-        build(spec.to_dict(), model=workdir.build_model(config)) for spec in others.values()
+        build(spec.to_dict(), model=workdir.build_model(config), normalisation=mode)
+        for spec in others.values()
     ]
     for other in [evaluated, *learners]:
         assert answers(other, params, state, shapes(config, image)).shape == (75, 5)
@@ -70,6 +73,34 @@ def test_derivative_order_is_annealed_where_outer_steps_are_counted():
     told = r"first_order_until is 100, but episodic does not count .*multi_step"
     with pytest.raises(ValueError, match=told):
         plain(config)
+
+
+@pytest.mark.parametrize(
+    ("data", "mode"), [(omniglot, "transductive"), (cifar_fs, "running")], ids=["omniglot", "cifar"]
+)
+def test_only_transferred_features_are_normalised_as_the_data_say(data, mode):
+    protocol = comparison.Protocol(3, [1], 15, 2, 50, 0, None)
+    for name in methods.TRANSFERRED:
+        asked = comparison.question(name, data.DATA, protocol)
+        assert (asked["spec"]["normalisation"], asked["spec"]["ways"]) == (mode, 3)
+        assert asked["config"]["evaluation"]["learner"]["normalisation"] == mode
+        assert asked["config"]["learner"]["normalisation"] == "transductive"
+    assert comparison.question("maml", data.DATA, protocol)["spec"]["normalisation"] == (
+        "transductive"
+    )
+
+
+def test_gradient_descent_with_momentum_and_decay_by_hand():
+    optimiser = configs.sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.5)
+    params, gradients, trace = 2.0, (1.0, -3.0), 0.0
+    mine, state = jnp.array(params), optimiser.init(jnp.array(params))
+    for gradient in gradients:
+        updates, state = optimiser.update(jnp.array(gradient), state, mine)
+        mine = mine + updates
+        decayed = gradient + 0.5 * params
+        trace = decayed + 0.9 * trace
+        params -= 0.1 * (decayed + 0.9 * trace)
+    assert mine == pytest.approx(params)
 
 
 def answers(learner: Learner, params, state, task: Episode):
@@ -116,6 +147,7 @@ def result(name: str, values: list[float]) -> dict:
         "values": {"1": values},
         "figures": {"1": figure},
         "protocol": {"shots": [1]},
+        "normalisation": "running",
         "steps": 10,
         "train_seconds": 3.0,
         "training_mib": 4.0,
@@ -131,7 +163,7 @@ def test_differences_are_paired():
     assert apart["b"]["1"]["ci95"] == pytest.approx(0, abs=1e-9)
     assert report.differences(results, "c") == {}
     lines = report.table(results, apart, "a").splitlines()
-    assert lines[2].startswith("| `a` | 70.0 ± 1.0 |  | 10 |")
+    assert lines[2].startswith("| `a` | 70.0 ± 1.0 |  | running | 10 |")
     assert lines[3].startswith("| `b` | 60.0 ± 1.0 | -10.0 ± 0.0 |")
 
 
