@@ -54,8 +54,13 @@ def plain(config: ConfigDict) -> dict[str, Any]:
             "episodic does not count outer steps: set config.objective.make to "
             "jaxmeta.objectives.multi_step, with annealing_steps."
         )
-    if fields["augment"] and not {"make", "function"} & set(fields["augment"]):
-        raise ValueError("config.augment names no function: set config.augment.make.")
+    augment = fields.pop("augment", None)
+    if augment:
+        if "make" not in augment and set(augment) != {"function"}:
+            raise ValueError(
+                f"config.augment is {augment}, which names no function: set config.augment.make."
+            )
+        fields["augment"] = augment
     every = evaluation["every"]
     if every < 1 or every % fields["log_every"]:
         raise ValueError(

@@ -86,7 +86,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     optimiser = build(config["optimiser"])
     figures = {common.name_of(config["metric"]): metric}
     objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
-    if config["augment"]:
+    if "augment" in config:
         objective = augmented(objective, build(config["augment"]))
     tasks, shards = config["meta_batch"], PARAMETER_SHARDS.value
     devices = common.devices_for(tasks) if shards == 1 else jax.devices()

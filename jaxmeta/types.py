@@ -174,7 +174,7 @@ Sampler = Callable[[PyTree, Key], Episode]
 """``(data, key) -> Episode``, pure; ``data`` is a pytree of arrays (empty for generated tasks)."""
 
 Augment = Callable[[Key, PyTree], PyTree]
-"""``(key, x) -> x``, a random change of one example that keeps its label, shape and type."""
+"""``(key, x) -> x``, a random change of one example that keeps label, structure, shape and type."""
 
 
 class Source(NamedTuple):

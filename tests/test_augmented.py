@@ -52,8 +52,10 @@ def test_without_padding_it_only_mirrors():
 def test_bad_arguments_of_crop_and_mirror():
     with pytest.raises(ValueError, match="padding is -1: give a whole number"):
         crop_and_mirror(-1)
-    with pytest.raises(ValueError, match=r"one example of shape \[3\]"):
+    with pytest.raises(ValueError, match=r"one example of shape \(3,\): give images"):
         crop_and_mirror(1)(KEY, jnp.ones(3))
+    with pytest.raises(ValueError, match=r"of shape {'left': \(3, 3, 1\)}: give images"):
+        crop_and_mirror(1)(KEY, {"left": jnp.ones((3, 3, 1))})
 
 
 def episodes(tasks=3):
@@ -88,8 +90,7 @@ def test_no_change_changes_no_loss():
 
 def test_it_is_the_objective_of_changed_episodes():
     """A change that is a function of the example alone can be made beforehand."""
-    doubled = jax.tree.map(lambda leaf: leaf, EPISODES)
-    support, query = (batch._replace(x=2 * batch.x + 1) for batch in doubled)
+    support, query = (batch._replace(x=2 * batch.x + 1) for batch in EPISODES)
     losses, _ = augmented(OBJECTIVE, lambda key, x: 2 * x + 1)(PARAMS, STATE, EPISODES, KEYS)
     expected, _ = OBJECTIVE(PARAMS, STATE, Episode(support, query), KEYS)
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
@@ -101,12 +102,15 @@ def test_every_example_of_every_task_is_changed_by_itself():
 
     def look(params, state, batch, keys):
         seen["x"] = np.concatenate([batch.support.x, batch.query.x], axis=1)
+        seen["keys"] = jax.random.key_data(keys)
         return OBJECTIVE(params, state, batch, keys)
 
     alike = jax.tree.map(lambda leaf: jnp.zeros_like(leaf), EPISODES)
     augmented(look, noisy)(PARAMS, STATE, alike, KEYS)
     examples = seen["x"].reshape(-1, 4)
     assert len(np.unique(examples, axis=0)) == len(examples) == 3 * (4 + 6)
+    # What the keys were split for is not drawn from them again.
+    assert not np.any(np.all(seen["keys"] == jax.random.key_data(KEYS), axis=-1))
 
 
 def test_a_task_is_changed_by_its_own_key():
@@ -127,7 +131,33 @@ def test_weights_weigh_the_changed_tasks():
     np.testing.assert_allclose(aux.metrics["loss"], np.mean(losses[:2]), rtol=1e-6)
 
 
-@pytest.mark.parametrize("change", [lambda key, x: x[:2], lambda key, x: x.astype(jnp.bfloat16)])
-def test_a_change_of_shape_or_type_is_refused(change):
+def test_examples_may_be_of_several_arrays():
+    def paired(batch):
+        return batch._replace(x={"a": batch.x, "b": -batch.x})
+
+    def apart(params, state, batch, keys):
+        support, query = (given._replace(x=given.x["a"] + given.x["b"]) for given in batch)
+        return OBJECTIVE(params, state, Episode(support, query), keys)
+
+    def change(key, x):
+        return {"a": x["a"] + 1, "b": 2 * x["b"]}
+
+    pairs = Episode(*map(paired, EPISODES))
+    losses, _ = augmented(apart, change)(PARAMS, STATE, pairs, KEYS)
+    support, query = (batch._replace(x=1 - batch.x) for batch in EPISODES)
+    expected, _ = OBJECTIVE(PARAMS, STATE, Episode(support, query), KEYS)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+CHANGES = {
+    "shape": lambda key, x: x[:2],
+    "type": lambda key, x: x.astype(jnp.bfloat16),
+    "structure": lambda key, x: (x,),
+    "nothing": lambda key, x: None,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_is_not_the_like_of_the_example_is_refused(change):
     with pytest.raises(ValueError, match=r"of an example float32\[4\]: give one that keeps"):
         augmented(OBJECTIVE, change)(PARAMS, STATE, EPISODES, KEYS)

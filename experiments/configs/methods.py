@@ -21,10 +21,9 @@ class Data(NamedTuple):
       classes: of the training split, at least; a run of fewer than there are is refused.
       inner_rate: MAML's inner learning rate, from which others' follow.
       train_ways: of the episodes of methods that serve any number of ways.
-      cosine: whether the classifier of all training classes, from which others transfer, compares
-        by cosine.
-      augment: what changes its images, as it sees each of them often: a spec.
-      normalisation: of its features, when they are transferred.
+      cosine: whether the classifier of all training classes is a cosine classifier.
+      augment: a spec of what changes the classifier's training images, each seen many times.
+      normalisation: of the classifier's features, when they are transferred.
     """
 
     spec: ConfigDict
@@ -121,15 +120,15 @@ def pretrained(data: Data) -> ConfigDict:
             "normalisation": "transductive",
         }
     )
-    config.evaluation.learner = transfer("nearest_mean")
-    config.evaluation.learner.ways = config.get_oneway_ref("ways")
-    config.evaluation.learner.normalisation = data.normalisation
+    config.evaluation.learner = transfer(
+        "nearest_mean", ways=config.get_oneway_ref("ways"), normalisation=data.normalisation
+    )
     return config
 
 
 def transfer(name: str, **arguments: Any) -> ConfigDict:
     """A learner on the features of :func:`pretrained`."""
-    return ConfigDict({"make": f"jaxmeta.learners.{name}", "ways": 5, **arguments})
+    return ConfigDict({"make": f"jaxmeta.learners.{name}", **arguments})
 
 
 def scratch(data: Data) -> ConfigDict:

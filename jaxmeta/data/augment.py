@@ -1,4 +1,4 @@
-"""Random changes to images that leave their class as it is."""
+"""Random changes to images of things, which leave their class as it is."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from jaxmeta.types import Array, Augment, Key
 
 
 def crop_and_mirror(padding: int = 4) -> Augment:
-    """Shifts an image by some pixels, and mirrors every second one.
+    """A random crop of the padded image, flipped left to right with probability 1/2.
 
-    The image is padded with zeros on each side, a window of its own size is cut at random, and that
-    is turned left to right with probability 1/2.
+    The image is padded with zeros and a window of its own size is cut out of it, each with the same
+    probability. It suits images of things: a character's mirror image is another one.
 
     Args:
       padding: how many pixels on each side; 0 mirrors only.
@@ -31,10 +31,10 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     import dm_pix
 
     def augment(key: Key, image: Array) -> Array:
-        if image.ndim != 3:
+        if getattr(image, "ndim", None) != 3:
             raise ValueError(
-                f"crop_and_mirror got one example of shape {list(image.shape)}: give images "
-                "[height, width, channels]."
+                f"crop_and_mirror got one example of shape {jax.tree.map(jnp.shape, image)}: give "
+                "images [height, width, channels]."
             )
         crop_key, mirror_key = jax.random.split(key)
         around = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))

@@ -1,4 +1,4 @@
-"""Any Objective on examples that are changed at random, anew in each step."""
+"""Any Objective on examples that are changed at random, anew in each outer step."""
 
 import jax
 
@@ -7,13 +7,13 @@ from jaxmeta.types import Array, Augment, Aux, Batch, Episode, Key, Objective, P
 
 
 def augmented(objective: Objective, augment: Augment) -> Objective:
-    r"""The same losses, of tasks whose every example was changed by itself.
+    r"""The same losses, of tasks whose examples are each changed at random.
 
     .. math:: \ell_i\big(\theta;\; \{(a_{ij}(x_{ij}), y_{ij})\}_j\big)
               \quad \text{for} \quad \ell_i\big(\theta;\; \{(x_{ij}, y_{ij})\}_j\big)
 
-    where each :math:`a_{ij}` is drawn from the task's key. It belongs to training: evaluation
-    episodes come from a sampler and stay as they are.
+    where the changes :math:`a_{ij}` are independent and drawn from the key of task i. Evaluation
+    episodes, which no objective sees, stay as they are.
 
     Args:
       objective: over episodes ``[k, ...]``.
@@ -23,19 +23,19 @@ def augmented(objective: Objective, augment: Augment) -> Objective:
       An objective over the same episodes.
 
     Raises:
-      ValueError: when called, an example comes back in another shape or type.
+      ValueError: when called, an example comes back in another structure, shape or type.
     """
 
     def change(batch: Batch, key: Key) -> Batch:
         x = jax.vmap(augment)(jax.random.split(key, batch.mask.size), batch.x)
         given, made = (
-            [f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in jax.tree.leaves(of)]
+            jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", of)
             for of in (batch.x, x)
         )
         if given != made:
             raise ValueError(
-                f"The augmentation makes {', '.join(made)} of an example {', '.join(given)}: give "
-                "one that keeps shape and type."
+                f"The augmentation makes {made} of an example {given}: give one that keeps its "
+                "structure, shape and type."
             )
         return batch._replace(x=x)
 

@@ -155,7 +155,7 @@ EPISODES = {
     "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.pad=2": ["'pad'", "padding"],
     "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.padding=-1": ["padding is -1"],
     f"config.augment.make={HERE}.halving": ["makes float32[4, 8, 1] of an example"],
-    "config.augment.padding=2": ["config.augment names no function", "set config.augment.make"],
+    "config.augment.padding=2": ["config.augment is {'padding': 2}", "names no function"],
     "config.data.make=jaxmeta.data.nothing": ["'jaxmeta.data' has no 'nothing'"],
 }
 

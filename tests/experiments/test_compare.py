@@ -18,6 +18,7 @@ from experiments.configs import cifar_fs, methods, omniglot
 from experiments.configs import common as configs
 from jaxmeta import workdir
 from jaxmeta.build import build
+from jaxmeta.objectives import augmented
 from jaxmeta.types import Batch, Episode, Learner
 from tests.quick import QUICK
 
@@ -50,6 +51,9 @@ def test_every_config_can_be_trained(data, method):
     objective = build(
         config["objective"], learner=learner, loss=build(config["loss"]), metrics=None
     )
+    if "augment" in config:
+        objective = augmented(objective, build(config["augment"]))
+    jax.eval_shape(build(config["optimiser"]).init, params)
     tasks = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), episode)
     losses, aux = jax.eval_shape(objective, params, state, tasks, jax.random.split(key, 2))
     assert losses.shape == (2,)
@@ -58,7 +62,7 @@ def test_every_config_can_be_trained(data, method):
     others = methods.TRANSFERRED if method == "pretrained" else {}
     mode = data.DATA.normalisation
     learners = [
-        build(spec.to_dict(), model=workdir.build_model(config), normalisation=mode)
+        build(spec.to_dict(), model=workdir.build_model(config), ways=5, normalisation=mode)
         for spec in others.values()
     ]
     for other in [evaluated, *learners]:

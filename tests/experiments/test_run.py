@@ -162,7 +162,9 @@ def test_training_examples_are_changed_and_evaluated_ones_are_not(
 ) -> None:
     augment = "--config.augment.make=tests.experiments.test_run.blank"
     launch(train, f"--config={DOTS}:prototypical", f"--workdir={tmp_path}/run", augment)
-    losses = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    rows = read_metrics(tmp_path / "run")
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 2
     np.testing.assert_allclose(losses, np.log(3), rtol=1e-6)  # three ways that look alike
     assert json.loads((tmp_path / "run" / "result.json").read_text())["mean"] > 0.5
 
