@@ -125,7 +125,7 @@ def cosine(config: ConfigDict, peak: float) -> ConfigDict:
 def sgd(
     learning_rate: optax.ScalarOrSchedule, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
-    """Gradient descent on the loss and half the decay times the squared parameters, by Nesterov."""
+    """Gradient descent with Nesterov's momentum, the weights' decay being part of the gradient."""
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.sgd(learning_rate, momentum, nesterov=True),
