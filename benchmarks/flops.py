@@ -52,7 +52,7 @@ def _of_equation(equation: JaxprEqn) -> int:
 
 
 def _jaxprs(params: dict[str, Any]) -> Iterator[ClosedJaxpr | Jaxpr]:
-    """The jaxprs among an equation's parameters: of calls, rematerialisations, loops, branches."""
+    """The jaxprs among an equation's parameters: of calls, rematerializations, loops, branches."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, ClosedJaxpr | Jaxpr):

@@ -4,7 +4,7 @@ r"""How the memory and time of this library's meta-gradient grow with the inner 
       [--learner=maml] [--ways=5] [--shots=1] [--queries=15] [--tasks=8] [--filters=64] \
       [--image_size=28] [--repetitions=9]
 
-With ``--differentiation=mixed,reverse,rematerialised``, for each of these ways through the inner
+With ``--differentiation=mixed,reverse,rematerialized``, for each of these ways through the inner
 loop. Prints a JSON line for each way and number of steps, and a table;
 :func:`benchmarks.points.memory` says what its columns are.
 """
@@ -28,7 +28,7 @@ PROBLEM = command.define_problem(
 INNER_STEPS = command.define_integers(
     "inner_steps", (1, 5, 20, 50, 100), "Each is measured.", least=0
 )
-WAYS = ("mixed", "reverse", "rematerialised")
+WAYS = ("mixed", "reverse", "rematerialized")
 DIFFERENTIATION = flags.DEFINE_list(
     "differentiation", ["mixed"], f"Ways through the inner loop: {', '.join(WAYS)}."
 )

@@ -20,8 +20,8 @@ from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, burst, peak_memory_mib, repeat, timed
 from jaxmeta.data import StreamedSampler, finish, omniglot, stream, streamed_source
+from jaxmeta.distributed.parallel import by_shard_map, over_devices, replicate, sharing
 from jaxmeta.gradients import fitting_chunk, mean_gradient
-from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing
 from jaxmeta.types import PyTree, Source
 
 Row = dict[str, Any]

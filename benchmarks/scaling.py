@@ -15,7 +15,7 @@ from benchmarks.report import Row, table
 WAYS, SHOTS, QUERIES, STEPS = 5, 1, 15, 5
 CHIPS = (8, 64, 512, 4096)
 BANDWIDTHS = (1e9, 1e10, 1e11, 1e12)
-UTILISATION = 0.4
+UTILIZATION = 0.4
 """Of a chip's peak, by the operations that are needed."""
 EFFICIENCY = 0.9
 HOP_OF_TORUS, HOP_OF_NVLINK, HOP_OF_NETWORK = 1e-6, 1.2e-6, 8.5e-6  # seconds
@@ -64,7 +64,7 @@ class System(NamedTuple):
 
 
 def conv4(filters: int, image_size: int, ways: int) -> Model:
-    """Four blocks that convolve and halve, normalised, on images of one channel, and a head."""
+    """Four blocks that convolve and halve, normalized, on images of one channel, and a head."""
     sides = [image_size // 2**block for block in range(5)]
     first = 2 * 9 * filters * sides[0] ** 2
     others = sum(2 * 9 * filters**2 * side**2 for side in sides[1:4])
@@ -81,7 +81,7 @@ def conv4(filters: int, image_size: int, ways: int) -> Model:
 def resnet12(widths: Sequence[int], image_size: int, ways: int) -> Model:
     """Four residual blocks on RGB images, and a head on the mean of their maps.
 
-    A block is three 3x3 convolutions and a 1x1 convolution past them, each normalised, then a
+    A block is three 3x3 convolutions and a 1x1 convolution past them, each normalized, then a
     halving.
     """
     inputs = (3, *widths[:-1])
@@ -178,7 +178,7 @@ def v5p(chips: int) -> list[Level]:
 
 
 def v5e(chips: int) -> list[Level]:
-    """A square of at most 16 a side, where it closes; several over the data centre's network."""
+    """A square of at most 16 a side, where it closes; several over the data center's network."""
     inside = min(chips, 256)
     rows = 2 ** (int(math.log2(inside)) // 2)
     levels = torus((rows, inside // rows), link=5e10, wrapped=inside == 256)
@@ -206,7 +206,7 @@ def flops(model: Model) -> int:
 
 def seconds(model: Model, system: System) -> float:
     """The time of a task of the tables."""
-    return flops(model) / (UTILISATION * system.peak)
+    return flops(model) / (UTILIZATION * system.peak)
 
 
 def size_row(model: Model) -> Row:

@@ -10,11 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxmeta import learners
-from jaxmeta.build import build, find
 from jaxmeta.checks import check_count
-from jaxmeta.parallel import sharing
-from jaxmeta.processes import leads
-from jaxmeta.types import UNLABELLED, Episode, Key, PyTree, Sampler, Source
+from jaxmeta.distributed.parallel import sharing
+from jaxmeta.distributed.processes import is_primary
+from jaxmeta.runs.spec import build, find
+from jaxmeta.types import UNLABELED, Episode, Key, PyTree, Sampler, Source
 
 NEEDED = ("data", "model", "learner", "loss", "metric", "higher_is_better")
 
@@ -30,7 +30,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
         if field not in fields:
             raise ValueError(f"The config has no field '{field}': add it to its file.")
     evaluation, chunk = fields["evaluation"], fields["chunk"]
-    schedule = fields["optimiser"].get("learning_rate")
+    schedule = fields["optimizer"].get("learning_rate")
     decay = schedule.get("decay_steps") if isinstance(schedule, dict) else None
     for name, value, least in (
         ("steps", fields["steps"], 0),
@@ -39,14 +39,14 @@ def plain(config: ConfigDict) -> dict[str, Any]:
         ("evaluation.validation_episodes", evaluation["validation_episodes"], 2),
         ("evaluation.episodes", evaluation["episodes"], 2),
         ("chunk", chunk, 1),
-        ("optimiser.learning_rate.decay_steps", decay, 1),
+        ("optimizer.learning_rate.decay_steps", decay, 1),
     ):
         if value is not None:
             check_count(f"config.{name}", value, least)
-    if fields["learner"].get("normalisation") == "running":
+    if fields["learner"].get("normalization") == "running":
         raise ValueError(
-            "config.learner.normalisation is 'running', whose averages that training would never "
-            "move: train with 'transductive', and set config.evaluation.learner.normalisation."
+            "config.learner.normalization is 'running', whose averages that training would never "
+            "move: train with 'transductive', and set config.evaluation.learner.normalization."
         )
     if fields["learner"].get("first_order_until") and name_of(fields["objective"]) == "episodic":
         raise ValueError(
@@ -155,8 +155,8 @@ def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
     """
     if ways is not None:
         support, query = draw(sample, data, jax.random.key(0))
-        learners.common.check_labels(np.asarray(support.y), ways, least=UNLABELLED)
-        learners.common.check_labels(np.asarray(query.y), ways)
+        learners.frames.support.check_labels(np.asarray(support.y), ways, least=UNLABELED)
+        learners.frames.support.check_labels(np.asarray(query.y), ways)
 
 
 def draw(sample: Sampler, data: PyTree, key: Key) -> Episode:
@@ -177,7 +177,7 @@ def devices_for(tasks: int) -> list[jax.Device]:
 
 def say(sentence: str) -> None:
     """Tells on stderr; of several processes, the first one does."""
-    if leads():
+    if is_primary():
         print(sentence, file=sys.stderr)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from experiments import common, program, train
 from experiments.configs import methods
 from experiments.report import report
-from jaxmeta import workdir
-from jaxmeta.build import build, near
-from jaxmeta.evaluate import evaluator, summarise
-from jaxmeta.parallel import replicate
+from jaxmeta.distributed.parallel import replicate
+from jaxmeta.evaluate import evaluator, summarize
+from jaxmeta.runs import workdir
+from jaxmeta.runs.spec import build, near
 from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 PRETRAINED = "pretrained"
@@ -176,7 +176,7 @@ def changes_of(name: str, data: methods.Data, protocol: Protocol) -> dict[str, A
     """How the learner that is evaluated differs from that of its run's config."""
     if run_of(name) == name:
         return {}
-    shared = {"ways": protocol.ways, "normalisation": data.normalisation}
+    shared = {"ways": protocol.ways, "normalization": data.normalization}
     return methods.TRANSFERRED[name].to_dict() | shared
 
 
@@ -219,7 +219,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
         judge = evaluator(restored.learner, metric, sample, protocol.episodes, None, devices)
         arguments = replicate((restored.params, restored.state, source.data, key), devices)
         scores = np.asarray(judge(*arguments), np.float64)
-        outcome = summarise(scores)
+        outcome = summarize(scores)
         figures[str(shots)] = {
             "mean": outcome.mean,
             "ci95": outcome.ci95,
@@ -232,7 +232,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
         "name": name,
         "run": run,
         "learner": common.name_of(spec),
-        "normalisation": spec.get("normalisation"),
+        "normalization": spec.get("normalization"),
         "inner_steps": spec.get("steps"),
         "steps": config["steps"],
         "best_step": info["best_step"],

@@ -14,8 +14,8 @@ from absl import flags
 
 from experiments import common, program
 from experiments.measure import measure
-from jaxmeta import workdir
-from jaxmeta.processes import leads
+from jaxmeta.distributed.processes import is_primary
+from jaxmeta.runs import workdir
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         source = common.load_sources({"data": data}, program.DATA_DIR.value)[SPLIT.value]
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
         result = measure(folder, source, SPLIT.value, data, **overrides)
-    if leads():
+    if is_primary():
         with (folder / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(json.dumps(result, indent=2))

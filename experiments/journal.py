@@ -9,7 +9,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from jaxmeta.evaluate import Evaluation
-from jaxmeta.workdir import write_atomically
+from jaxmeta.runs.workdir import write_atomically
 
 
 class Journal:

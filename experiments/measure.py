@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from experiments import common
-from jaxmeta import workdir
-from jaxmeta.build import build
-from jaxmeta.evaluate import evaluator, summarise
-from jaxmeta.parallel import replicate
+from jaxmeta.distributed.parallel import replicate
+from jaxmeta.evaluate import evaluator, summarize
+from jaxmeta.runs import workdir
+from jaxmeta.runs.spec import build
 from jaxmeta.types import Episode, Learner, PyTree, Source
 
 VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
@@ -57,7 +57,7 @@ def measure(
     def figures(learner: Learner, params: PyTree, state: PyTree) -> dict[str, float]:
         devices = jax.devices()
         run = evaluator(learner, metric, sample, episodes, config["chunk"], devices)
-        outcome = summarise(run(*replicate((params, state, source.data, key), devices)))
+        outcome = summarize(run(*replicate((params, state, source.data, key), devices)))
         return {"mean": outcome.mean, "ci95": outcome.ci95}
 
     data = config["data"] if data is None else data
@@ -69,7 +69,7 @@ def measure(
         "metric": common.name_of(config["metric"]),
         **figures(*restored),
         "episodes": episodes,
-        "normalisation": spec.get("normalisation"),
+        "normalization": spec.get("normalization"),
         "mixed_precision": config.get("mixed_precision", False),
         "inner_steps": spec.get("steps"),
         "seed": config["seed"],

@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments import common
 from experiments.journal import read_metrics
-from jaxmeta import workdir
-from jaxmeta.processes import leads
+from jaxmeta.distributed.processes import is_primary
+from jaxmeta.runs import workdir
 from jaxmeta.types import Array, Episode, Source
 
 matplotlib.use("Agg")
@@ -124,7 +124,7 @@ def episode(folder: Path, source: Source) -> None:
 
 def save(figure: matplotlib.figure.Figure, path: Path) -> None:
     """Writes a picture, of several processes the first one does, and forgets it."""
-    if leads():
+    if is_primary():
         figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -217,16 +217,16 @@ def _curve(task: Episode, outputs: np.ndarray) -> matplotlib.figure.Figure:
 
 
 def _style(i: int) -> dict[str, Any]:
-    """Of one line of many: twenty colours and seven markers, so that no two lines are alike."""
-    colours = plt.get_cmap("tab20")
+    """Of one line of many: twenty colors and seven markers, so that no two lines are alike."""
+    colors = plt.get_cmap("tab20")
     return {
         "marker": "os^DvPX"[i % 7],
         "markersize": 5,
         "linewidth": 0.8,
-        "color": colours(i % colours.N),
+        "color": colors(i % colors.N),
     }
 
 
-def _frame(axis: matplotlib.axes.Axes, colour: str) -> None:
+def _frame(axis: matplotlib.axes.Axes, color: str) -> None:
     for spine in axis.spines.values():
-        spine.set(edgecolor=colour, linewidth=2)
+        spine.set(edgecolor=color, linewidth=2)

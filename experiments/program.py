@@ -18,9 +18,9 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 import experiments
 import jaxmeta
-from jaxmeta.build import near
-from jaxmeta.parallel import use_cores
-from jaxmeta.processes import join
+from jaxmeta.distributed.parallel import use_cores
+from jaxmeta.distributed.processes import join
+from jaxmeta.runs.spec import near
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from experiments import plots
-from jaxmeta import workdir
-from jaxmeta.evaluate import summarise
+from jaxmeta.evaluate import summarize
+from jaxmeta.runs import workdir
 
 
 def differences(results: Sequence[Mapping[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
@@ -19,7 +19,7 @@ def differences(results: Sequence[Mapping[str, Any]], reference: str) -> dict[st
         return {}
     return {
         result["name"]: {
-            shots: summarise(np.asarray(values) - np.asarray(base[shots]))._asdict()
+            shots: summarize(np.asarray(values) - np.asarray(base[shots]))._asdict()
             for shots, values in result["values"].items()
         }
         for result in results
@@ -33,7 +33,7 @@ def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], refere
     head = ["method"]
     for k in shots:
         head += [f"{k}-shot, %", f"minus `{reference}`"]
-    head += ["normalisation", "outer steps", "training, s", "training, MiB"]
+    head += ["normalization", "outer steps", "training, s", "training, MiB"]
     head += [f"a task, ms ({shots[0]}-shot)", "parameters"]
     rows = []
     for result in results:
@@ -46,7 +46,7 @@ def table(results: Sequence[Mapping[str, Any]], apart: Mapping[str, Any], refere
                 f"{100 * paired['mean']:+.1f} ± {100 * paired['ci95']:.1f}" if paired else ""
             )
         cells += [
-            result["normalisation"],
+            result["normalization"],
             f"{result['steps']:,}",
             f"{result['train_seconds']:,.0f}",
             f"{result['training_mib']:,.0f}",

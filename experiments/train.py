@@ -27,14 +27,14 @@ from absl import flags
 from experiments import common, plots, program
 from experiments.journal import Journal
 from experiments.measure import measure
-from jaxmeta import checkpoint, workdir
-from jaxmeta.build import build
 from jaxmeta.data import StreamedSampler, stream
-from jaxmeta.evaluate import Evaluation, evaluator, summarise
+from jaxmeta.distributed.parallel import by_pmap, by_shard_map, layout, places, put, replicate
+from jaxmeta.distributed.processes import barrier, from_primary, is_primary, largest
+from jaxmeta.evaluate import Evaluation, evaluator, summarize
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.objectives import augmented
-from jaxmeta.parallel import by_pmap, by_shard_map, layout, places, put, replicate
-from jaxmeta.processes import largest, leads, of_first, wait_for_all
+from jaxmeta.runs import checkpoint, workdir
+from jaxmeta.runs.spec import build
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
 
@@ -83,7 +83,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     )
     learner, evaluated = workdir.build_learners(config)
     loss, metric = build(config["loss"]), build(config["metric"])
-    optimiser = build(config["optimiser"])
+    optimizer = build(config["optimizer"])
     figures = {common.name_of(config["metric"]): metric}
     objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
     if "augment" in config:
@@ -92,7 +92,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     devices = common.devices_for(tasks) if shards == 1 else jax.devices()
     gradient = mean_gradient(objective, config["chunk"])
     spread = by_pmap(devices) if SPREAD.value == "pmap" else by_shard_map(devices, shards)
-    outer = outer_loop(gradient, optimiser, sample, tasks, spread)
+    outer = outer_loop(gradient, optimizer, sample, tasks, spread)
     init_key, key = jax.random.split(jax.random.key(config["seed"]))
     here = sources["train"].data
     sources = {
@@ -104,7 +104,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
 
     def first() -> TrainState:
-        return start(optimiser, *learner.init(init_key, zeros))
+        return start(optimizer, *learner.init(init_key, zeros))
 
     # Never whole on one device, where it may not fit.
     laid_out = layout(jax.eval_shape(first), devices, shards)
@@ -123,7 +123,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
         common.say(f"Warning: {sentence}")
 
     def validate(train_state: TrainState) -> Evaluation:
-        return summarise(scores(train_state.params, train_state.state, valid, valid_key))
+        return summarize(scores(train_state.params, train_state.state, valid, valid_key))
 
     def data_from(step: int) -> Any:
         if not isinstance(sample, StreamedSampler):
@@ -134,7 +134,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
 
     update = outer
     if isinstance(sample, StreamedSampler):
-        update = streamed_loop(gradient, optimiser, tasks, spread)
+        update = streamed_loop(gradient, optimizer, tasks, spread)
     return Run(config, folder, sources, outer, update, data_from, validate, train_state, key)
 
 
@@ -145,13 +145,13 @@ def train(run: Run) -> None:
     with opened as checkpoints, program.Interruption() as interruption:
         train_state = run.train_state
         info: dict[str, Any] = {"train_seconds": 0.0, "validation": None}
-        saved = of_first(checkpoints.latest_step())
+        saved = from_primary(checkpoints.latest_step())
         if saved is not None:
             train_state, info = checkpoint.load(checkpoints, saved, train_state)
         step = int(train_state.step)
         data = run.data_from(step)
         told = (run.folder, step, config["steps"], info["validation"])
-        with Journal(*told) if leads() else nullcontext() as journal:
+        with Journal(*told) if is_primary() else nullcontext() as journal:
             while step < config["steps"]:
                 began = time.monotonic()
                 count = min(config["log_every"], config["steps"] - step)
@@ -175,7 +175,7 @@ def train(run: Run) -> None:
                     score_of_step = info["validation"] if due else math.nan
                     checkpoint.save(checkpoints, step, train_state, info, score_of_step)
                 if stopped:
-                    wait_for_all("stopping")
+                    barrier("stopping")
                     sys.exit(_interrupted(signal.Signals(stopped), step))
         if saved is None and step == 0:
             checkpoint.save(checkpoints, step, train_state, info)
@@ -187,7 +187,7 @@ def _diverged(step: int, saved: int | None, folder: pathlib.Path) -> str:
         kept = "no checkpoint was saved yet"
     return (
         f"the loss, its gradient or a parameter is not finite at step {step}; {kept}; try a "
-        "smaller learning rate (of the optimiser or of the inner loop), fewer inner steps, or "
+        "smaller learning rate (of the optimizer or of the inner loop), fewer inner steps, or "
         "clipped gradients."
     )
 
@@ -216,10 +216,10 @@ def main(arguments: list[str]) -> None:
     with program.one_sentence():
         result = measure(folder, run.sources["test"], "test")
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
-        if leads():
+        if is_primary():
             plots.curve(folder)
         plots.episode(folder, run.sources["test"])
-    if leads():
+    if is_primary():
         print(json.dumps(result, indent=2))
 
 

@@ -1,7 +1,7 @@
 """jaxmeta: functional meta-learning in JAX.
 
 A :class:`~jaxmeta.types.Learner` says how one task is solved, an Objective what the outer loop
-minimises, and :func:`jaxmeta.objectives.episodic` turns the first into the second.
+minimizes, and :func:`jaxmeta.objectives.episodic` turns the first into the second.
 """
 
 from jaxmeta.types import Aux, Batch, Episode, Learner, Model, Objective, Source

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
-from jaxmeta.memory import tasks_at_a_time
-from jaxmeta.parallel import map_over_devices
+from jaxmeta.distributed.memory import tasks_at_a_time
+from jaxmeta.distributed.parallel import map_over_devices
 from jaxmeta.types import Array, Key, Learner, Loss, PyTree, Sampler
 
 
@@ -47,13 +47,13 @@ def evaluator(
       sample: draws one task.
       episodes: how many tasks.
       chunk: how many tasks are computed at a time; ``None`` chooses as many as fit into the
-        memory: see :mod:`jaxmeta.memory`.
+        memory: see :mod:`jaxmeta.distributed.memory`.
       devices: where to run, each device taking its share of the episodes.
       shards: devices of a group over which parameters are cut, as in
-        :func:`jaxmeta.parallel.by_shard_map`.
+        :func:`jaxmeta.distributed.parallel.by_shard_map`.
 
     Returns:
-      ``(params, state, data, key) -> values [episodes]``; see :func:`summarise`.
+      ``(params, state, data, key) -> values [episodes]``; see :func:`summarize`.
 
     Raises:
       ValueError: ``episodes`` is not a whole number of 2 or more, what an interval needs, or
@@ -83,7 +83,7 @@ def evaluator(
     return jax.jit(run)
 
 
-def summarise(values: Array | np.ndarray) -> Evaluation:
+def summarize(values: Array | np.ndarray) -> Evaluation:
     """Mean and 95% interval of one value an episode ``[episodes]``."""
     array = np.asarray(values, np.float64)
     ci95 = 1.96 * array.std(ddof=1) / np.sqrt(array.size)

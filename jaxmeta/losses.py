@@ -16,7 +16,7 @@ def masked_mean(values: Array, mask: Array) -> Array:
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
-def check_labelled(outputs: Array, y: Array) -> None:
+def check_labeled(outputs: Array, y: Array) -> None:
     """Raises ``ValueError`` unless there is one label ``[n]`` for each row of ``[n, ways]``."""
     if outputs.ndim != 2 or y.shape != outputs.shape[:1]:
         raise ValueError(
@@ -36,7 +36,7 @@ def cross_entropy(outputs: Array, y: Array, mask: Array) -> Array:
     Raises:
       ValueError: the shapes are not these.
     """
-    check_labelled(outputs, y)
+    check_labeled(outputs, y)
     log_probabilities = jax.nn.log_softmax(outputs)
     chosen = jnp.take_along_axis(log_probabilities, y[:, None], axis=-1)[:, 0]
     # A padded example may carry the label of an absent class, whose log-probability is -inf.
@@ -75,7 +75,7 @@ def pair_verification(outputs: Array, y: Array, mask: Array) -> Array:
     References:
       Koch, Zemel and Salakhutdinov, 2015, section 3.2.
     """
-    check_labelled(outputs, y)
+    check_labeled(outputs, y)
     same = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype)
     known = jnp.isfinite(outputs).astype(outputs.dtype) * mask[:, None].astype(outputs.dtype)
     finite = jnp.where(jnp.isfinite(outputs), outputs, 0)
@@ -98,7 +98,7 @@ def relation_error(outputs: Array, y: Array, mask: Array) -> Array:
     References:
       Sung et al., 2018, equation 2.
     """
-    check_labelled(outputs, y)
+    check_labeled(outputs, y)
     same = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype)
     known = jnp.isfinite(outputs)
     scores = jax.nn.sigmoid(jnp.where(known, outputs, 0))
@@ -111,5 +111,5 @@ def accuracy(outputs: Array, y: Array, mask: Array) -> Array:
     Raises:
       ValueError: there is not one label ``[n]`` for each row of logits.
     """
-    check_labelled(outputs, y)
+    check_labeled(outputs, y)
     return masked_mean((jnp.argmax(outputs, axis=-1) == y).astype(outputs.dtype), mask)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.data import finish
+from jaxmeta.distributed.microbatches import given
+from jaxmeta.distributed.parallel import Spread, one_device
 from jaxmeta.gradients import Gradient
-from jaxmeta.parallel import Spread, one_device
-from jaxmeta.shares import given
 from jaxmeta.types import Array, Aux, Key, Metrics, PyTree, Sampler
 
 
@@ -21,29 +21,29 @@ class TrainState(NamedTuple):
       step: outer steps taken, int32.
       params: what is meta-learned.
       state: what is carried and not differentiated.
-      optimiser: the state of the outer optimiser.
+      optimizer: the state of the outer optimizer.
     """
 
     step: Array
     params: PyTree
     state: PyTree
-    optimiser: PyTree
+    optimizer: PyTree
 
 
 Update = Callable[[TrainState, PyTree, Key, int], tuple[TrainState, Metrics]]
 """``(train_state, data, key, steps) -> (train_state, metrics [steps, ...])``."""
 
 
-def start(optimiser: optax.GradientTransformation, params: PyTree, state: PyTree) -> TrainState:
+def start(optimizer: optax.GradientTransformation, params: PyTree, state: PyTree) -> TrainState:
     """The train state before the first step."""
-    begin = TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params))
-    # No leaf may share its buffer, which is donated, with another, as some optimisers' states do.
+    begin = TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params))
+    # No leaf may share its buffer, which is donated, with another, as some optimizers' states do.
     return jax.tree.map(jnp.copy, begin)
 
 
 def outer_loop(
     gradient: Gradient,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     sample: Sampler,
     meta_batch: int,
     spread: Spread = one_device,
@@ -55,11 +55,11 @@ def outer_loop(
 
     Args:
       gradient: the estimator of the outer gradient.
-      optimiser: of the outer loop.
+      optimizer: of the outer loop.
       sample: draws one task.
       meta_batch: tasks a step.
       spread: how the tasks are spread over devices, as in ``by_shard_map(jax.devices())`` of
-        :mod:`jaxmeta.parallel`; each device draws its own.
+        :mod:`jaxmeta.distributed.parallel`; each device draws its own.
 
     Returns:
       The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is
@@ -79,7 +79,7 @@ def outer_loop(
     def one_step(train_state: TrainState, data: PyTree, key: Key) -> tuple[TrainState, Metrics]:
         keys = jax.random.split(jax.random.fold_in(key, train_state.step), (meta_batch, 2))
         estimate = of_all_tasks((train_state.params, train_state.state, data), keys, None)
-        return _descend(optimiser, train_state, *estimate)
+        return _descend(optimizer, train_state, *estimate)
 
     def update(
         train_state: TrainState, data: PyTree, key: Key, steps: int
@@ -91,7 +91,7 @@ def outer_loop(
 
 def streamed_loop(
     gradient: Gradient,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     meta_batch: int,
     spread: Spread = one_device,
 ) -> Update:
@@ -99,15 +99,15 @@ def streamed_loop(
 
     Args:
       gradient: the estimator of the outer gradient.
-      optimiser: of the outer loop.
+      optimizer: of the outer loop.
       meta_batch: tasks a step.
       spread: how the tasks are spread over devices.
 
     Returns:
       As :func:`outer_loop`, whose steps it takes bit for bit where nothing is spread; ``data`` is
-      the iterator that :func:`jaxmeta.data.stream` gives, with :func:`jaxmeta.parallel.places` and
-      :func:`jaxmeta.parallel.put` where there are several devices, opened at the train state's
-      step.
+      the iterator that :func:`jaxmeta.data.stream` gives, with the ``places`` and the ``put`` of
+      :mod:`jaxmeta.distributed.parallel` where there are several devices, opened at the train
+      state's step.
     """
 
     def of_tasks(
@@ -127,7 +127,7 @@ def streamed_loop(
             weights = jnp.where(place < meta_batch, 1 / meta_batch, 0.0)
         keys = keys[jnp.minimum(place, meta_batch - 1)]
         estimate = of_all_tasks((train_state.params, train_state.state), (item, keys), weights)
-        return _descend(optimiser, train_state, *estimate)
+        return _descend(optimizer, train_state, *estimate)
 
     compiled = jax.jit(one_step, donate_argnums=0)
 
@@ -144,16 +144,16 @@ def streamed_loop(
 
 
 def _descend(
-    optimiser: optax.GradientTransformation, train_state: TrainState, gradient: PyTree, aux: Aux
+    optimizer: optax.GradientTransformation, train_state: TrainState, gradient: PyTree, aux: Aux
 ) -> tuple[TrainState, Metrics]:
     """One update of the parameters."""
-    step, params, _, optimiser_state = train_state
+    step, params, _, optimizer_state = train_state
     # Optax raises floats to the power of an integer count, which "strict" would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        updates, optimiser_state = optimiser.update(gradient, optimiser_state, params)
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         params = optax.apply_updates(params, updates)
     metrics = {**aux.metrics, "outer_gradient_norm": optax.tree.norm(gradient)}
-    return TrainState(step + 1, params, aux.state, optimiser_state), metrics
+    return TrainState(step + 1, params, aux.state, optimizer_state), metrics
 
 
 def first_non_finite(metrics: Metrics, after: PyTree) -> int | None:

@@ -1,7 +1,7 @@
-"""The types every part of jaxmeta speaks: a task, how it is solved, and what is minimised.
+"""The types every part of jaxmeta speaks: a task, how it is solved, and what is minimized.
 
 Two function types carry the library. A :class:`Learner` says how one task is solved; an
-:class:`Objective` says what the outer loop minimises. :func:`jaxmeta.objectives.episodic` turns the
+:class:`Objective` says what the outer loop minimizes. :func:`jaxmeta.objectives.episodic` turns the
 first into the second. Everything is a pure function of pytrees: batch, device and host axes are
 added from outside.
 """
@@ -16,7 +16,7 @@ Key = jax.Array
 """A typed PRNG key, as made by ``jax.random.key``."""
 PyTree = Any
 Metrics = dict[str, Array]
-UNLABELLED = -1
+UNLABELED = -1
 """The label of an example without one, in a support set."""
 
 
@@ -74,8 +74,8 @@ class Apply(Protocol):
           x: inputs ``[n, ...]``.
           mask: ``[n]``; examples with mask 0 take no part in any statistic. ``None`` is all ones.
           key: randomness (dropout); ``None`` means no noise.
-          batch_statistics: normalise with the statistics of ``x`` and return *them* as the new
-            state (averaging them over steps is the caller's business); otherwise normalise with
+          batch_statistics: normalize with the statistics of ``x`` and return *them* as the new
+            state (averaging them over steps is the caller's business); otherwise normalize with
             ``state`` and return it unchanged.
 
         Returns:
@@ -86,7 +86,7 @@ class Apply(Protocol):
 class Learner(NamedTuple):
     """How one task is solved: look at the support set, then predict on the query set.
 
-    Pure functions for *one* task; no task axis, no devices, no optimiser of the outer loop.
+    Pure functions for *one* task; no task axis, no devices, no optimizer of the outer loop.
 
     Attributes:
       init: ``(key, episode) -> (params, state)``. ``params`` is everything that is meta-learned,
@@ -117,7 +117,7 @@ class Predict(Protocol):
 
         ``mask`` ``[n]`` keeps padding out of batch statistics (``None`` is all ones); ``key`` is
         the randomness, ``None`` meaning no noise, which is how evaluation calls it. Returns the
-        outputs and the statistics that normalised them, as the new state.
+        outputs and the statistics that normalized them, as the new state.
         """
 
 
@@ -135,7 +135,7 @@ class Aux(NamedTuple):
 
 
 class Objective(Protocol):
-    """What the outer loop minimises: a loss for each task of a batch, or for each of its terms."""
+    """What the outer loop minimizes: a loss for each task of a batch, or for each of its terms."""
 
     def __call__(
         self,
@@ -163,7 +163,7 @@ class Objective(Protocol):
 
         Returns:
           Losses ``[k]``, not weighed, and of state and metrics the sums weighed by ``weights``
-          (:func:`jaxmeta.shares.weighted`): those of all shares are added.
+          (:func:`jaxmeta.distributed.microbatches.weighted`): those of all shares are added.
         """
 
 
@@ -186,7 +186,7 @@ class Source(NamedTuple):
         options where there are classes (:func:`jaxmeta.data.class_source`); raises ``ValueError``
         when the data cannot fill such an episode.
       examples: ``(size) -> Sampler`` of ordinary batches, an episode whose support and query set
-        are the same ``size`` examples, labelled by class of the split; ``None`` where there are no
+        are the same ``size`` examples, labeled by class of the split; ``None`` where there are no
         classes.
     """
 

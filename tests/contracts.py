@@ -18,11 +18,11 @@ import numpy as np
 import optax
 import pytest
 
+from jaxmeta.distributed.parallel import by_shard_map, over_devices
 from jaxmeta.gradients import Gradient, mean_gradient
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import Statistics, batch_norm, conv2d
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import by_shard_map, over_devices
 from jaxmeta.types import Batch, Episode, Key, Learner, Loss, Model, Objective
 
 WAYS, SHOTS, QUERIES, SIZE = 3, 2, 4, 8
@@ -34,12 +34,12 @@ class Case(NamedTuple):
 
     Attributes:
       learner: for ``WAYS`` ways and images of ``SIZE`` pixels.
-      equivariant: relabelling the classes permutes the predictions.
+      equivariant: relabeling the classes permutes the predictions.
       learns: has parameters that the outer loop trains.
       ordered: the order of the support set matters.
       base: of base classes, the same in every task, which it knows without a support set.
       objective: ``(learner, loss) -> Objective`` to train it with.
-      optimiser: to train it with.
+      optimizer: to train it with.
       loss: to train it with.
     """
 
@@ -49,7 +49,7 @@ class Case(NamedTuple):
     ordered: bool = False
     base: bool = False
     objective: Callable[[Learner, Loss], Objective] = episodic
-    optimiser: optax.GradientTransformation = optax.sgd(0.03, momentum=0.9)
+    optimizer: optax.GradientTransformation = optax.sgd(0.03, momentum=0.9)
     loss: Loss = cross_entropy
 
 
@@ -84,7 +84,7 @@ def small(outputs):
 
 
 def small_relation():
-    """Normalised differences of a pair of maps of :func:`small`, and a linear layer."""
+    """Normalized differences of a pair of maps of :func:`small`, and a linear layer."""
 
     def init(key, x):
         params = {
@@ -110,12 +110,12 @@ def sample(data: object, key: Key, signal: float = 1.0, base: bool = False) -> E
     Without ``signal`` there is noise alone; ``base`` classes are the same in every task.
     """
     class_key, support_key, query_key = jax.random.split(key, 3)
-    centres = jax.random.normal(jax.random.key(8) if base else class_key, (WAYS, SIZE, SIZE, 1))
+    centers = jax.random.normal(jax.random.key(8) if base else class_key, (WAYS, SIZE, SIZE, 1))
 
     def examples(key: Key, count: int) -> Batch:
         y = jnp.repeat(jnp.arange(WAYS), count)
         noise = jax.random.normal(key, (WAYS * count, SIZE, SIZE, 1))
-        x = signal * centres[y] + (1 - 0.7 * signal) * noise
+        x = signal * centers[y] + (1 - 0.7 * signal) * noise
         return padded(Batch(x, y, jnp.ones(WAYS * count)), 9)
 
     return Episode(examples(support_key, SHOTS), examples(query_key, QUERIES))
@@ -227,18 +227,18 @@ def absent_classes_get_no_probability(case: Case) -> None:
     assert np.all(np.isfinite(logits[:, [0, 2]]))
 
 
-def unlabelled_examples_have_no_class(case: Case) -> None:
+def unlabeled_examples_have_no_class(case: Case) -> None:
     """Examples without a label are of no class; above all not of the last."""
     if case.base:
         pytest.skip("the method knows its classes without a support set")
     episode = task()
 
-    def labelled(y: jax.Array) -> Episode:
+    def labeled(y: jax.Array) -> Episode:
         return episode._replace(support=episode.support._replace(y=y))
 
-    unlabelled = jnp.where(episode.support.y == 1, -1, episode.support.y)
-    of_the_last = jnp.where(unlabelled == -1, WAYS - 1, unlabelled)
-    logits, other = answers(case, labelled(unlabelled), labelled(of_the_last))
+    unlabeled = jnp.where(episode.support.y == 1, -1, episode.support.y)
+    of_the_last = jnp.where(unlabeled == -1, WAYS - 1, unlabeled)
+    logits, other = answers(case, labeled(unlabeled), labeled(of_the_last))
     assert np.all(np.isneginf(logits[:, 1]))
     assert np.all(np.isfinite(logits[:, [0, 2]]))
     assert np.abs(other[:, [0, 2]] - logits[:, [0, 2]]).max() > 1e-3
@@ -255,10 +255,10 @@ def order_of_support_changes_nothing(case: Case) -> None:
     same(one, other)
 
 
-def relabelling_permutes_predictions(case: Case) -> None:
+def relabeling_permutes_predictions(case: Case) -> None:
     """The names of the classes carry no meaning."""
     if not case.equivariant:
-        pytest.skip("the method has an initialisation of its own for each class")
+        pytest.skip("the method has an initialization of its own for each class")
     episode = task()
     renamed = episode.support._replace(y=(episode.support.y + 1) % WAYS)
     one, other = answers(case, episode, episode._replace(support=renamed))
@@ -273,11 +273,11 @@ def learns_without_recompiling(case: Case) -> None:
     @jax.jit
     def move(params, moments, grads):
         with jax.numpy_dtype_promotion("standard"):
-            updates, moments = case.optimiser.update(grads, moments, params)
+            updates, moments = case.optimizer.update(grads, moments, params)
             return optax.apply_updates(params, updates), moments
 
     params, state = case.learner.init(jax.random.key(1), task())
-    moments, losses = case.optimiser.init(params), []
+    moments, losses = case.optimizer.init(params), []
     for seed in range(60):
         grads, aux = gradient(case)(params, state, *tasks(seed, base=case.base))
         params, moments = move(params, moments, grads)
@@ -303,9 +303,9 @@ CONTRACTS = (
     chunks_and_devices_equal_all_at_once,
     padding_changes_nothing,
     absent_classes_get_no_probability,
-    unlabelled_examples_have_no_class,
+    unlabeled_examples_have_no_class,
     order_of_support_changes_nothing,
-    relabelling_permutes_predictions,
+    relabeling_permutes_predictions,
     learns_without_recompiling,
     chance_without_signal,
 )

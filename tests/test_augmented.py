@@ -70,7 +70,7 @@ def episodes(tasks=3):
     return jax.vmap(episode)(jax.random.split(KEY, tasks))
 
 
-LEARNER = prototypical(mlp(3, hidden=(5,)), ways=2, normalisation="inductive")
+LEARNER = prototypical(mlp(3, hidden=(5,)), ways=2, normalization="inductive")
 OBJECTIVE = episodic(LEARNER, cross_entropy)
 EPISODES = episodes()
 KEYS = jax.random.split(jax.random.key(1), 3)

@@ -8,7 +8,7 @@ import pytest
 from jaxmeta import data, learners, nn
 from jaxmeta.checks import check_count
 from jaxmeta.evaluate import evaluator
-from jaxmeta.inner import implicit, learning_rates, minimise, per_step, sgd, unroll
+from jaxmeta.inner import implicit, learning_rates, minimize, per_step, sgd, unroll
 
 MODEL = nn.mlp(3)
 OF_WAYS = [
@@ -30,7 +30,7 @@ def test_a_learner_tells_ways_apart(make, ways):
     [
         (lambda: unroll(sgd(0.1), 2.5), "steps is 2.5: give a whole number, 0 or more"),
         (lambda: unroll(sgd(0.1), -1), "steps is -1"),
-        (lambda: minimise(2.5), "steps is 2.5"),
+        (lambda: minimize(2.5), "steps is 2.5"),
         (lambda: implicit(optax.sgd(0.1), 2.5, 1.0), "steps is 2.5"),
         (lambda: implicit(optax.sgd(0.1), 2, 1.0, solver_steps=1.5), "solver_steps is 1.5"),
         (lambda: per_step(learning_rates(0.1), 0), "steps is 0: give a whole number, 1 or more"),

@@ -44,8 +44,8 @@ def maml_case(**arguments):
 
 CASES = {
     "maml": maml_case(),
-    "maml_inductive": maml_case(normalisation="inductive"),
-    "maml_running": maml_case(normalisation="running"),
+    "maml_inductive": maml_case(normalization="inductive"),
+    "maml_running": maml_case(normalization="running"),
     "first_order_maml": maml_case(first_order=True),
     "meta_sgd": Case(meta_sgd(CLASSIFIER, WAYS, steps=2, learning_rate=0.1)),
     "anil": Case(anil(EMBEDDING, WAYS, steps=2)),
@@ -54,40 +54,40 @@ CASES = {
     "reptile": Case(
         reptile(CLASSIFIER, WAYS, steps=3, learning_rate=0.1, batch=None),
         objective=reptile_objective,
-        optimiser=optax.sgd(1.0),
+        optimizer=optax.sgd(1.0),
     ),
     "maml_plus_plus": Case(
         maml_plus_plus(CLASSIFIER, WAYS, steps=2),
         objective=functools.partial(multi_step, annealing_steps=20),
     ),
     "maml_plus_plus_running": Case(
-        maml_plus_plus(CLASSIFIER, WAYS, steps=1, first_order_until=10, normalisation="running"),
+        maml_plus_plus(CLASSIFIER, WAYS, steps=1, first_order_until=10, normalization="running"),
         objective=functools.partial(multi_step, annealing_steps=0),
-        optimiser=FASTER,
+        optimizer=FASTER,
     ),
     "prototypical": Case(prototypical(EMBEDDING, WAYS), equivariant=True),
     "prototypical_inductive": Case(
-        prototypical(EMBEDDING, WAYS, normalisation="inductive"), equivariant=True
+        prototypical(EMBEDDING, WAYS, normalization="inductive"), equivariant=True
     ),
     "siamese": Case(siamese(EMBEDDING, WAYS), equivariant=True, loss=pair_verification),
     "siamese_cosine": Case(
         siamese(EMBEDDING, WAYS, similarity="cosine"),
         equivariant=True,
         loss=pair_verification,
-        optimiser=FASTER,
+        optimizer=FASTER,
     ),
-    "matching": Case(matching(EMBEDDING, WAYS), equivariant=True, optimiser=FASTER),
+    "matching": Case(matching(EMBEDDING, WAYS), equivariant=True, optimizer=FASTER),
     "matching_full_context": Case(
         matching(EMBEDDING, WAYS, full_context=True, reads=2),
         equivariant=True,
         ordered=True,
-        optimiser=FASTER,
+        optimizer=FASTER,
     ),
     "relation": Case(
         relation(small(None), WAYS, module=small_relation()), equivariant=True, loss=relation_error
     ),
     "relation_inductive": Case(
-        relation(small(None), WAYS, module=small_relation(), normalisation="inductive"),
+        relation(small(None), WAYS, module=small_relation(), normalization="inductive"),
         equivariant=True,
         loss=relation_error,
     ),
@@ -95,12 +95,12 @@ CASES = {
     "nearest_mean": Case(nearest_mean(EMBEDDING, WAYS), equivariant=True),
     "classifier": Case(classifier(EMBEDDING, WAYS), base=True),
     "fine_tuning_cosine": Case(
-        fine_tuning(EMBEDDING, WAYS, head="cosine", steps=2, normalisation="running"),
+        fine_tuning(EMBEDDING, WAYS, head="cosine", steps=2, normalization="running"),
         equivariant=True,
         learns=False,
     ),
     "fine_tuning_entropy": Case(
-        fine_tuning(EMBEDDING, WAYS, steps=2, entropy=0.5, normalisation="inductive"),
+        fine_tuning(EMBEDDING, WAYS, steps=2, entropy=0.5, normalization="inductive"),
         equivariant=True,
         learns=False,
     ),
@@ -130,10 +130,10 @@ def test_contract(case, contract):
 
 def test_averages_of_transductive_training_serve_running_evaluation():
     transductive = Case(prototypical(EMBEDDING, WAYS))
-    running = prototypical(EMBEDDING, WAYS, normalisation="running")
+    running = prototypical(EMBEDDING, WAYS, normalization="running")
     params, untrained = transductive.learner.init(jax.random.key(1), task())
-    update = outer_loop(contracts.gradient(transductive), transductive.optimiser, sample, TASKS)
-    train_state = start(transductive.optimiser, params, untrained)
+    update = outer_loop(contracts.gradient(transductive), transductive.optimizer, sample, TASKS)
+    train_state = start(transductive.optimizer, params, untrained)
     train_state, _ = update(train_state, (), contracts.KEY, 20)
     judge = evaluator(running, accuracy, sample, 50)
     kept, forgotten = (

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.inner import implicit, minimise, unroll
+from jaxmeta.inner import implicit, minimize, unroll
 from jaxmeta.learners import gradient_learner, imaml
 from jaxmeta.losses import cross_entropy, squared_error
 from jaxmeta.nn import from_functions, mlp
@@ -15,22 +15,22 @@ from jaxmeta.types import Batch, Episode
 KEY = jax.random.key(0)
 CURVATURE = jnp.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 1.5]])
 START = jnp.array([1.0, -2.0, 0.5])
-CENTRE = jnp.array([0.3, 0.7, -1.0])
+CENTER = jnp.array([0.3, 0.7, -1.0])
 PENALTY = 4.0
 
 
-def adapt(start, centre, **arguments):
+def adapt(start, center, **arguments):
     def loss(theta, key):
-        return 0.5 * (theta - centre) @ CURVATURE @ (theta - centre)
+        return 0.5 * (theta - center) @ CURVATURE @ (theta - center)
 
     loop = implicit(optax.sgd(0.1), 200, PENALTY, **arguments)
     return loop.run(loss, start, (), KEY)[0]
 
 
-def exact(start, centre):
-    """The minimum, and what the gradient of its squared norm is by the start and the centre."""
+def exact(start, center):
+    """The minimum, and what the gradient of its squared norm is by the start and the center."""
     system = np.linalg.inv(np.asarray(CURVATURE) + PENALTY * np.eye(3))
-    minimum = system @ (np.asarray(CURVATURE) @ centre + PENALTY * start)
+    minimum = system @ (np.asarray(CURVATURE) @ center + PENALTY * start)
     return minimum, 2 * PENALTY * system @ minimum, 2 * np.asarray(CURVATURE) @ system @ minimum
 
 
@@ -40,13 +40,13 @@ def exact(start, centre):
     ids=["conjugate_gradient", "neumann"],
 )
 def test_gradient_of_a_quadratic_is_the_exact_implicit_gradient(arguments):
-    minimum, by_start, by_centre = exact(START, CENTRE)
-    np.testing.assert_allclose(adapt(START, CENTRE, **arguments), minimum, rtol=1e-5)
+    minimum, by_start, by_center = exact(START, CENTER)
+    np.testing.assert_allclose(adapt(START, CENTER, **arguments), minimum, rtol=1e-5)
     gradients = jax.jit(
         jax.grad(lambda s, c: jnp.sum(adapt(s, c, **arguments) ** 2), argnums=(0, 1))
-    )(START, CENTRE)
+    )(START, CENTER)
     np.testing.assert_allclose(gradients[0], by_start, rtol=1e-4)
-    np.testing.assert_allclose(gradients[1], by_centre, rtol=1e-4)
+    np.testing.assert_allclose(gradients[1], by_center, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("solver", "steps"), [("conjugate_gradient", 3), ("neumann", 60)])
@@ -82,9 +82,9 @@ def test_imaml_of_a_linear_model_is_ridge_regression_towards_its_start(solver, s
 
 
 def test_one_term_of_the_series_is_one_term():
-    _, by_start, _ = exact(START, CENTRE)
-    minimum = exact(START, CENTRE)[0]
-    one = jax.grad(lambda s: jnp.sum(adapt(s, CENTRE, solver="neumann", solver_steps=1) ** 2))(
+    _, by_start, _ = exact(START, CENTER)
+    minimum = exact(START, CENTER)[0]
+    one = jax.grad(lambda s: jnp.sum(adapt(s, CENTER, solver="neumann", solver_steps=1) ** 2))(
         START
     )
     by_hand = 2 * (np.eye(3) - np.asarray(CURVATURE) / PENALTY) @ minimum
@@ -97,23 +97,23 @@ def test_one_term_of_the_series_is_one_term():
 def test_damping_adds_to_the_penalty_of_the_system_alone(damping, solver, steps):
     """And when it is large, the gradient is that of first-order MAML: the query loss's own."""
 
-    def square(start, centre):
+    def square(start, center):
         arguments = {"solver": solver, "solver_steps": steps, "damping": damping}
-        return jnp.sum(adapt(start, centre, **arguments) ** 2)
+        return jnp.sum(adapt(start, center, **arguments) ** 2)
 
-    minimum, *_ = exact(START, CENTRE)
-    by_start, by_centre = jax.jit(jax.grad(square, argnums=(0, 1)))(START, CENTRE)
-    np.testing.assert_allclose(adapt(START, CENTRE, damping=damping), minimum, rtol=1e-5)
+    minimum, *_ = exact(START, CENTER)
+    by_start, by_center = jax.jit(jax.grad(square, argnums=(0, 1)))(START, CENTER)
+    np.testing.assert_allclose(adapt(START, CENTER, damping=damping), minimum, rtol=1e-5)
     ratio = np.asarray(CURVATURE) / (PENALTY + damping)
     solved = np.linalg.solve(np.eye(3) + ratio, 2 * minimum)
     np.testing.assert_allclose(by_start, solved, rtol=1e-4)
-    np.testing.assert_allclose(by_centre, ratio @ solved, rtol=1e-4)
+    np.testing.assert_allclose(by_center, ratio @ solved, rtol=1e-4)
 
 
 def test_it_runs_vmapped():
     starts = jnp.stack([START, 2 * START])
-    together = jax.vmap(jax.grad(lambda s: jnp.sum(adapt(s, CENTRE) ** 2)))(starts)
-    apart = jnp.stack([exact(np.asarray(s), CENTRE)[1] for s in starts])
+    together = jax.vmap(jax.grad(lambda s: jnp.sum(adapt(s, CENTER) ** 2)))(starts)
+    apart = jnp.stack([exact(np.asarray(s), CENTER)[1] for s in starts])
     np.testing.assert_allclose(together, apart, rtol=1e-3)
 
 
@@ -141,14 +141,14 @@ def test_memory_is_flat_in_the_inner_steps():
     assert unrolled[1] > 10 * many
 
 
-def test_minimise_finds_the_minimum_and_no_derivative_goes_through():
+def test_minimize_finds_the_minimum_and_no_derivative_goes_through():
     def loss(theta, key):
-        return 0.5 * (theta - CENTRE) @ CURVATURE @ (theta - CENTRE)
+        return 0.5 * (theta - CENTER) @ CURVATURE @ (theta - CENTER)
 
-    found, metrics = minimise(20).run(loss, START, (), KEY)
-    np.testing.assert_allclose(found, CENTRE, rtol=1e-4)
+    found, metrics = minimize(20).run(loss, START, (), KEY)
+    np.testing.assert_allclose(found, CENTER, rtol=1e-4)
     assert metrics["support_loss"].shape == metrics["gradient_norm"].shape == (20,)
-    gradient = jax.grad(lambda s: jnp.sum(minimise(5).run(loss, s, (), KEY)[0]))(START)
+    gradient = jax.grad(lambda s: jnp.sum(minimize(5).run(loss, s, (), KEY)[0]))(START)
     np.testing.assert_array_equal(gradient, jnp.zeros(3))
 
 
@@ -159,7 +159,7 @@ def test_minimise_finds_the_minimum_and_no_derivative_goes_through():
         (lambda: implicit(optax.sgd(0.1), -1, 1.0), "steps is -1"),
         (lambda: implicit(optax.sgd(0.1), 5, 1.0, damping=-1.0), "damping is -1.0: give 0"),
         (lambda: implicit(optax.sgd(0.1), 5, 1.0, solver="lu"), "solver is 'lu': choose"),
-        (lambda: minimise(-1), "steps is -1"),
+        (lambda: minimize(-1), "steps is -1"),
     ],
 )
 def test_wrong_arguments_are_told(make, message):

@@ -58,16 +58,16 @@ def test_first_order_drops_second_derivatives_only():
 
 
 @pytest.mark.parametrize(
-    "optimiser", [optax.sgd(0.1, momentum=0.9), optax.adam(0.05, eps_root=1e-8)]
+    "optimizer", [optax.sgd(0.1, momentum=0.9), optax.adam(0.05, eps_root=1e-8)]
 )
-def test_second_order_agrees_with_finite_differences_in_float64(optimiser):
+def test_second_order_agrees_with_finite_differences_in_float64(optimizer):
     with jax.enable_x64(True):
         target = jnp.asarray([0.3, -0.1, 0.8])
 
         def loss(theta, key):
             return jnp.sum(jnp.cosh(theta - target)) + 0.5 * theta @ theta
 
-        loop = unroll(optimiser, 3)
+        loop = unroll(optimizer, 3)
 
         def outer(theta):
             return jnp.sum(jnp.sin(adapt(loop, theta, loss=loss)))
@@ -77,7 +77,7 @@ def test_second_order_agrees_with_finite_differences_in_float64(optimiser):
         check_grads(outer, (theta,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
-MODES = ("mixed", "reverse", "rematerialised")
+MODES = ("mixed", "reverse", "rematerialized")
 FAST = {
     "kernel": 0.5 * jax.random.normal(jax.random.key(1), (3, 4)),
     "bias": jnp.array([0.1, -0.2, 0.3, 0.0]),
@@ -126,7 +126,7 @@ def assert_close(ours, theirs, rtol=1e-4, atol=1e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), ours, theirs)
 
 
-OPTIMISERS = {
+OPTIMIZERS = {
     **{granularity: (sgd, learning_rates(0.3, granularity)) for granularity in RATES},
     **{
         f"{granularity} per step": (sgd, per_step(learning_rates(0.3, granularity), 3))
@@ -140,13 +140,13 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize(("optimiser", "hyper"), OPTIMISERS.values(), ids=OPTIMISERS)
-def test_outer_gradients_are_the_same_in_every_mode(optimiser, hyper):
-    loops = [unroll(optimiser, 3, hyper=hyper, differentiation=mode) for mode in MODES]
+@pytest.mark.parametrize(("optimizer", "hyper"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_outer_gradients_are_the_same_in_every_mode(optimizer, hyper):
+    loops = [unroll(optimizer, 3, hyper=hyper, differentiation=mode) for mode in MODES]
     start = loops[0].init(KEY, FAST)
-    mixed, reverse, rematerialised = (outer_gradients(loop, start) for loop in loops)
+    mixed, reverse, rematerialized = (outer_gradients(loop, start) for loop in loops)
     assert_close(mixed, reverse)
-    assert_close(rematerialised, reverse)
+    assert_close(rematerialized, reverse)
     # None of them is zero, where equality would say nothing.
     assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(reverse[1]))
 
@@ -181,9 +181,9 @@ def test_outer_training_in_a_scan_is_the_same_in_every_mode():
         start = {"fast": FAST, "hyper": loop.init(KEY, FAST), "slow": AROUND["slow"]}
         return jax.jit(lambda start: jax.lax.scan(step, start, jax.random.split(KEY, 4)))(start)
 
-    mixed, reverse, rematerialised = (train(mode) for mode in MODES)
+    mixed, reverse, rematerialized = (train(mode) for mode in MODES)
     assert_close(mixed, reverse)
-    assert_close(rematerialised, reverse)
+    assert_close(rematerialized, reverse)
 
 
 def test_derivatives_of_the_outer_gradient_are_the_same_in_reverse():
@@ -299,7 +299,7 @@ def test_mixed_mode_keeps_of_a_step_no_more_than_parameters_and_gradients():
         return (many - few) / 20
 
     assert bytes_per_step("mixed") <= 4 * size
-    assert bytes_per_step("rematerialised") <= 4 * size
+    assert bytes_per_step("rematerialized") <= 4 * size
     assert bytes_per_step("reverse") >= 12 * size
 
 
@@ -335,10 +335,10 @@ def test_each_step_uses_its_own_rate_and_later_ones_the_last():
 
 
 def test_any_hyperparameter_of_any_transformation_learns():
-    def optimiser(hyper):
+    def optimizer(hyper):
         return optax.sgd(hyper["rate"], momentum=hyper["momentum"])
 
-    loop = unroll(optimiser, 3, hyper=lambda key, fast: {"rate": 0.1, "momentum": 0.5})
+    loop = unroll(optimizer, 3, hyper=lambda key, fast: {"rate": 0.1, "momentum": 0.5})
     fixed = unroll(optax.sgd(0.1, momentum=0.5), 3)
     hyper = {"rate": jnp.float32(0.1), "momentum": jnp.float32(0.5)}
     np.testing.assert_allclose(adapt(loop, START, hyper), adapt(fixed, START), rtol=1e-6)

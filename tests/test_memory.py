@@ -1,9 +1,9 @@
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.distributed.memory import footprint, tasks_at_a_time
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.inner import sgd, unroll
-from jaxmeta.memory import footprint, tasks_at_a_time
 from jaxmeta.types import Aux
 
 X = jnp.ones(256)
@@ -64,7 +64,7 @@ def test_what_is_chosen_changes_no_number(monkeypatch):
     arguments = (X, (), jax.random.normal(jax.random.key(0), (6, 256)), jax.random.split(KEY, 6))
     whole = mean_gradient(objective, 6)(*arguments)
     assert "scan" not in str(jax.make_jaxpr(mean_gradient(objective))(*arguments))
-    monkeypatch.setattr("jaxmeta.memory.CACHE", 8 * KIB)
+    monkeypatch.setattr("jaxmeta.distributed.memory.CACHE", 8 * KIB)
     assert "scan" in str(jax.make_jaxpr(mean_gradient(objective))(*arguments))
     chosen = mean_gradient(objective)(*arguments)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chosen), strict=True):

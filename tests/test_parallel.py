@@ -8,13 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.gradients import mean_gradient
-from jaxmeta.inner import sgd, unroll
-from jaxmeta.learners import gradient_learner, maml_plus_plus
-from jaxmeta.losses import cross_entropy, squared_error
-from jaxmeta.nn import mlp
-from jaxmeta.objectives import episodic, multi_step
-from jaxmeta.parallel import (
+from jaxmeta.distributed.microbatches import cut, weighted
+from jaxmeta.distributed.parallel import (
     by_pmap,
     by_shard_map,
     gather,
@@ -26,7 +21,12 @@ from jaxmeta.parallel import (
     replicate,
     sharing,
 )
-from jaxmeta.shares import cut, weighted
+from jaxmeta.gradients import mean_gradient
+from jaxmeta.inner import sgd, unroll
+from jaxmeta.learners import gradient_learner, maml_plus_plus
+from jaxmeta.losses import cross_entropy, squared_error
+from jaxmeta.nn import mlp
+from jaxmeta.objectives import episodic, multi_step
 from jaxmeta.train import outer_loop, start
 from jaxmeta.types import Aux, Batch, Episode, Learner
 
@@ -80,30 +80,30 @@ def test_chunks_and_devices_compute_what_one_device_computes(tasks):
 
 @pytest.mark.parametrize("by", SPREADS)
 def test_training_over_devices_is_that_of_one(by):
-    optimiser = optax.adam(0.01)
+    optimizer = optax.adam(0.01)
     ends = []
     for spread, devices in ((one_device, jax.devices()[:1]), (by(jax.devices()), jax.devices())):
-        update = outer_loop(mean_gradient(OBJECTIVE), optimiser, sample, 11, spread)
-        initial = start(optimiser, *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
+        update = outer_loop(mean_gradient(OBJECTIVE), optimizer, sample, 11, spread)
+        initial = start(optimizer, *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
         given = replicate((initial, jnp.zeros(()), KEY), devices)
         ends.append(jax.device_get(update(*given, 20)))
     same(*ends)
 
 
 def test_parameters_cut_over_devices_are_trained_alike():
-    optimiser, devices = optax.adam(0.01), jax.devices()
+    optimizer, devices = optax.adam(0.01), jax.devices()
     ends = []
     for spread, on, shards in (
         (one_device, devices[:1], 1),
         (by_shard_map(devices, shards=2), devices, 2),
     ):
-        update = outer_loop(mean_gradient(OBJECTIVE), optimiser, sample, 11, spread)
-        initial = start(optimiser, *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
+        update = outer_loop(mean_gradient(OBJECTIVE), optimizer, sample, 11, spread)
+        initial = start(optimizer, *LEARNER.init(KEY, sample(jnp.zeros(()), KEY)))
         common = replicate((jnp.zeros(()), KEY), on, shards)
         end, metrics = update(replicate(initial, on, shards), *common, 20)
         ends.append(jax.device_get((end, metrics)))
     same(*ends)
-    for kept in (end.params, end.optimiser[0].mu):
+    for kept in (end.params, end.optimizer[0].mu):
         layer = kept["model"]["layer0"]["kernel"]
         assert layer.shape == (1, 8)
         assert layer.addressable_shards[0].data.shape == (1, 4)
@@ -174,10 +174,10 @@ def test_outer_steps_are_counted_whole_however_tasks_are_shared():
         batch = Batch(x, jnp.arange(3, dtype=jnp.int32), jnp.ones(3))
         return Episode(batch, batch)
 
-    optimiser = optax.sgd(0.01)
+    optimizer = optax.sgd(0.01)
     spread = by_shard_map(jax.devices()[:3])
-    update = outer_loop(mean_gradient(objective, 2), optimiser, classes, 10, spread)
-    initial = start(optimiser, *learner.init(KEY, classes((), KEY)))
+    update = outer_loop(mean_gradient(objective, 2), optimizer, classes, 10, spread)
+    initial = start(optimizer, *learner.init(KEY, classes((), KEY)))
     end, _ = update(*replicate((initial, (), KEY), jax.devices()[:3]), 200)
     np.testing.assert_allclose(end.state.outer_step, 200, rtol=1e-6)
 

@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.build import build
-from jaxmeta.evaluate import evaluator, summarise
+from jaxmeta.distributed.parallel import by_shard_map, replicate
+from jaxmeta.evaluate import evaluator, summarize
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.learners import from_scratch, maml
 from jaxmeta.losses import squared_error
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import by_shard_map, replicate
+from jaxmeta.runs.spec import build
 from jaxmeta.train import first_non_finite, outer_loop, start
 from jaxmeta.types import Batch, Episode, Learner
 
@@ -81,7 +81,7 @@ def test_nothing_leaves_the_device_inside_the_loop():
         update(train_state, (), KEY, 2)
 
 
-def test_state_is_an_average_of_what_normalised_the_queries():
+def test_state_is_an_average_of_what_normalized_the_queries():
     def predict(params, state, adapted, x, mask=None, key=None):
         return x, {"mean": jnp.mean(x)}
 
@@ -170,7 +170,7 @@ def test_evaluation_is_of_the_same_episodes_for_every_learner_and_chunk():
     ]
     for value in values:
         np.testing.assert_allclose(value, by_hand, rtol=1e-5)
-    outcome = summarise(values[0])
+    outcome = summarize(values[0])
     np.testing.assert_allclose(outcome.mean, np.mean(by_hand), rtol=1e-5)
     np.testing.assert_allclose(
         outcome.ci95, 1.96 * np.std(by_hand, ddof=1) / np.sqrt(10), rtol=1e-4
@@ -185,8 +185,8 @@ def test_from_scratch_is_adam_on_the_support_set_from_a_fresh_network():
         adapted, metrics = learner.adapt((), (), episode.support, KEY)
         answers, _ = learner.predict((), (), adapted, episode.query.x)
         params, state = adapted.params["model"], {}
-        optimiser = optax.adam(0.01)
-        optimiser_state = optimiser.init(params)
+        optimizer = optax.adam(0.01)
+        optimizer_state = optimizer.init(params)
 
         def loss(params):
             outputs, _ = model.apply(params, state, episode.support.x)
@@ -195,7 +195,7 @@ def test_from_scratch_is_adam_on_the_support_set_from_a_fresh_network():
         for step in range(5):
             value, grads = jax.value_and_grad(loss)(params)
             np.testing.assert_allclose(metrics["support_loss"][step], value, rtol=1e-5)
-            updates, optimiser_state = optimiser.update(grads, optimiser_state)
+            updates, optimizer_state = optimizer.update(grads, optimizer_state)
             params = optax.apply_updates(params, updates)
         np.testing.assert_allclose(
             answers, model.apply(params, state, episode.query.x)[0], rtol=1e-4, atol=1e-6

@@ -104,7 +104,7 @@ def test_an_inner_loop_of_ones_own_adapts_to_the_data_of_the_device(loop):
     np.testing.assert_allclose(spread, alone, rtol=1e-5)
 
 
-def test_a_leaf_that_an_optimiser_leaves_alone():
+def test_a_leaf_that_an_optimizer_leaves_alone():
     """No cotangent comes to its gradient, differing between devices or not."""
     only_a = optax.partition(
         {"move": optax.sgd(0.1), "stay": optax.set_to_zero()}, {"a": "move", "b": "stay"}

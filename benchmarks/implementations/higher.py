@@ -15,14 +15,14 @@ def build(problem: Problem, data: Data, parameters: Arrays) -> Implementation:
     model = torch_model.make_model(problem, parameters)
     tasks = torch_model.make_tasks(problem, data)
     loss = torch_model.make_loss(problem)
-    optimiser = torch.optim.SGD(model.parameters(), lr=problem.learning_rate)
+    optimizer = torch.optim.SGD(model.parameters(), lr=problem.learning_rate)
     second_order = problem.learner == "maml"
 
     def step() -> dict[str, Any]:
         model.zero_grad()
         for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
             with higher.innerloop_ctx(
-                model, optimiser, copy_initial_weights=False, track_higher_grads=second_order
+                model, optimizer, copy_initial_weights=False, track_higher_grads=second_order
             ) as (adapted, inner):
                 for _ in range(problem.inner_steps):
                     inner.step(loss(adapted(support_x), support_y))

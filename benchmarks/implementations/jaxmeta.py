@@ -8,11 +8,11 @@ import numpy as np
 
 from benchmarks.problem import Arrays, Data, Implementation, Problem
 from jaxmeta import losses, nn
+from jaxmeta.distributed.parallel import by_shard_map, over_devices, replicate, sharing, use_cores
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.inner import path_name, sgd, unroll
 from jaxmeta.learners import gradient_learner, prototypical
 from jaxmeta.objectives import episodic
-from jaxmeta.parallel import by_shard_map, over_devices, replicate, sharing, use_cores
 from jaxmeta.types import Batch, Episode, Learner, Model, Objective, PyTree
 
 use_cores()

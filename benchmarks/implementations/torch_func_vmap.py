@@ -1,7 +1,7 @@
 """``torch.func`` with all tasks at once, by ``vmap``.
 
 PyTorch's MAML example differentiates the vmapped losses, ``grad(vmap(loss))``. In PyTorch 2.13 the
-second-order gradient is then wrong, by 0.2 to 1.2 %, where a batch normalisation has a scale and an
+second-order gradient is then wrong, by 0.2 to 1.2 %, where a batch normalization has a scale and an
 offset; without those, or written out in elementary operations, it is right. ``vmap(grad(loss))`` is
 right in every case, and is what is timed.
 """

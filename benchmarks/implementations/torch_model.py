@@ -16,8 +16,8 @@ Task = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 LEAVES = {
     "convolution.weight": "kernel",
-    "normalisation.weight": "scale",
-    "normalisation.bias": "offset",
+    "normalization.weight": "scale",
+    "normalization.bias": "offset",
     "weight": "kernel",
     "bias": "bias",
 }
@@ -49,7 +49,7 @@ def _block(inputs: int, outputs: int) -> Any:
     return nn.Sequential(
         OrderedDict(
             convolution=nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            normalisation=nn.BatchNorm2d(outputs, eps=1e-5, track_running_stats=False),
+            normalization=nn.BatchNorm2d(outputs, eps=1e-5, track_running_stats=False),
             relu=nn.ReLU(),
             pool=nn.MaxPool2d(2),
         )

@@ -1,6 +1,6 @@
 """TorchOpt: ``MetaSGD`` as in its MAML tutorial, a backward pass for each task.
 
-``MetaSGD`` always keeps the graph of second order, so first order takes the functional optimiser.
+``MetaSGD`` always keeps the graph of second order, so first order takes the functional optimizer.
 """
 
 from functools import partial
@@ -47,7 +47,7 @@ def _first_order(problem: Problem, data: Data, parameters: Arrays) -> Any:
     model = torch_model.make_model(problem, parameters)
     tasks = torch_model.make_tasks(problem, data)
     loss = torch_model.make_loss(problem)
-    optimiser = torchopt.sgd(lr=problem.learning_rate)
+    optimizer = torchopt.sgd(lr=problem.learning_rate)
     initial = dict(model.named_parameters())
 
     def gradient(params: dict[str, Any], x: Any, y: Any) -> tuple[Any, ...]:
@@ -58,10 +58,10 @@ def _first_order(problem: Problem, data: Data, parameters: Arrays) -> Any:
         total = {name: torch.zeros_like(parameter) for name, parameter in initial.items()}
         for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
             params = initial
-            state = optimiser.init(tuple(params.values()))
+            state = optimizer.init(tuple(params.values()))
             for _ in range(problem.inner_steps):
                 values = tuple(params.values())
-                updates, state = optimiser.update(
+                updates, state = optimizer.update(
                     gradient(params, support_x, support_y), state, params=values, inplace=False
                 )
                 values = torchopt.apply_updates(values, updates, inplace=False)

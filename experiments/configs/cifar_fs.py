@@ -16,7 +16,7 @@ DATA = methods.Data(
     train_ways=10,
     cosine=False,
     augment={"make": "jaxmeta.data.crop_and_mirror", "padding": 4},
-    normalisation="running",
+    normalization="running",
 )
 
 

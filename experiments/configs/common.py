@@ -1,7 +1,8 @@
 """What the configs share: the protocol of an experiment, with every field that it has.
 
-A config is made of specs (see ``jaxmeta.build``): dictionaries naming a function under ``make``,
-with its arguments. Any field can be set on the command line, as in ``--config.learner.steps=3``.
+A config is made of specs (see ``jaxmeta.runs.spec``): dictionaries naming a function under
+``make``, with its arguments. Any field can be set on the command line, as in
+``--config.learner.steps=3``.
 """
 
 from typing import Any
@@ -28,7 +29,7 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
         config.train[field] = config.get_oneway_ref(field)
     config.augment = ConfigDict()  # a spec: what changes each training example at random
     config.objective = ConfigDict({"make": "jaxmeta.objectives.episodic"})
-    config.optimiser = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
+    config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
     config.evaluation = ConfigDict()
     config.evaluation.every = 500  # outer steps between validations, each with a checkpoint
     config.evaluation.validation_episodes = 200
@@ -45,7 +46,7 @@ def classification(ways: int, shots: int, queries: int) -> ConfigDict:
     config.train.least_ways = placeholder(int)  # each episode draws its number, from this on
     config.train.least_shots = placeholder(int)
     config.train.imbalanced = False  # each class draws its shots
-    config.train.unlabelled = 0  # further examples a class without a label
+    config.train.unlabeled = 0  # further examples a class without a label
     config.train.distractors = 0  # further classes of such
     config.loss = ConfigDict({"function": "jaxmeta.losses.cross_entropy"})
     config.metric = ConfigDict({"function": "jaxmeta.losses.accuracy"})
@@ -90,7 +91,7 @@ def learner(config: ConfigDict, name: str, head: bool = False, **arguments: Any)
     One with a ``head``, an output for each of ``train.ways``, is evaluated as it was trained; any
     other is built anew for ``ways``.
     """
-    arguments["normalisation"] = "transductive"
+    arguments["normalization"] = "transductive"
     if config.higher_is_better:  # classification
         arguments["ways"] = config.train.get_oneway_ref("ways")
         if not head:

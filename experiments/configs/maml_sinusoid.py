@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.learner = common.maml(config, steps=2, learning_rate=0.01)
     config.learner.loss = config.loss
     config.evaluation.learner.steps = 10
-    config.optimiser.learning_rate = common.cosine(config, 3e-3)
+    config.optimizer.learning_rate = common.cosine(config, 3e-3)
     config.evaluation.every = 5_000
     config.evaluation.episodes = 2_000
     return config

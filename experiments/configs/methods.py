@@ -23,7 +23,7 @@ class Data(NamedTuple):
       train_ways: of the episodes of methods that serve any number of ways.
       cosine: whether the classifier of all training classes is a cosine classifier.
       augment: a spec of what changes the classifier's training images, each seen many times.
-      normalisation: of the classifier's features, when they are transferred.
+      normalization: of the classifier's features, when they are transferred.
     """
 
     spec: ConfigDict
@@ -33,7 +33,7 @@ class Data(NamedTuple):
     train_ways: int
     cosine: bool = True
     augment: Mapping[str, Any] = {}
-    normalisation: str = "transductive"
+    normalization: str = "transductive"
 
 
 def comparing(data: Data, name: str, loss: str = "cross_entropy", **arguments: Any) -> ConfigDict:
@@ -82,7 +82,7 @@ def reptile(data: Data) -> ConfigDict:
     config.train.shots = 10
     config.train.queries = 1
     config.objective.make = "jaxmeta.objectives.reptile"
-    config.optimiser = ConfigDict(
+    config.optimizer = ConfigDict(
         {"make": "optax.sgd", "learning_rate": common.cosine(config, 1.0)}
     )
     return config
@@ -104,7 +104,7 @@ def pretrained(data: Data) -> ConfigDict:
     config.data = data.spec
     config.augment = ConfigDict(data.augment)
     config.model = common.embedding(**data.model)
-    config.optimiser = ConfigDict(
+    config.optimizer = ConfigDict(
         {
             "make": "experiments.configs.common.sgd",
             "learning_rate": common.cosine(config, 0.1),
@@ -117,11 +117,11 @@ def pretrained(data: Data) -> ConfigDict:
             "make": "jaxmeta.learners.classifier",
             "classes": data.classes,
             "cosine": data.cosine,
-            "normalisation": "transductive",
+            "normalization": "transductive",
         }
     )
     config.evaluation.learner = transfer(
-        "nearest_mean", ways=config.get_oneway_ref("ways"), normalisation=data.normalisation
+        "nearest_mean", ways=config.get_oneway_ref("ways"), normalization=data.normalization
     )
     return config
 
@@ -135,7 +135,7 @@ def scratch(data: Data) -> ConfigDict:
     """Nothing is trained beforehand."""
     config = adapting(data, "from_scratch", steps=30, learning_rate=1e-2)
     config.steps = 0
-    config.optimiser = ConfigDict({"make": "optax.identity"})
+    config.optimizer = ConfigDict({"make": "optax.identity"})
     return config
 
 

@@ -17,5 +17,5 @@ def get_config() -> ConfigDict:
     config.data = common.omniglot()
     config.model = common.classifier(config, downsample="stride")
     config.learner = common.scratch(config, steps=30, learning_rate=1e-2)
-    config.optimiser = ConfigDict({"make": "optax.identity"})
+    config.optimizer = ConfigDict({"make": "optax.identity"})
     return config

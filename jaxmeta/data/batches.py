@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import UNLABELLED, Array, Batch, Episode, PyTree
+from jaxmeta.types import UNLABELED, Array, Batch, Episode, PyTree
 
 
 def make_inputs(x: PyTree) -> PyTree:
@@ -35,7 +35,7 @@ def make_inputs(x: PyTree) -> PyTree:
     return jax.tree.map(convert, x)
 
 
-def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabelled: bool = False) -> Batch:
+def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = False) -> Batch:
     """Checks a user's own arrays and makes a :class:`~jaxmeta.types.Batch` of them.
 
     Runs on concrete arrays, outside of ``jit``.
@@ -44,7 +44,7 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabelled: bool =
       x: inputs, any pytree of arrays ``[n, ...]``, converted as by :func:`make_inputs`.
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
-      unlabelled: allow the label -1, an example without one, which a support set may have.
+      unlabeled: allow the label -1, an example without one, which a support set may have.
 
     Returns:
       The batch, its mask all ones.
@@ -74,11 +74,11 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabelled: bool =
                 "ways out for regression targets."
             )
         return Batch(x, make_inputs(y), jnp.ones(y.shape[0], jnp.float32))
-    least = UNLABELLED if unlabelled else 0
+    least = UNLABELED if unlabeled else 0
     wrong = y[(y < least) | (y >= (np.inf if ways is None else ways))]
     if wrong.size:
         problem = "negative" if ways is None else f"outside 0..{ways - 1} ({ways} ways)"
-        nameless = f", and give {UNLABELLED} to those without" if unlabelled else ""
+        nameless = f", and give {UNLABELED} to those without" if unlabeled else ""
         raise ValueError(
             f"Label {wrong.flat[0]} is {problem}; number the classes from 0{nameless}."
         )
@@ -100,7 +100,7 @@ def make_episode(
     Raises:
       ValueError: as :func:`make_batch`, or support and query examples differ in shape.
     """
-    support = make_batch(support_x, support_y, ways, unlabelled=True)
+    support = make_batch(support_x, support_y, ways, unlabeled=True)
     query = make_batch(query_x, query_y, ways)
     shapes = [jax.tree.map(lambda leaf: leaf.shape[1:], (b.x, b.y)) for b in (support, query)]
     if shapes[0] != shapes[1]:

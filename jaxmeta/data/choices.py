@@ -81,7 +81,7 @@ def class_choices(
         max_ways: int | None = None,
         max_shots: int | None = None,
         imbalanced: bool = False,
-        unlabelled: int = 0,
+        unlabeled: int = 0,
         distractors: int = 0,
     ) -> Choose:
         most_of_ways, ways_range = most_and_range("ways", ways)
@@ -89,12 +89,12 @@ def class_choices(
         slots_ways = static_places("ways", most_of_ways, max_ways)
         slots_shots = static_places("shots", most_of_shots, max_shots)
         queries = static_places("queries", queries, None)
-        check_count("unlabelled", unlabelled)
+        check_count("unlabeled", unlabeled)
         check_count("distractors", distractors)
-        if distractors and not unlabelled:
+        if distractors and not unlabeled:
             raise ValueError(
-                f"An episode has {distractors} distractors but nothing unlabelled to show of them; "
-                "give unlabelled examples too."
+                f"An episode has {distractors} distractors but nothing unlabeled to show of them; "
+                "give unlabeled examples too."
             )
         if imbalanced and not shots_range:
             raise ValueError(
@@ -111,9 +111,9 @@ def class_choices(
                 "split them in other fractions)."
             )
         poorest = int(np.argmin(counts))
-        needed = most_shots + queries + unlabelled
+        needed = most_shots + queries + unlabeled
         if needed > counts[poorest]:
-            others = f", {unlabelled} unlabelled" if unlabelled else ""
+            others = f", {unlabeled} unlabeled" if unlabeled else ""
             raise ValueError(
                 f"An episode of {most_shots} shots{others} and {queries} queries needs "
                 f"{needed} images a class and {names[poorest]!r} has "
@@ -129,7 +129,7 @@ def class_choices(
             # A key per class, so that its examples do not depend on how many classes there are.
             keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, jnp.arange(shown))
             picks = jax.vmap(_distinct, (0, None, 0, None))(
-                keys, largest, data.counts[base], queries + slots_shots + unlabelled
+                keys, largest, data.counts[base], queries + slots_shots + unlabeled
             )
             rows = data.starts[base][:, None] + picks
             # Shots come last, as padded ones may be more than there are examples.
@@ -139,11 +139,11 @@ def class_choices(
             if shots_range:
                 each = (slots_ways, 1) if imbalanced else ()
                 of_shots = _between(jax.random.fold_in(key, 2), shots_range, each)
-            first = queries + unlabelled
+            first = queries + unlabeled
             query = _part(rows[distractors:, :queries], quarters[distractors:], of_ways, queries)
             support = _part(rows[distractors:, first:], quarters[distractors:], of_ways, of_shots)
-            if unlabelled:
-                unknown = _part(rows[:, queries:first], quarters, distractors + of_ways, unlabelled)
+            if unlabeled:
+                unknown = _part(rows[:, queries:first], quarters, distractors + of_ways, unlabeled)
                 unknown = unknown._replace(y=jnp.full_like(unknown.y, -1))
                 support = jax.tree.map(lambda *both: jnp.concatenate(both), support, unknown)
             rows, quarters = map(jnp.concatenate, zip(support.x, query.x, strict=True))

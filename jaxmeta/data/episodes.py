@@ -34,11 +34,11 @@ def class_source(
 
     - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
     - ``imbalanced=True``: each class of a task draws its number of shots.
-    - ``unlabelled=3``: the support set has three further examples of each class with label -1.
+    - ``unlabeled=3``: the support set has three further examples of each class with label -1.
     - ``distractors=2``: so it has of two further classes, which are none of the ways; they stand
       before those of the ways.
 
-    ``source.examples(size)`` draws ordinary batches of labelled examples for training without
+    ``source.examples(size)`` draws ordinary batches of labeled examples for training without
     episodes.
 
     Args:

@@ -161,12 +161,12 @@ def _box(strokes: Array, drawn: Array) -> tuple[Array, Array]:
 def _render(strokes: Array, drawn: Array, radius: Array, size: int) -> Array:
     """Ink ``[size, size]`` of strokes in pixels: how deep each pixel lies in the nearest one."""
     # A stroke that is not drawn is drawn off the paper. Segments lead and x and y stay apart, which
-    # lets XLA vectorise over pixels and fuse everything into the minimum.
+    # lets XLA vectorize over pixels and fuse everything into the minimum.
     strokes = jnp.where(drawn[:, None, None], strokes, -10.0 * size)
     along_x, along_y = jnp.moveaxis(jnp.diff(strokes, axis=1).reshape(-1, 1, 1, 2), -1, 0)
     start_x, start_y = jnp.moveaxis(strokes[:, :-1].reshape(-1, 1, 1, 2), -1, 0)
-    centre = jnp.arange(size, dtype=FLOAT) + 0.5
-    x, y = centre[None, None, :] - start_x, centre[None, :, None] - start_y
+    center = jnp.arange(size, dtype=FLOAT) + 0.5
+    x, y = center[None, None, :] - start_x, center[None, :, None] - start_y
     squared = jnp.maximum(along_x**2 + along_y**2, 1e-6)
     nearest = jnp.clip((x * along_x + y * along_y) / squared, 0, 1)
     distance = jnp.min((x - nearest * along_x) ** 2 + (y - nearest * along_y) ** 2, axis=0)
@@ -238,7 +238,7 @@ def glyphs(
     depend on how many there are. The default 1300 characters take about 5 s of compiling and 2 s of
     drawing on two CPU cores.
 
-    Accuracy in % of the nearest neighbour by pixels, without learning, over 1000 episodes of 5
+    Accuracy in % of the nearest neighbor by pixels, without learning, over 1000 episodes of 5
     ways, 1 shot and 5 queries a class (each +- 0.8, 95% confidence). Here the default train split;
     for Omniglot all 1623 characters, antialiased to 28 pixels, ink 1, no rotations. Blurred is by a
     Gaussian of 1.5 pixels:

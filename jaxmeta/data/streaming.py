@@ -157,7 +157,7 @@ def stream(
       start: the first step.
       stop: the step after the last.
       places: which tasks of each meta-batch are wanted: those of this host, as
-        :func:`jaxmeta.parallel.places` tells them.
+        :func:`jaxmeta.distributed.parallel.places` tells them.
       put: sends an item to the devices, in the thread that read it.
       ahead: how many steps are read at once, by a thread each, before they are asked for; ``None``
         is one for each core, at most 16.

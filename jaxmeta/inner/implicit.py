@@ -1,4 +1,4 @@
-"""The minimum of a regularised loss, differentiated by an equation that it obeys."""
+"""The minimum of a regularized loss, differentiated by an equation that it obeys."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import jax
 import optax
 
 from jaxmeta.checks import check_count
+from jaxmeta.distributed.varying import varying_as
 from jaxmeta.inner.leaves import check_differentiable
 from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import among, opened, smooth_parts
 from jaxmeta.inner.unroll import unroll
 from jaxmeta.types import Array, Key, Metrics, PyTree
-from jaxmeta.varying import varying_as
 
 
 def implicit(
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     steps: int,
     penalty: float,
     *,
@@ -23,7 +23,7 @@ def implicit(
     solver_steps: int = 5,
     damping: float = 0.0,
 ) -> InnerLoop:
-    r"""Minimises with a proximal term, and differentiates the minimum instead of the way there.
+    r"""Minimizes with a proximal term, and differentiates the minimum instead of the way there.
 
     .. math:: \theta^* = \arg\min_\theta L(\theta) + \frac\lambda2 \lVert\theta - \theta_0\rVert^2,
               \qquad v^\top \frac{\partial\theta^*}{\partial\theta_0}
@@ -31,10 +31,10 @@ def implicit(
 
     Only the minimum is kept for the outer gradient, so memory does not grow with the steps. Without
     damping it is as exact as the minimum and the linear system are solved. Noise, if any, is drawn
-    once for all steps, so that there is one loss to minimise.
+    once for all steps, so that there is one loss to minimize.
 
     Args:
-      optimiser: an optax transformation that minimises.
+      optimizer: an optax transformation that minimizes.
       steps: of it.
       penalty: lambda.
       solver: of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
@@ -67,7 +67,7 @@ def implicit(
         raise ValueError(f"damping is {damping}: give 0 or a positive number.")
     if solver not in ("conjugate_gradient", "neumann"):
         raise ValueError(f"solver is {solver!r}: choose 'conjugate_gradient' or 'neumann'.")
-    loop = unroll(optimiser, steps, first_order=True)
+    loop = unroll(optimizer, steps, first_order=True)
     damped = penalty + damping
 
     def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:

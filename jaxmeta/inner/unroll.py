@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.checks import check_count
+from jaxmeta.distributed.varying import varying_as
 from jaxmeta.inner.leaves import check_differentiable
 from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.inner.mixed_mode import mixed_mode
 from jaxmeta.inner.rates import PerStep
 from jaxmeta.types import Array, Key, Metrics, PyTree
-from jaxmeta.varying import varying_as
 
 
 def unroll(
-    optimiser: optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation],
+    optimizer: optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation],
     steps: int,
     *,
     hyper: Callable[[Key, PyTree], PyTree] | None = None,
@@ -29,7 +29,7 @@ def unroll(
     .. math:: \theta_{t+1} = \theta_t + u(\nabla L(\theta_t);\, h_t), \qquad t = 0 \dots T-1
 
     Args:
-      optimiser: an optax transformation, or a function ``hyper -> transformation``, when something
+      optimizer: an optax transformation, or a function ``hyper -> transformation``, when something
         about it is to be learned. Adam needs ``eps_root > 0`` to be differentiated: the square root
         of a zero second moment has no derivative.
       steps: T; 0 leaves the leaves as they are.
@@ -39,11 +39,11 @@ def unroll(
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       differentiation: how the outer gradient goes through the inner ones; the three agree to
         rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps of each
-        step only the parameters, the gradient and the optimiser's state, in the same time.
+        step only the parameters, the gradient and the optimizer's state, in the same time.
         ``"reverse"`` keeps all that a step computed, and serves losses with a derivative of their
         own making, such as straight-through estimators, and forward-mode differentiation of the
         loop itself.
-        ``"rematerialised"`` is reverse that keeps only each step's parameters and computes the
+        ``"rematerialized"`` is reverse that keeps only each step's parameters and computes the
         rest again.
 
     Returns:
@@ -51,28 +51,28 @@ def unroll(
       measured before the step.
 
     Raises:
-      ValueError: ``steps`` is no count, ``hyper`` is given to an optimiser that takes none, or
+      ValueError: ``steps`` is no count, ``hyper`` is given to an optimizer that takes none, or
         ``differentiation`` is none of the three.
       TypeError: when run, a fast leaf is not of a floating type.
     """
     check_count("steps", steps)
-    if differentiation not in ("mixed", "reverse", "rematerialised"):
+    if differentiation not in ("mixed", "reverse", "rematerialized"):
         raise ValueError(
             f"differentiation is {differentiation!r}: choose 'mixed', 'reverse' or "
-            "'rematerialised'."
+            "'rematerialized'."
         )
-    fixed = isinstance(optimiser, optax.GradientTransformation)
+    fixed = isinstance(optimizer, optax.GradientTransformation)
     if fixed and hyper is not None:
         raise ValueError(
-            "hyper is given, but the optimiser is a fixed transformation: pass a function of hyper."
+            "hyper is given, but the optimizer is a fixed transformation: pass a function of hyper."
         )
 
     def transformation(values: PyTree, step: Array | int) -> optax.GradientTransformation:
         if fixed:
-            return optimiser
+            return optimizer
         if isinstance(values, PerStep):
             values = jax.tree.map(lambda v: jnp.take(v, step, axis=0, mode="clip"), values.rows)
-        return optimiser(values)
+        return optimizer(values)
 
     def init(key: Key, fast: PyTree) -> PyTree:
         check_differentiable(fast)
@@ -87,23 +87,23 @@ def unroll(
             value_and_gradient = jax.value_and_grad(loss)
 
         def one_step(carry: Any, step: Array) -> tuple[Any, Metrics]:
-            fast, optimiser_state = carry
+            fast, optimizer_state = carry
             value, gradient = value_and_gradient(fast, jax.random.fold_in(key, step))
             if first_order:
                 gradient = jax.lax.stop_gradient(gradient)
             # Optax raises floats to the power of an integer count, which "strict" would refuse.
             with jax.numpy_dtype_promotion("standard"):
-                updates, optimiser_state = transformation(hyper, step).update(
-                    gradient, optimiser_state, fast
+                updates, optimizer_state = transformation(hyper, step).update(
+                    gradient, optimizer_state, fast
                 )
                 updated = optax.apply_updates(fast, updates)
             # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
             metrics = jax.lax.stop_gradient(
                 {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
             )
-            return (updated, optimiser_state), metrics
+            return (updated, optimizer_state), metrics
 
-        if differentiation == "rematerialised":
+        if differentiation == "rematerialized":
             one_step = jax.checkpoint(one_step)
         start = (fast, transformation(hyper, 0).init(fast))
         (fast, _), metrics = jax.lax.scan(one_step, start, jnp.arange(steps))

@@ -2,10 +2,10 @@
 
 from jaxmeta.learners.anil import anil
 from jaxmeta.learners.classifier import classifier
-from jaxmeta.learners.comparison import Comparison, comparison_learner
 from jaxmeta.learners.fine_tuning import fine_tuning
-from jaxmeta.learners.gradient import gradient_learner
-from jaxmeta.learners.heads import Head, head_learner
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.gradient import gradient_learner
+from jaxmeta.learners.frames.heads import Head, head_learner
 from jaxmeta.learners.imaml import imaml
 from jaxmeta.learners.logistic_regression import logistic_regression
 from jaxmeta.learners.maml import maml

@@ -1,7 +1,7 @@
 """ANIL: adapt the head alone."""
 
 from jaxmeta.inner import sgd, unroll
-from jaxmeta.learners.heads import head_learner, learned_head
+from jaxmeta.learners.frames.heads import head_learner, learned_head
 from jaxmeta.types import Learner, Model
 
 
@@ -12,7 +12,7 @@ def anil(
     steps: int = 5,
     learning_rate: float = 0.1,
     first_order: bool = False,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""ANIL: MAML whose inner loop adapts the last, linear layer only.
 
@@ -27,7 +27,7 @@ def anil(
       steps: T, inner steps.
       learning_rate: alpha.
       first_order: drop second derivatives.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model", "head", "hyper"}``, the initial head under ``"head"``.
@@ -39,4 +39,4 @@ def anil(
       Raghu, Raghu, Bengio and Vinyals, 2020, Rapid Learning or Feature Reuse?, section 4.
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
-    return head_learner(model, learned_head(ways), inner, ways, normalisation=normalisation)
+    return head_learner(model, learned_head(ways), inner, ways, normalization=normalization)

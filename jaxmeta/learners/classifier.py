@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.learners.common import check_normalisation, cosine_similarities, look_at_query
-from jaxmeta.learners.heads import affine
+from jaxmeta.learners.frames.heads import affine
+from jaxmeta.learners.frames.support import check_normalization, cosine_similarities, look_at_query
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
 
 _spread = jax.nn.initializers.glorot_normal()
@@ -17,13 +17,13 @@ def classifier(
     *,
     cosine: bool = False,
     temperature: float = 0.1,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""An embedding and a linear, or cosine, layer over all base classes: ordinary training.
 
     .. math:: z_k = w_k^\top f(x) + b_k \qquad \text{or} \qquad z_k = \cos(w_k, f(x)) / T
 
-    Its episodes come from ``source.examples(size)``: a batch of examples, labelled by base class.
+    Its episodes come from ``source.examples(size)``: a batch of examples, labeled by base class.
     What is kept of it is f, under ``"model"``, for the learners that transfer features.
 
     Args:
@@ -31,25 +31,25 @@ def classifier(
       classes: how many base classes there are.
       cosine: classify by cosine similarity.
       temperature: T, of the cosine.
-      normalisation: ``"transductive"`` (the batch's own statistics) or ``"running"``.
+      normalization: ``"transductive"`` (the batch's own statistics) or ``"running"``.
 
     Returns:
       A learner with parameters ``{"model": ..., "head": ...}``; adapting does nothing.
 
     Raises:
-      ValueError: the normalisation is ``"inductive"`` or unknown, there are no classes, or the
+      ValueError: the normalization is ``"inductive"`` or unknown, there are no classes, or the
         temperature is not positive.
 
     References:
       Chen et al., 2019, A Closer Look at Few-shot Classification, section 3.2.
     """
-    check_normalisation(normalisation)
+    check_normalization(normalization)
     check_count("classes", classes, least=1)
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}: give a positive number.")
-    if normalisation == "inductive":
+    if normalization == "inductive":
         raise ValueError(
-            "normalisation is 'inductive', but a classifier of base classes has no support set: "
+            "normalization is 'inductive', but a classifier of base classes has no support set: "
             "choose 'transductive' or 'running'."
         )
 
@@ -75,7 +75,7 @@ def classifier(
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
         embedded, state = look_at_query(
-            model, normalisation, params["model"], state, None, x, mask, key
+            model, normalization, params["model"], state, None, x, mask, key
         )
         if not cosine:
             return affine(params["head"], embedded), state

@@ -3,7 +3,7 @@
 import optax
 
 from jaxmeta.inner import unroll
-from jaxmeta.learners.heads import cosine_head, head_learner, mean_head
+from jaxmeta.learners.frames.heads import cosine_head, head_learner, mean_head
 from jaxmeta.types import Learner, Model
 
 HEADS = ("linear", "cosine")
@@ -19,7 +19,7 @@ def fine_tuning(
     temperature: float = 0.1,
     entropy: float = 0.0,
     whole: bool = False,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Trains a head that starts from the class means on the support set, with Adam.
 
@@ -40,9 +40,9 @@ def fine_tuning(
       learning_rate: Adam's step size.
       temperature: T, of the cosine head.
       entropy: weight of the query predictions' entropy; the fine-tuning is then transductive,
-        whatever the normalisation.
+        whatever the normalization.
       whole: train the features too, and not the head alone.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner of which only the model's parameters are learned; they serve any number of ways.
@@ -70,5 +70,5 @@ def fine_tuning(
         ways,
         whole=whole,
         entropy=entropy,
-        normalisation=normalisation,
+        normalization=normalization,
     )

@@ -1,9 +1,9 @@
-"""iMAML: implicit gradients through the minimum of a regularised inner loss."""
+"""iMAML: implicit gradients through the minimum of a regularized inner loss."""
 
 import optax
 
 from jaxmeta.inner import implicit
-from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Learner, Loss, Model
 
@@ -19,7 +19,7 @@ def imaml(
     solver_steps: int = 5,
     damping: float = 10.0,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""iMAML: adapt to a proximal minimum, and differentiate that, not the steps to it.
 
@@ -33,7 +33,7 @@ def imaml(
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: number of classes, at most; ``None`` for regression.
-      steps: of gradient descent on the regularised loss.
+      steps: of gradient descent on the regularized loss.
       learning_rate: of these steps.
       penalty: lambda.
       solver: ``"conjugate_gradient"`` or ``"neumann"``.
@@ -41,7 +41,7 @@ def imaml(
       damping: of the linear system; 0 for the equation above. Networks need some, see
         :func:`jaxmeta.inner.implicit`.
       loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ()}``.
@@ -60,4 +60,4 @@ def imaml(
         solver_steps=solver_steps,
         damping=damping,
     )
-    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)
+    return gradient_learner(model, inner, ways, loss=loss, normalization=normalization)

@@ -1,11 +1,11 @@
-"""Transfer of features: a regularised logistic regression on them."""
+"""Transfer of features: a regularized logistic regression on them."""
 
 import jax.numpy as jnp
 
-from jaxmeta.inner import minimise
-from jaxmeta.learners.common import to_unit_length
-from jaxmeta.learners.comparison import nothing
-from jaxmeta.learners.heads import Head, affine, head_learner
+from jaxmeta.inner import minimize
+from jaxmeta.learners.frames.comparison import nothing
+from jaxmeta.learners.frames.heads import Head, affine, head_learner
+from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.types import Array, Learner, Model, PyTree
 
 
@@ -15,7 +15,7 @@ def logistic_regression(
     *,
     inverse_penalty: float = 1.0,
     steps: int = 50,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Multinomial logistic regression on features of unit length, solved by L-BFGS.
 
@@ -28,7 +28,7 @@ def logistic_regression(
       ways: number of classes, at most.
       inverse_penalty: C.
       steps: of L-BFGS, at most.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner of which only the model's parameters are learned; they serve any number of ways.
@@ -58,7 +58,7 @@ def logistic_regression(
     return head_learner(
         model,
         Head(nothing, start, apply, penalty),
-        minimise(steps),
+        minimize(steps),
         ways,
-        normalisation=normalisation,
+        normalization=normalization,
     )

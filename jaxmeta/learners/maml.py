@@ -1,7 +1,7 @@
 """MAML: learn where gradient descent on a task should start."""
 
 from jaxmeta.inner import sgd, unroll
-from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Learner, Loss, Model
 
@@ -14,9 +14,9 @@ def maml(
     learning_rate: float = 0.01,
     first_order: bool = False,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
-    r"""MAML: learn an initialisation from which a few gradient steps solve a task.
+    r"""MAML: learn an initialization from which a few gradient steps solve a task.
 
     .. math:: \theta_{t+1} = \theta_t - \alpha \nabla L(\theta_t;\, \text{support})
 
@@ -29,7 +29,7 @@ def maml(
       learning_rate: alpha.
       first_order: drop second derivatives (first-order MAML).
       loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ()}``.
@@ -41,4 +41,4 @@ def maml(
       Finn, Abbeel and Levine, 2017, equation 1 and section 5.2 (first order).
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
-    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)
+    return gradient_learner(model, inner, ways, loss=loss, normalization=normalization)

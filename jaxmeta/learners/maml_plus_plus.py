@@ -1,4 +1,4 @@
-"""MAML++: MAML with step sizes, statistics and normalisation weights of its own for each step."""
+"""MAML++: MAML with step sizes, statistics and normalization weights of its own for each step."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
+from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.inner import learning_rates, merge, partition, per_step, sgd, unroll
-from jaxmeta.learners.common import (
-    check_normalisation,
+from jaxmeta.learners.frames.support import (
+    check_normalization,
     check_support,
     check_ways,
     look_at_query,
@@ -19,9 +20,8 @@ from jaxmeta.learners.common import (
 )
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
-from jaxmeta.varying import varying_alike
 
-NORMALISATION_WEIGHTS = ("scale", "offset")
+NORMALIZATION_WEIGHTS = ("scale", "offset")
 
 
 class State(NamedTuple):
@@ -36,7 +36,7 @@ class Adapted(NamedTuple):
 
     Attributes:
       path: the fast leaves after 0, 1, ... steps.
-      statistics: of the support set under each of them, when the normalisation is inductive.
+      statistics: of the support set under each of them, when the normalization is inductive.
       present: the classes shown.
     """
 
@@ -52,16 +52,16 @@ def maml_plus_plus(
     steps: int = 5,
     learning_rate: float = 0.1,
     learned_rates: bool = True,
-    per_step_normalisation: bool = True,
+    per_step_normalization: bool = True,
     first_order_until: int = 0,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""MAML++: what made MAML unstable, mended one by one.
 
     .. math:: \theta_{t+1} = \theta_t - \alpha_{t} \nabla L(\theta_t, \gamma_t;\, \text{support})
 
-    with a learned step size alpha for each step and parameter array, and normalisation weights
+    with a learned step size alpha for each step and parameter array, and normalization weights
     gamma (and running statistics) of each step, which the outer loop learns and the inner loop
     leaves alone. Its multi-step loss is :func:`jaxmeta.objectives.multi_step`. With everything off
     it is MAML.
@@ -70,30 +70,30 @@ def maml_plus_plus(
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: number of classes, at most; ``None`` for regression.
       steps: T, inner steps. One that takes more steps than it was trained for goes on with the
-        rates and the normalisation of the last.
+        rates and the normalization of the last.
       learning_rate: what the step sizes start from.
       learned_rates: learn a step size for each step and parameter array.
-      per_step_normalisation: for each step, normalisation weights (parameters named ``scale`` or
+      per_step_normalization: for each step, normalization weights (parameters named ``scale`` or
         ``offset``) and running statistics of its own.
       first_order_until: drop second derivatives for so many outer steps (derivative-order
         annealing). :func:`jaxmeta.objectives.multi_step` counts them; under an objective that does
         not, every loss after the first step is not a number.
       loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ...}`` and a :class:`State`.
-      Normalisation weights and statistics have a leading axis of ``steps + 1``, row t serving the
+      Normalization weights and statistics have a leading axis of ``steps + 1``, row t serving the
       model after t steps; the learned rates one of ``steps``.
 
     Raises:
       ValueError: ``ways``, ``steps`` or ``first_order_until`` is no count, an unknown
-        normalisation, or (when adapting) a support set that does not fit.
+        normalization, or (when adapting) a support set that does not fit.
 
     References:
       Antoniou, Edwards and Storkey, 2019, How to Train Your MAML, section 4.
     """
-    check_normalisation(normalisation)
+    check_normalization(normalization)
     check_ways(ways)
     check_count("steps", steps)
     check_count("first_order_until", first_order_until)
@@ -101,24 +101,24 @@ def maml_plus_plus(
 
     def is_fast(name: str) -> bool:
         last = name.rpartition("/")[2]
-        return not (per_step_normalisation and last in NORMALISATION_WEIGHTS)
+        return not (per_step_normalization and last in NORMALIZATION_WEIGHTS)
 
     def repeat(tree: PyTree) -> PyTree:
-        rows = steps + 1 if per_step_normalisation else 1
+        rows = steps + 1 if per_step_normalization else 1
         return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], rows, axis=0), tree)
 
     def at(tree: PyTree, step: int) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[min(step, leaf.shape[0] - 1)], tree)
 
     def slow_at(slow: PyTree, step: int) -> PyTree:
-        return at(slow, step) if per_step_normalisation else slow
+        return at(slow, step) if per_step_normalization else slow
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, State]:
         model_key, hyper_key = jax.random.split(key)
         params, state = model.init(model_key, episode.support.x)
         fast, slow = partition(params, is_fast)
         hyper = of_each_step(hyper_key, fast) if learned_rates else ()
-        rows = merge(fast, repeat(slow) if per_step_normalisation else slow)
+        rows = merge(fast, repeat(slow) if per_step_normalization else slow)
         return {"model": rows, "hyper": hyper}, State(repeat(state), jnp.zeros(()))
 
     def adapt(params: PyTree, state: State, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
@@ -130,7 +130,7 @@ def maml_plus_plus(
         def look(fast: PyTree, step: int, key: Key | None = None) -> tuple[Array, PyTree]:
             weights = merge(fast, slow_at(slow, step))
             return look_at_support(
-                model, normalisation, weights, at(state.model, step), support, key
+                model, normalization, weights, at(state.model, step), support, key
             )
 
         path, reports = [fast], []
@@ -154,7 +154,7 @@ def maml_plus_plus(
             path.append(fast)
             reports.append(report)
         statistics = ()
-        if normalisation == "inductive":
+        if normalization == "inductive":
             statistics = tuple(look(fast, step)[1] for step, fast in enumerate(path))
         metrics = jax.tree.map(lambda *values: jnp.concatenate(values), *reports) if steps else {}
         return Adapted(tuple(path), statistics, present), metrics
@@ -172,7 +172,7 @@ def maml_plus_plus(
         given = adapted.statistics[step] if adapted.statistics else None
         outputs, used = look_at_query(
             model,
-            normalisation,
+            normalization,
             merge(adapted.path[-1], slow_at(slow, step)),
             at(state.model, step),
             given,

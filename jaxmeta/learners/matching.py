@@ -1,11 +1,11 @@
-"""Matching networks: a nearest neighbour by attention, in a space that may see the whole set."""
+"""Matching networks: a nearest neighbor by attention, in a space that may see the whole set."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.learners.common import LEAST, cosine_similarities
-from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.support import LEAST, cosine_similarities
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
 
 
@@ -15,7 +15,7 @@ def matching(
     *,
     full_context: bool = False,
     reads: int = 5,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Matching networks: the labels of the support set, weighted by attention.
 
@@ -36,13 +36,13 @@ def matching(
       ways: number of classes, at most.
       full_context: embed with full context.
       reads: K, how often f reads the support set; of use with full context only.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner whose parameters serve any number of ways.
 
     Raises:
-      ValueError: no reads, an unknown normalisation, or (when adapting) a support set that does not
+      ValueError: no reads, an unknown normalization, or (when adapting) a support set that does not
         fit.
 
     References:
@@ -76,7 +76,7 @@ def matching(
         similar = cosine_similarities(embedded, support)
         return jax.nn.logsumexp(jnp.where(member[None] > 0, similar[:, :, None], LEAST), axis=1)
 
-    return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)
+    return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)
 
 
 def _init_lstm(key: Key, size: int, recurrent: int) -> PyTree:

@@ -1,7 +1,7 @@
 """Meta-SGD: learn where to start, which way to go, and how far."""
 
 from jaxmeta.inner import learning_rates, sgd, unroll
-from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Learner, Loss, Model
 
@@ -14,7 +14,7 @@ def meta_sgd(
     learning_rate: float = 0.01,
     first_order: bool = False,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Meta-SGD: MAML with a meta-learned step size for each parameter.
 
@@ -29,7 +29,7 @@ def meta_sgd(
       learning_rate: what each entry of alpha starts from; nothing keeps them positive.
       first_order: drop second derivatives of the loss; alpha still learns.
       loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": alpha}``.
@@ -42,4 +42,4 @@ def meta_sgd(
     """
     rates = learning_rates(learning_rate, "parameter")
     inner = unroll(sgd, steps, hyper=rates, first_order=first_order)
-    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)
+    return gradient_learner(model, inner, ways, loss=loss, normalization=normalization)

@@ -1,11 +1,11 @@
-"""Transfer of features: the nearest class mean of normalised features, with nothing trained."""
+"""Transfer of features: the nearest class mean of normalized features, with nothing trained."""
 
-from jaxmeta.learners.common import class_means, squared_distances, to_unit_length
-from jaxmeta.learners.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.learners.frames.support import class_means, squared_distances, to_unit_length
 from jaxmeta.types import Learner, Model
 
 
-def nearest_mean(model: Model, ways: int, *, normalisation: str = "transductive") -> Learner:
+def nearest_mean(model: Model, ways: int, *, normalization: str = "transductive") -> Learner:
     r"""The nearest class mean of features scaled to unit length.
 
     .. math:: \hat f(x) = \frac{f(x)}{\lVert f(x) \rVert}, \qquad
@@ -16,13 +16,13 @@ def nearest_mean(model: Model, ways: int, *, normalisation: str = "transductive"
       model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
         :func:`jaxmeta.learners.classifier`.
       ways: number of classes, at most.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner whose parameters serve any number of ways.
 
     Raises:
-      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+      ValueError: an unknown normalization, or (when adapting) a support set that does not fit.
 
     References:
       Wang, Chao, Weinberger and van der Maaten, 2019, SimpleShot, section 3 (L2N).
@@ -32,4 +32,4 @@ def nearest_mean(model: Model, ways: int, *, normalisation: str = "transductive"
         remember=lambda own, embedded, member: class_means(to_unit_length(embedded), member),
         compare=lambda own, means, embedded: -squared_distances(to_unit_length(embedded), means),
     )
-    return comparison_learner(model, comparison, ways, normalisation)
+    return comparison_learner(model, comparison, ways, normalization)

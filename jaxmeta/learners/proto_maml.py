@@ -1,7 +1,7 @@
 """Proto-MAML: MAML whose head starts as the prototypical network of the task."""
 
 from jaxmeta.inner import sgd, unroll
-from jaxmeta.learners.heads import head_learner, prototype_head
+from jaxmeta.learners.frames.heads import head_learner, prototype_head
 from jaxmeta.types import Learner, Model
 
 
@@ -12,7 +12,7 @@ def proto_maml(
     steps: int = 5,
     learning_rate: float = 0.01,
     first_order: bool = False,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Proto-MAML: adapt embedding and head, the head starting from the class means c.
 
@@ -28,7 +28,7 @@ def proto_maml(
       steps: T, inner steps.
       learning_rate: alpha.
       first_order: drop second derivatives.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model", "head", "hyper"}``, only the model's being more than
@@ -42,5 +42,5 @@ def proto_maml(
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
     return head_learner(
-        model, prototype_head(), inner, ways, whole=True, normalisation=normalisation
+        model, prototype_head(), inner, ways, whole=True, normalization=normalization
     )

@@ -1,11 +1,11 @@
 """Prototypical networks: the nearest class mean in a learned space."""
 
-from jaxmeta.learners.common import class_means, squared_distances
-from jaxmeta.learners.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.learners.frames.support import class_means, squared_distances
 from jaxmeta.types import Learner, Model
 
 
-def prototypical(model: Model, ways: int, *, normalisation: str = "transductive") -> Learner:
+def prototypical(model: Model, ways: int, *, normalization: str = "transductive") -> Learner:
     r"""Prototypical networks: a class is the mean of its embedded examples.
 
     .. math:: c_k = \frac{1}{|S_k|} \sum_{x \in S_k} f(x), \qquad z_k = -\lVert f(x) - c_k \rVert^2
@@ -13,13 +13,13 @@ def prototypical(model: Model, ways: int, *, normalisation: str = "transductive"
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
       ways: number of classes, at most.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner whose parameters serve any number of ways.
 
     Raises:
-      ValueError: an unknown normalisation, or (when adapting) a support set that does not fit.
+      ValueError: an unknown normalization, or (when adapting) a support set that does not fit.
 
     References:
       Snell, Swersky and Zemel, 2017, Prototypical Networks for Few-shot Learning, equations 1, 2.
@@ -29,4 +29,4 @@ def prototypical(model: Model, ways: int, *, normalisation: str = "transductive"
         remember=lambda own, embedded, member: class_means(embedded, member),
         compare=lambda own, prototypes, embedded: -squared_distances(embedded, prototypes),
     )
-    return comparison_learner(model, comparison, ways, normalisation)
+    return comparison_learner(model, comparison, ways, normalization)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import (
-    check_normalisation,
+from jaxmeta.learners.frames.support import (
+    check_normalization,
     check_support,
     check_ways,
     class_means,
@@ -33,7 +33,7 @@ def relation(
     ways: int,
     *,
     module: Model | None = None,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Relation networks: a network g says how well a query goes with the mean of a class's maps.
 
@@ -49,7 +49,7 @@ def relation(
       ways: number of classes, at most.
       module: g, from pairs ``[n, rows, columns, 2c]`` to ``[n]``; by default
         :func:`jaxmeta.nn.relation_module`.
-      normalisation: ``"transductive"``, ``"inductive"`` (g is then normalised by pairs of support
+      normalization: ``"transductive"``, ``"inductive"`` (g is then normalized by pairs of support
         examples and classes) or ``"running"``; see the design page.
 
     Returns:
@@ -57,13 +57,13 @@ def relation(
       ``"head"``; they serve any number of ways.
 
     Raises:
-      ValueError: no ways, an unknown normalisation, embedded examples are not maps, or (when
+      ValueError: no ways, an unknown normalization, embedded examples are not maps, or (when
         adapting) a support set that does not fit.
 
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.
     """
-    check_normalisation(normalisation)
+    check_normalization(normalization)
     check_ways(ways)
     head = relation_module() if module is None else module
 
@@ -88,12 +88,12 @@ def relation(
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
         maps, of_model = look_at_support(
-            model, normalisation, params["model"], state["model"], support
+            model, normalization, params["model"], state["model"], support
         )
         member, present = membership(support, ways), present_classes(support, ways)
         classes = class_means(maps, member)
         statistics = None
-        if normalisation == "inductive":
+        if normalization == "inductive":
             shown = jnp.outer(support.mask, present.astype(support.mask.dtype)).reshape(-1)
             _, of_head = head.apply(params["head"], state["head"], pairs(maps, classes), shown)
             statistics = {"model": of_model, "head": of_head}
@@ -111,7 +111,7 @@ def relation(
         model_key, head_key = (None, None) if key is None else jax.random.split(key)
         maps, of_model = look_at_query(
             model,
-            normalisation,
+            normalization,
             params["model"],
             state["model"],
             given["model"],
@@ -123,7 +123,7 @@ def relation(
         shown = jnp.outer(answered, adapted.present.astype(answered.dtype)).reshape(-1)
         scores, of_head = look_at_query(
             head,
-            normalisation,
+            normalization,
             params["head"],
             state["head"],
             given["head"],

@@ -3,7 +3,7 @@
 import optax
 
 from jaxmeta.inner import unroll
-from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Learner, Loss, Model
 
@@ -16,12 +16,12 @@ def reptile(
     learning_rate: float = 0.1,
     batch: int | None = 10,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
-    r"""Reptile: an initialisation that lies near the solutions of all tasks.
+    r"""Reptile: an initialization that lies near the solutions of all tasks.
 
     Each task is trained on by steps of gradient descent, each on some of its support set.
-    Meta-train it with :func:`jaxmeta.objectives.reptile`, which moves the initialisation towards
+    Meta-train it with :func:`jaxmeta.objectives.reptile`, which moves the initialization towards
     where they lead; no derivative goes through them.
 
     Args:
@@ -31,7 +31,7 @@ def reptile(
       learning_rate: inner learning rate.
       batch: support examples drawn for each step; ``None`` takes all.
       loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ()}``.
@@ -44,4 +44,4 @@ def reptile(
       their experiments take steps of Adam, see the method's page.
     """
     inner = unroll(optax.sgd(learning_rate), steps, first_order=True)
-    return gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation, batch=batch)
+    return gradient_learner(model, inner, ways, loss=loss, normalization=normalization, batch=batch)

@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 from jax.scipy.linalg import solve
 
-from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
 
 
 def ridge(
-    model: Model, ways: int, *, penalty: float = 1.0, normalisation: str = "transductive"
+    model: Model, ways: int, *, penalty: float = 1.0, normalization: str = "transductive"
 ) -> Learner:
     r"""Ridge regression from embedded examples X to one-hot labels Y, in closed form.
 
@@ -22,13 +22,13 @@ def ridge(
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
       ways: number of classes, at most.
       penalty: lambda to begin with.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner whose parameters serve any number of ways.
 
     Raises:
-      ValueError: the penalty is not positive, an unknown normalisation, or (when adapting) a
+      ValueError: the penalty is not positive, an unknown normalization, or (when adapting) a
         support set that does not fit.
 
     References:
@@ -51,4 +51,4 @@ def ridge(
     def compare(own: PyTree, weights: Array, embedded: Array) -> Array:
         return own["scale"] * (embedded @ weights) + own["bias"]
 
-    return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)
+    return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)

@@ -6,7 +6,7 @@ import jax
 import optax
 
 from jaxmeta.inner import unroll
-from jaxmeta.learners.gradient import gradient_learner
+from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
 
@@ -26,9 +26,9 @@ def from_scratch(
     steps: int = 100,
     learning_rate: float = 1e-2,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
-    r"""Initialises a network anew for each task and trains it on the support set with Adam.
+    r"""Initializes a network anew for each task and trains it on the support set with Adam.
 
     .. math:: \theta_0 \sim \mathrm{init}, \qquad
               \theta_{t+1} = \mathrm{Adam}(\theta_t, \nabla L(\theta_t;\, \text{support}))
@@ -41,22 +41,22 @@ def from_scratch(
       steps: training steps, each on the whole support set.
       learning_rate: Adam's step size.
       loss: the loss of the support set.
-      normalisation: ``"transductive"`` or ``"inductive"``.
+      normalization: ``"transductive"`` or ``"inductive"``.
 
     Returns:
       A learner with no parameters.
 
     Raises:
-      ValueError: the normalisation is ``"running"``, which a network without a past does not have.
+      ValueError: the normalization is ``"running"``, which a network without a past does not have.
     """
-    if normalisation == "running":
+    if normalization == "running":
         raise ValueError(
-            "normalisation is 'running', but a network trained from scratch has no averages: "
+            "normalization is 'running', but a network trained from scratch has no averages: "
             "choose 'transductive' or 'inductive'."
         )
     # First order: nothing upstream of the training run is learned, so no second derivative is used.
     inner = unroll(optax.adam(learning_rate), steps, first_order=True)
-    learner = gradient_learner(model, inner, ways, loss=loss, normalisation=normalisation)
+    learner = gradient_learner(model, inner, ways, loss=loss, normalization=normalization)
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
         return (), ()

@@ -2,13 +2,13 @@
 
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import best_of_class, cosine_similarities
-from jaxmeta.learners.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.support import best_of_class, cosine_similarities
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
 
 
 def siamese(
-    model: Model, ways: int, *, similarity: str = "l1", normalisation: str = "transductive"
+    model: Model, ways: int, *, similarity: str = "l1", normalization: str = "transductive"
 ) -> Learner:
     r"""Siamese networks: verify pairs, then answer with the class of the best match.
 
@@ -27,13 +27,13 @@ def siamese(
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
       ways: number of classes, at most.
       similarity: ``"l1"`` or ``"cosine"``.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner whose parameters serve any number of ways.
 
     Raises:
-      ValueError: an unknown similarity or normalisation, or (when adapting) a support set that does
+      ValueError: an unknown similarity or normalization, or (when adapting) a support set that does
         not fit.
 
     References:
@@ -61,4 +61,4 @@ def siamese(
             pairs = own["bias"] - apart @ own["weight"]
         return best_of_class(pairs, member)
 
-    return comparison_learner(model, Comparison(init, remember, compare), ways, normalisation)
+    return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)

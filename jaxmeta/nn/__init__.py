@@ -2,7 +2,7 @@
 
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
 from jaxmeta.nn.convolution import conv2d, conv_general_dilated
-from jaxmeta.nn.layers import Statistics, batch_norm, max_pool, moments, normalise
+from jaxmeta.nn.layers import Statistics, batch_norm, max_pool, moments, normalize
 from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 
@@ -19,6 +19,6 @@ __all__ = [
     "mixed_precision",
     "mlp",
     "moments",
-    "normalise",
+    "normalize",
     "relation_module",
 ]

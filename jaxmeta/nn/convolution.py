@@ -23,11 +23,11 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.nn import patches, winograd
 from jaxmeta.nn.blocks import in_blocks
 from jaxmeta.nn.geometry import Geometry, Pair
 from jaxmeta.types import Array
-from jaxmeta.varying import varying_alike
 
 Padding = str | Sequence[tuple[int, int]]
 

@@ -56,32 +56,32 @@ def batch_norm(
     batch_statistics: bool,
     epsilon: float = 1e-5,
 ) -> tuple[Array, Statistics]:
-    """Normalises each channel by the statistics of ``x``, or by the given ones.
+    """Normalizes each channel by the statistics of ``x``, or by the given ones.
 
     Args:
       x: ``[n, ..., channels]``.
-      scale: as :func:`normalise`.
-      offset: as :func:`normalise`.
+      scale: as :func:`normalize`.
+      offset: as :func:`normalize`.
       statistics: used when ``batch_statistics`` is false.
       mask: as :func:`moments`.
       batch_statistics: use the statistics of ``x``, not the given ones.
-      epsilon: as :func:`normalise`.
+      epsilon: as :func:`normalize`.
 
     Returns:
-      The normalised array and the statistics that normalised it.
+      The normalized array and the statistics that normalized it.
 
     References:
       Ioffe and Szegedy, 2015, Batch Normalization, Algorithm 1.
     """
     if batch_statistics:
         statistics = moments(x, mask)
-    return normalise(x, statistics, scale, offset, epsilon), statistics
+    return normalize(x, statistics, scale, offset, epsilon), statistics
 
 
-def normalise(
+def normalize(
     x: Array, statistics: Statistics, scale: Array, offset: Array, epsilon: float = 1e-5
 ) -> Array:
-    r"""Normalises each channel: :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
+    r"""Normalizes each channel: :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
 
     Args:
       x: ``[n, ..., channels]``.
@@ -125,14 +125,14 @@ def _moments_jvp(
     # differentiation would pass over x once more to find that out. Masks are not differentiated.
     (x, share), (tangent, _) = primals, tangents
     statistics = _moments(x, share)
-    centred = x - _spread(statistics.mean, x)
-    return statistics, Statistics(_mean(tangent, share), 2 * _mean(centred * tangent, share))
+    centered = x - _spread(statistics.mean, x)
+    return statistics, Statistics(_mean(tangent, share), 2 * _mean(centered * tangent, share))
 
 
 def _mean(x: Array, share: Array) -> Array:
     """The mean over positions and, with these shares, over examples: ``[channels]``."""
     channels, positions = x.shape[-1], math.prod(x.shape[1:-1])
-    # Products, and not sums, which XLA computes anew for every pixel that is normalised. One after
+    # Products, and not sums, which XLA computes anew for every pixel that is normalized. One after
     # the other, as a product adds up its terms in turn, and the fewer there are the less it rounds.
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     of_positions = product(share, x.reshape(x.shape[0], positions * channels))

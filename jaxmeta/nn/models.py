@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
 from jaxmeta.nn.convolution import conv2d
-from jaxmeta.nn.layers import Statistics, max_pool, moments, normalise
+from jaxmeta.nn.layers import Statistics, max_pool, moments, normalize
 from jaxmeta.types import Array, Key, Model, PyTree
 
 _he = jax.nn.initializers.he_normal()
@@ -16,7 +16,7 @@ _glorot = jax.nn.initializers.glorot_normal()
 
 
 def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
-    """A multi-layer perceptron with ReLU, without normalisation; no state.
+    """A multi-layer perceptron with ReLU, without normalization; no state.
 
     The default widths are those of the sinusoid experiment of Finn et al., 2017, section 5.1.
 
@@ -67,7 +67,7 @@ def conv4(
     halvings: int = 4,
     flatten: bool = True,
 ) -> Model:
-    """Four blocks of 3x3 convolution, batch normalisation and ReLU, the first of them halving.
+    """Four blocks of 3x3 convolution, batch normalization and ReLU, the first of them halving.
 
     Args:
       outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
@@ -84,7 +84,7 @@ def conv4(
       A model from images ``[n, height, width, channels]`` to ``[n, outputs]``, ``[n, features]`` or
       maps ``[n, rows, columns, filters]``;
       its parameters are ``{"block0": {"kernel", "scale", "offset"}, ..., "head": {...}}`` and its
-      state ``{"block0": Statistics, ...}``. The convolutions have no bias: the normalisation would
+      state ``{"block0": Statistics, ...}``. The convolutions have no bias: the normalization would
       subtract it again.
 
     Raises:
@@ -220,19 +220,19 @@ def _blocks(
     batch_statistics: bool,
     halves: Sequence[str | None],
 ) -> tuple[Array, PyTree]:
-    """Convolution, normalisation and ReLU, once for each of ``halves``, which says what halves."""
+    """Convolution, normalization and ReLU, once for each of ``halves``, which says what halves."""
     used = {}
     for i, halved in enumerate(halves):
         name, block = f"block{i}", params[f"block{i}"]
-        # Normalising is monotone: with the sign of its scale moved into the kernel, the maximum of
-        # what is normalised is the normalised maximum, so only a quarter is normalised.
+        # Normalizing is monotone: with the sign of its scale moved into the kernel, the maximum of
+        # what is normalized is the normalized maximum, so only a quarter is normalized.
         sign = jnp.where(block["scale"] < 0, -1.0, 1.0).astype(block["scale"].dtype)
         kernel = block["kernel"] * sign[None, None, None]
         x = conv2d(x, kernel, stride=2 if halved == "stride" else 1)
         turned = moments(x, mask) if batch_statistics else _turn(state[name], sign)
         if halved == "pool":
             x = max_pool(x)
-        x = jax.nn.relu(normalise(x, turned, block["scale"] * sign, block["offset"]))
+        x = jax.nn.relu(normalize(x, turned, block["scale"] * sign, block["offset"]))
         used[name] = _turn(turned, sign)
     return x, used
 

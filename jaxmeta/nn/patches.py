@@ -9,9 +9,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.nn.geometry import Geometry, pad
 from jaxmeta.types import Array
-from jaxmeta.varying import varying_alike
 
 FEW = 16
 """Pixels whose outer products a CPU adds faster than it multiplies matrices."""

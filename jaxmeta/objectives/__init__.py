@@ -1,4 +1,4 @@
-"""What the outer loop minimises: factories returning an Objective."""
+"""What the outer loop minimizes: factories returning an Objective."""
 
 from jaxmeta.objectives.augmented import augmented
 from jaxmeta.objectives.episodic import episodic

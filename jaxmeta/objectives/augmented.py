@@ -2,7 +2,7 @@
 
 import jax
 
-from jaxmeta import shares
+from jaxmeta.distributed import microbatches as shares
 from jaxmeta.types import Array, Augment, Aux, Batch, Episode, Key, Objective, PyTree
 
 

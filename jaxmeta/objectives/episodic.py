@@ -23,7 +23,7 @@ def episodic(
       loss: the loss of the query set.
       metrics: further figures of the query set to report, by name.
       decay: of the running averages in ``state``: each call moves them by ``1 - decay`` towards the
-        mean over tasks of the statistics that normalised the query sets.
+        mean over tasks of the statistics that normalized the query sets.
 
     Returns:
       An objective over episodes ``[k, ...]``; it reports the means over tasks of ``loss``, of

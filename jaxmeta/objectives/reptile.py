@@ -1,11 +1,11 @@
-"""Reptile as an Objective: move the initialisation towards the adapted parameters."""
+"""Reptile as an Objective: move the initialization towards the adapted parameters."""
 
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.gradient import Adapted
+from jaxmeta.learners.frames.gradient import Adapted
 from jaxmeta.objectives.tasks import judge, over_tasks
 from jaxmeta.types import Array, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
 
@@ -25,7 +25,7 @@ def reptile(
     Args:
       learner: one that :func:`jaxmeta.learners.gradient_learner` made, such as
         :func:`jaxmeta.learners.reptile`.
-      loss: of the query set; reported, not minimised.
+      loss: of the query set; reported, not minimized.
       metrics: further figures of the query set to report, by name.
       decay: of the running averages, as in :func:`jaxmeta.objectives.episodic`.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.shares import weighted
+from jaxmeta.distributed.microbatches import weighted
 from jaxmeta.types import Array, Aux, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
 
 Task = Callable[[PyTree, PyTree, Episode, Key], tuple[Array, PyTree, Metrics]]

@@ -91,8 +91,8 @@ def test_calls_are_looked_into():
     assert total(by_jvp, A) == PRODUCT
     assert total(by_vjp, A) == PRODUCT
     # Forward, forward again, and the gradient of one side.
-    rematerialised = jax.grad(lambda a: jnp.sum(jnp.sin(jax.checkpoint(jnp.sin)(a @ B))))
-    assert total(rematerialised, A) == 2 * PRODUCT
+    rematerialized = jax.grad(lambda a: jnp.sum(jnp.sin(jax.checkpoint(jnp.sin)(a @ B))))
+    assert total(rematerialized, A) == 2 * PRODUCT
 
 
 def test_a_whole_perceptron():

@@ -50,20 +50,20 @@ def test_the_two_halves_of_a_class_become_one(data_dir):
 
 
 def test_unpacked_folders_are_read_like_zips(tmp_path):
-    colours = {}
+    colors = {}
     for number, name in enumerate(" ".join(cifar.COARSE.values()).split()):
         for half in ("train", "test"):
             path = tmp_path / f"cifar100/{name}/{half}/0.webp"
             path.parent.mkdir(parents=True)
             Image.new("RGB", (2, 2), (2 * number,) * 3).save(path, lossless=True)
-        colours[name] = 2 * number
+        colors[name] = 2 * number
     for split, sources in [
         ({part: names.split() for part, names in cifar.CIFAR_FS.items()}, cifar_fs(2, tmp_path)),
         (cifar.fc100_classes(), fc100(2, tmp_path)),
     ]:
         for part, source in sources.items():
             assert source.data.counts.tolist() == [2] * len(split[part])
-            expected = np.repeat([colours[name] for name in split[part]], 2)
+            expected = np.repeat([colors[name] for name in split[part]], 2)
             assert source.data.images[:, 0, 0, 0].tolist() == expected.tolist()
     shutil.rmtree(tmp_path / "cifar100/apple")
     with pytest.raises(ValueError, match="no class 'apple'"):

@@ -226,10 +226,10 @@ def test_make_batch_refuses(x, y, ways, message):
 
 def test_a_support_set_may_have_examples_without_a_label():
     x = np.zeros((3, 2))
-    assert make_batch(x, [0, -1, 1], ways=2, unlabelled=True).y.tolist() == [0, -1, 1]
+    assert make_batch(x, [0, -1, 1], ways=2, unlabeled=True).y.tolist() == [0, -1, 1]
     assert make_episode(x, [0, -1, 1], x, [0, 0, 1], ways=2).support.y.tolist() == [0, -1, 1]
     with pytest.raises(ValueError, match=r"Label -2 is outside 0..1 .* give -1 to those without"):
-        make_batch(x, [0, -2, 1], ways=2, unlabelled=True)
+        make_batch(x, [0, -2, 1], ways=2, unlabeled=True)
     with pytest.raises(ValueError, match="Label -2 is negative"):
         make_episode(x, [0, -2, 1], x, [0, 0, 1])
     for ways in (2, None):
@@ -278,8 +278,8 @@ def test_imbalanced_classes_have_shots_of_their_own():
     assert (query.mask == 1).all()
 
 
-def test_unlabelled_examples_and_distractors_follow_the_labelled():
-    support, query = untidy(50, ways=2, shots=2, unlabelled=3, distractors=1)
+def test_unlabeled_examples_and_distractors_follow_the_labeled():
+    support, query = untidy(50, ways=2, shots=2, unlabeled=3, distractors=1)
     assert support.y[0].tolist() == [0, 0, 1, 1] + [-1] * 9
     assert (support.y == support.y[:1]).all()
     assert (support.mask == 1).all()
@@ -297,13 +297,13 @@ def test_unlabelled_examples_and_distractors_follow_the_labelled():
         every = np.concatenate([*same_class, of_queries[:, 3 * way : 3 * way + 3]], axis=1)
         assert all(len(set(row)) == 8 for row in every)
     plain = untidy(50, ways=2, shots=2)
-    assert same(untidy(50, ways=2, shots=2, unlabelled=3).query, plain.query)
+    assert same(untidy(50, ways=2, shots=2, unlabeled=3).query, plain.query)
 
 
-def test_padding_takes_no_examples_and_no_classes_from_the_unlabelled():
+def test_padding_takes_no_examples_and_no_classes_from_the_unlabeled():
     """As many classes and examples as there are, and places for more."""
     source = marked_source(np.full(4, 6))
-    sampler = source.episodes(2, 1, 2, max_ways=4, max_shots=5, unlabelled=3, distractors=2)
+    sampler = source.episodes(2, 1, 2, max_ways=4, max_shots=5, unlabeled=3, distractors=2)
     support, query = jax.tree.map(np.asarray, jax.jit(sampler)(source.data, jax.random.key(0)))
     classes, numbers = marks(support.x)
     assert support.mask.reshape(-1, 1)[:20].sum() == 2
@@ -316,7 +316,7 @@ def test_padding_takes_no_examples_and_no_classes_from_the_unlabelled():
     assert (support.x[32:] == 0).all()
 
 
-def test_examples_are_drawn_evenly_and_labelled_by_class():
+def test_examples_are_drawn_evenly_and_labeled_by_class():
     source = marked_source(rotations=True)
     batch, again = jax.jit(source.examples(4000))(source.data, jax.random.key(0))
     assert same(batch, again)
@@ -336,10 +336,10 @@ def test_examples_are_drawn_evenly_and_labelled_by_class():
         ({"ways": (3, 2), "shots": 1}, r"range of ways is \(3, 2\); give \(least, most\)"),
         ({"ways": 2, "shots": (0, 2)}, r"range of shots is \(0, 2\)"),
         ({"ways": 2, "shots": 1, "imbalanced": True}, "give a range, as in"),
-        ({"ways": 2, "shots": 1, "distractors": 1}, "1 distractors but nothing unlabelled"),
-        ({"ways": 2, "shots": 1, "unlabelled": 2.5}, "unlabelled is 2.5: give a whole number"),
-        ({"ways": 2, "shots": 1, "unlabelled": 9}, "1 shots, 9 unlabelled and 3 queries needs 13"),
-        ({"ways": 7, "shots": 1, "unlabelled": 1, "distractors": 2}, "7 ways and 2 distractors"),
+        ({"ways": 2, "shots": 1, "distractors": 1}, "1 distractors but nothing unlabeled"),
+        ({"ways": 2, "shots": 1, "unlabeled": 2.5}, "unlabeled is 2.5: give a whole number"),
+        ({"ways": 2, "shots": 1, "unlabeled": 9}, "1 shots, 9 unlabeled and 3 queries needs 13"),
+        ({"ways": 7, "shots": 1, "unlabeled": 1, "distractors": 2}, "7 ways and 2 distractors"),
     ],
 )
 def test_impossible_options_are_told(options, message):

@@ -49,7 +49,7 @@ def test_a_source_holds_single_drawings(sources):
     for class_, example in [(0, 0), (1, 5), (3, 2)]:
         character, hands = jax.random.split(jax.random.fold_in(test, class_))
         alone = 255 * draw(character, jax.random.fold_in(hands, example))
-        # One level of grey, for rounding.
+        # One level of gray, for rounding.
         np.testing.assert_allclose(page(sources["test"])[class_, example], alone, atol=1)
 
 
@@ -67,7 +67,7 @@ def test_render_draws_a_line_at_its_distance():
     strokes = np.stack([line] * STROKES).astype(np.float32)
     render = jax.jit(_render, static_argnames="size")
     ink = np.asarray(render(strokes, np.arange(STROKES) < 1, np.float32(0.6), 28))
-    # Rows have their centres at 8.5, 9.5, 10.5 and 11.5: clip(0.6 + 0.5 - distance).
+    # Rows have their centers at 8.5, 9.5, 10.5 and 11.5: clip(0.6 + 0.5 - distance).
     np.testing.assert_allclose(ink[8:12, 14], [0.0, 0.35, 0.85, 0.0], atol=1e-5)
     # 2 pixels beyond its end there is nothing left of it.
     assert ink[:, 26:].max() == 0
@@ -95,7 +95,7 @@ def test_first_characters_do_not_depend_on_how_many_there_are(sources):
 
 
 def test_characters_are_as_hard_to_tell_apart_as_omniglot(sources):
-    # Cosine nearest neighbour in 5-way 1-shot: Omniglot 49%, chance 20%.
+    # Cosine nearest neighbor in 5-way 1-shot: Omniglot 49%, chance 20%.
     source = sources["train"]
     sampler = source.episodes(5, 1, 5)
 

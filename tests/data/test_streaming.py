@@ -67,7 +67,7 @@ OPTIONS = {
         "shots": (1, 2),
         "queries": 1,
         "imbalanced": True,
-        "unlabelled": 2,
+        "unlabeled": 2,
         "distractors": 1,
     },
     "examples": {"size": 4},

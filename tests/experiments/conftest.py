@@ -14,7 +14,7 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import program
-from jaxmeta import checkpoint, workdir
+from jaxmeta.runs import checkpoint, workdir
 from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def start_waves(folder: Path, *arguments: str, **given: Any) -> subprocess.Popen
 
 
 def last_train_state(folder: Path) -> list[np.ndarray]:
-    """The leaves of the newest checkpoint: step, parameters, state of the optimiser."""
+    """The leaves of the newest checkpoint: step, parameters, state of the optimizer."""
     config = workdir.read_config(folder)
     learner, _ = workdir.build_learners(config)
     like = workdir.abstract_state(config, learner, workdir.read_shapes(folder))

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from experiments import common, evaluate, train
-from jaxmeta import learners, nn, workdir
+from jaxmeta import learners, nn
 from jaxmeta.data import make_episode, sinusoid
+from jaxmeta.runs import workdir
 from jaxmeta.types import Array, Augment, Batch, Episode, Key, Model, PyTree, Source
 from tests.experiments import dots, waves
 from tests.experiments.conftest import DOTS, WAVES, finish, start
@@ -56,7 +57,7 @@ def _wider(of_support: Callable[[Batch], Batch]) -> dict[str, Source]:
     return dict.fromkeys(("train", "valid", "test"), Source((), episodes))
 
 
-def mislabelled(**arguments: Any) -> dict[str, Source]:
+def mislabeled(**arguments: Any) -> dict[str, Source]:
     """Query sets of the test split with a class that no support set has."""
     sources = dots.patterns(**arguments)
 
@@ -113,16 +114,16 @@ FIELDS = {
     "config.evaluation.learner.steps=2.5": ["steps is 2.5: give a whole number, 0 or more"],
     "config.steps=-1": ["config.steps is -1", "0 or more"],
     "config.meta_batch=0": ["config.meta_batch is 0", "1 or more"],
-    "config.learner.normalisation=running": ["'running', whose averages", "train with 'trans"],
+    "config.learner.normalization=running": ["'running', whose averages", "train with 'trans"],
     "config.evaluation.every=0": ["config.evaluation.every is 0", "multiple of config.log_every"],
     "config.learner.steps=-2": ["steps is -2", "0 or more"],
-    "config.learner.normalisation=batch": ["normalisation is 'batch'", "transductive, inductive"],
+    "config.learner.normalization=batch": ["normalization is 'batch'", "transductive, inductive"],
     "config.evaluation.validation_episodes=1": ["validation_episodes is 1", "2 or more"],
     "config.evaluation.episodes=0": ["config.evaluation.episodes is 0", "2 or more"],
     f"config.data.make={HERE}.crooked": ["(1,)", "(2,)", "needs both alike"],
     "config.chunk=0": ["config.chunk is 0", "1 or more"],
     "config.chunk=3": ["config.chunk is 3", "divisor of config.meta_batch, which is 8"],
-    "config.steps=0": ["config.optimiser.learning_rate.decay_steps is 0", "1 or more"],
+    "config.steps=0": ["config.optimizer.learning_rate.decay_steps is 0", "1 or more"],
     "config.learner.steps=2 config.evaluation.learner.steps=1": [
         "config.evaluation.learner.steps is 1",
         "config.learner.steps, which is 2",
@@ -149,7 +150,7 @@ EPISODES = {
     "config.ways=5 config.train.ways=3": ["tells 3 ways", "the valid split have 5", "more ways"],
     "config.train.ways=4": ["3 outputs", "4 ways", "same number"],
     "config.evaluation.learner.ways=4": ["3 outputs", "4 ways", "same number"],
-    f"config.data.make={HERE}.mislabelled": ["Label 7 is outside the 3 ways", "from 0 to 2"],
+    f"config.data.make={HERE}.mislabeled": ["Label 7 is outside the 3 ways", "from 0 to 2"],
     "config.learner.ways=4": ["3 outputs", "4 ways", "same number"],
     "config.augment.make=jaxmeta.data.crop_and_miror": ["has no", "crop_and_mirror"],
     "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.pad=2": ["'pad'", "padding"],

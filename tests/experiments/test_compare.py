@@ -16,9 +16,9 @@ from experiments import common, comparison, report, train
 from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
 from experiments.configs import common as configs
-from jaxmeta import workdir
-from jaxmeta.build import build
 from jaxmeta.objectives import augmented
+from jaxmeta.runs import workdir
+from jaxmeta.runs.spec import build
 from jaxmeta.types import Batch, Episode, Learner
 from tests.quick import QUICK
 
@@ -53,16 +53,16 @@ def test_every_config_can_be_trained(data, method):
     )
     if "augment" in config:
         objective = augmented(objective, build(config["augment"]))
-    jax.eval_shape(build(config["optimiser"]).init, params)
+    jax.eval_shape(build(config["optimizer"]).init, params)
     tasks = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), episode)
     losses, aux = jax.eval_shape(objective, params, state, tasks, jax.random.split(key, 2))
     assert losses.shape == (2,)
     assert jax.tree.structure(aux.state) == jax.tree.structure(state)
     assert "loss" in aux.metrics
     others = methods.TRANSFERRED if method == "pretrained" else {}
-    mode = data.DATA.normalisation
+    mode = data.DATA.normalization
     learners = [
-        build(spec.to_dict(), model=workdir.build_model(config), ways=5, normalisation=mode)
+        build(spec.to_dict(), model=workdir.build_model(config), ways=5, normalization=mode)
         for spec in others.values()
     ]
     for other in [evaluated, *learners]:
@@ -82,24 +82,24 @@ def test_derivative_order_is_annealed_where_outer_steps_are_counted():
 @pytest.mark.parametrize(
     ("data", "mode"), [(omniglot, "transductive"), (cifar_fs, "running")], ids=["omniglot", "cifar"]
 )
-def test_only_transferred_features_are_normalised_as_the_data_say(data, mode):
+def test_only_transferred_features_are_normalized_as_the_data_say(data, mode):
     protocol = comparison.Protocol(3, [1], 15, 2, 50, 0, None)
     for name in methods.TRANSFERRED:
         asked = comparison.question(name, data.DATA, protocol)
-        assert (asked["spec"]["normalisation"], asked["spec"]["ways"]) == (mode, 3)
-        assert asked["config"]["evaluation"]["learner"]["normalisation"] == mode
-        assert asked["config"]["learner"]["normalisation"] == "transductive"
-    assert comparison.question("maml", data.DATA, protocol)["spec"]["normalisation"] == (
+        assert (asked["spec"]["normalization"], asked["spec"]["ways"]) == (mode, 3)
+        assert asked["config"]["evaluation"]["learner"]["normalization"] == mode
+        assert asked["config"]["learner"]["normalization"] == "transductive"
+    assert comparison.question("maml", data.DATA, protocol)["spec"]["normalization"] == (
         "transductive"
     )
 
 
 def test_gradient_descent_with_momentum_and_decay_by_hand():
-    optimiser = configs.sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.5)
+    optimizer = configs.sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.5)
     params, gradients, trace = 2.0, (1.0, -3.0), 0.0
-    mine, state = jnp.array(params), optimiser.init(jnp.array(params))
+    mine, state = jnp.array(params), optimizer.init(jnp.array(params))
     for gradient in gradients:
-        updates, state = optimiser.update(jnp.array(gradient), state, mine)
+        updates, state = optimizer.update(jnp.array(gradient), state, mine)
         mine = mine + updates
         decayed = gradient + 0.5 * params
         trace = decayed + 0.9 * trace
@@ -151,7 +151,7 @@ def result(name: str, values: list[float]) -> dict:
         "values": {"1": values},
         "figures": {"1": figure},
         "protocol": {"shots": [1]},
-        "normalisation": "running",
+        "normalization": "running",
         "steps": 10,
         "train_seconds": 3.0,
         "training_mib": 4.0,

@@ -32,7 +32,7 @@ def tokens() -> Episode:
 
 PICTURES = {
     "images": (classes(4, 4, 1), 3, plots._images),
-    "colours": (classes(4, 4, 3), 3, plots._images),
+    "colors": (classes(4, 4, 3), 3, plots._images),
     "uneven": (classes(4, 4, 1, shots=(1, 3, 2)), 3, plots._images),
     "vectors": (classes(4), 3, plots._confusion),
     "channels": (classes(4, 4, 2), 3, plots._confusion),

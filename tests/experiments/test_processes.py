@@ -16,7 +16,7 @@ from tests.experiments.test_survival import wait_for
 LONG = [
     "--config.steps=100000",
     "--config.evaluation.every=5",
-    "--config.optimiser.learning_rate.decay_steps=100",
+    "--config.optimizer.learning_rate.decay_steps=100",
 ]
 
 

@@ -14,15 +14,15 @@ from PIL import Image
 from experiments import common, evaluate, train
 from experiments.journal import read_metrics
 from jaxmeta.data import make_episode
+from jaxmeta.runs.workdir import restore
 from jaxmeta.train import start as start_training
 from jaxmeta.types import Augment
-from jaxmeta.workdir import restore
 from tests.experiments.conftest import DOTS, WAVES, finish, start
 from tests.experiments.dots import patterns
 
 Launch = Callable[..., None]
 FIELDS = (
-    "learner data split ways shots queries metric mean ci95 episodes normalisation inner_steps "
+    "learner data split ways shots queries metric mean ci95 episodes normalization inner_steps "
     "mixed_precision "
     "seed steps best_step train_seconds backend devices versions"
 )
@@ -148,7 +148,7 @@ def test_devices_that_share_a_meta_batch(
 
 
 def test_no_step_needs_no_training(launch: Launch, tmp_path: Path) -> None:
-    options = ["--config.steps=0", "--config.optimiser.learning_rate.decay_steps=1"]
+    options = ["--config.steps=0", "--config.optimizer.learning_rate.decay_steps=1"]
     launch(train, f"--config={WAVES}", f"--workdir={tmp_path}/run", *options)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_step"] == 0
 
@@ -169,7 +169,7 @@ def test_training_examples_are_changed_and_evaluated_ones_are_not(
     assert json.loads((tmp_path / "run" / "result.json").read_text())["mean"] > 0.5
 
 
-def test_an_optimiser_whose_state_is_the_parameters() -> None:
+def test_an_optimizer_whose_state_is_the_parameters() -> None:
     keeps = optax.GradientTransformation(lambda params: params, lambda g, state, params: (g, state))
     params = {"w": jnp.ones(3)}
     train_state = start_training(keeps, params, ())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.journal import read_metrics
-from jaxmeta import checkpoint
+from jaxmeta.runs import checkpoint
 from tests.experiments.conftest import finish, last_train_state, start_waves
 
 
@@ -105,7 +105,7 @@ def test_a_signal_during_the_evaluation_stops_it(tmp_path: Path, undisturbed: Pa
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    options = ["--config.optimiser.learning_rate.init_value=1e17", "--config.evaluation.every=1"]
+    options = ["--config.optimizer.learning_rate.init_value=1e17", "--config.evaluation.every=1"]
     status, errors = finish(start_waves(folder, *options))
     assert status == 1
     last = errors.splitlines()[-1]

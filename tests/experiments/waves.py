@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
             "steps": 1,
             "learning_rate": 0.01,
             "loss": ConfigDict({"function": "jaxmeta.losses.squared_error"}),
-            "normalisation": "transductive",
+            "normalization": "transductive",
         }
     )
     config.evaluation.every = 4

@@ -19,7 +19,7 @@ from jaxmeta.learners import (
     prototypical,
     reptile,
 )
-from jaxmeta.learners.gradient import draw
+from jaxmeta.learners.frames.gradient import draw
 from jaxmeta.losses import cross_entropy
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic, multi_step
@@ -74,7 +74,7 @@ def test_maml_plus_plus_with_everything_off_is_maml(first_order_until, first_ord
         steps=3,
         learning_rate=0.2,
         learned_rates=False,
-        per_step_normalisation=False,
+        per_step_normalization=False,
         first_order_until=first_order_until,
     )
     params, state = ours.init(KEY, FIRST)
@@ -90,7 +90,7 @@ def test_maml_plus_plus_with_everything_off_is_maml(first_order_until, first_ord
 
 
 def test_maml_plus_plus_with_everything_off_averages_as_maml_does():
-    ours = maml_plus_plus(scaled(), 3, steps=3, learned_rates=False, per_step_normalisation=False)
+    ours = maml_plus_plus(scaled(), 3, steps=3, learned_rates=False, per_step_normalization=False)
     params, state = ours.init(KEY, FIRST)
     reference = maml(scaled(), 3, steps=3, learning_rate=0.1)
     theirs, aux = gradient_of(episodic(reference, cross_entropy, decay=0.5), params, jnp.zeros(4))
@@ -105,7 +105,7 @@ def test_maml_plus_plus_with_everything_off_averages_as_maml_does():
 
 def test_derivative_order_rises_at_its_step():
     ours = maml_plus_plus(
-        MODEL, 3, steps=2, learned_rates=False, per_step_normalisation=False, first_order_until=7
+        MODEL, 3, steps=2, learned_rates=False, per_step_normalization=False, first_order_until=7
     )
     params, state = ours.init(KEY, FIRST)
     objective = multi_step(ours, cross_entropy, annealing_steps=1)
@@ -159,7 +159,7 @@ def test_rates_are_learned_for_each_step_and_leaf():
 
 
 def scaled():
-    """A linear model whose inputs are centred, with a scale and averages of its own."""
+    """A linear model whose inputs are centered, with a scale and averages of its own."""
 
     def init(key, x):
         params = {"kernel": jax.random.normal(key, (4, 3)), "scale": jnp.ones(4)}
@@ -182,7 +182,7 @@ def test_each_step_has_scales_and_averages_of_its_own():
         multi_step(ours, cross_entropy, decay=0.5, annealing_steps=1), params, state
     )
     assert (jnp.linalg.norm(gradient["model"]["scale"], axis=1) > 1e-4).all()
-    # All three rows saw the same query sets, as nothing before the normalisation adapts.
+    # All three rows saw the same query sets, as nothing before the normalization adapts.
     means = jnp.mean(TASKS.query.x, axis=(0, 1)) / 2
     np.testing.assert_allclose(aux.state.model, jnp.stack([means] * 3), rtol=1e-3, atol=1e-6)
 
@@ -192,7 +192,7 @@ def test_running_averages_of_a_step_serve_that_step_alone():
     moved = state._replace(model=state.model.at[1].set(1.0))
 
     def answers(state, steps):
-        learner = maml_plus_plus(scaled(), 3, steps=steps, normalisation="running")
+        learner = maml_plus_plus(scaled(), 3, steps=steps, normalization="running")
         adapted, _ = learner.adapt(params, state, FIRST.support, KEY)
         return learner.predict(params, state, adapted, FIRST.query.x)[0]
 
@@ -201,7 +201,7 @@ def test_running_averages_of_a_step_serve_that_step_alone():
 
 
 def test_two_steps_by_hand_each_with_its_own_rates_scale_and_averages():
-    ours = maml_plus_plus(scaled(), 3, steps=2, normalisation="running")
+    ours = maml_plus_plus(scaled(), 3, steps=2, normalization="running")
     params, state = ours.init(KEY, FIRST)
     scales, averages = (
         jnp.outer(r, jnp.ones(4)) for r in (jnp.array([0.5, 1, 2]), jnp.arange(3.0))

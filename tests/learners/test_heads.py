@@ -238,7 +238,7 @@ def test_a_cosine_classifier_by_hand():
         (lambda: fine_tuning(IDENTITY, 3, entropy=-1), "entropy is -1: give 0 or more"),
         (lambda: logistic_regression(IDENTITY, 3, inverse_penalty=0), "inverse_penalty is 0"),
         (lambda: logistic_regression(IDENTITY, 3, steps=-1), "steps is -1"),
-        (lambda: classifier(IDENTITY, 3, normalisation="inductive"), "has no support set"),
+        (lambda: classifier(IDENTITY, 3, normalization="inductive"), "has no support set"),
     ],
 )
 def test_wrong_arguments_are_told(make, message):

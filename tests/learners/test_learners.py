@@ -73,7 +73,7 @@ def test_inductive_answers_do_not_depend_on_the_other_queries():
     support = SUPPORT._replace(x=x)
     answers = {}
     for mode in ("inductive", "transductive"):
-        learner = prototypical(conv4(filters=4), 3, normalisation=mode)
+        learner = prototypical(conv4(filters=4), 3, normalization=mode)
         params, state = learner.init(KEY, Episode(support, support))
 
         @jax.jit
@@ -92,7 +92,7 @@ def test_inductive_answers_do_not_depend_on_the_other_queries():
 def test_mistakes_are_named_before_anything_is_computed(make):
     model = mlp(3, (4,))
     with pytest.raises(ValueError, match="'batch': choose one of transductive"):
-        make(model, 3, normalisation="batch")
+        make(model, 3, normalization="batch")
     learner = make(model, 3)
     params, state = learner.init(KEY, Episode(SUPPORT, SUPPORT))
     for change, words in (
@@ -114,7 +114,7 @@ def test_a_head_must_fit_the_ways():
 
 def test_running_statistics_need_a_past():
     with pytest.raises(ValueError, match="has no averages"):
-        from_scratch(mlp(3), 3, normalisation="running")
+        from_scratch(mlp(3), 3, normalization="running")
 
 
 def test_a_users_own_arrays_are_classified():

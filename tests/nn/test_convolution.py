@@ -221,7 +221,7 @@ def test_vmap_of_vmap_is_a_loop_in_a_loop():
             assert_close(part, gradient(x[task], kernel[model]))
 
 
-def test_linearised_and_transposed_it_is_its_derivative():
+def test_linearized_and_transposed_it_is_its_derivative():
     x, kernel = operands((3, 3), (4, 5), 3)
     dx, dk = jnp.cos(x), jnp.cos(kernel)
     value, linear = jax.linearize(conv2d, x, kernel)

@@ -58,8 +58,8 @@ def plain_moments(x, mask):
     weights = jnp.broadcast_to(mask[:, None, None, None], x.shape)
     count = jnp.sum(weights, axis=(0, 1, 2))
     mean = jnp.sum(weights * x, axis=(0, 1, 2)) / count
-    centred = x - jnp.broadcast_to(mean, x.shape)
-    return Statistics(mean, jnp.sum(weights * centred**2, axis=(0, 1, 2)) / count)
+    centered = x - jnp.broadcast_to(mean, x.shape)
+    return Statistics(mean, jnp.sum(weights * centered**2, axis=(0, 1, 2)) / count)
 
 
 @pytest.mark.parametrize("mask", [None, (1, 0, 1, 1, 0), (0, 0, 0, 1, 0)])
@@ -113,7 +113,7 @@ def test_masked_examples_take_no_part_in_statistics():
 
 
 def chain(params, state, x, mask, batch_statistics, downsample):
-    """conv4 as the papers write it: convolution, batch normalisation, ReLU, pooling."""
+    """conv4 as the papers write it: convolution, batch normalization, ReLU, pooling."""
     stride = (2, 2) if downsample == "stride" else (1, 1)
     used = {}
     for name, statistics in state.items():
@@ -141,7 +141,7 @@ def chain(params, state, x, mask, batch_statistics, downsample):
 @pytest.mark.parametrize("downsample", ["pool", "stride"])
 @pytest.mark.parametrize("batch_statistics", [True, False])
 def test_conv4_is_its_layers_in_the_order_of_the_papers(downsample, batch_statistics):
-    """It pools before it normalises, which a scale below zero would turn upside down."""
+    """It pools before it normalizes, which a scale below zero would turn upside down."""
     model = conv4(3, filters=4, downsample=downsample)
     x = jax.random.normal(KEYS[0], (5, 17, 16, 2))
     mask = jnp.array([1.0, 1.0, 0.0, 1.0, 1.0])

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxmeta.distributed.microbatches import cut, given
 from jaxmeta.gradients import Gradient
-from jaxmeta.shares import cut, given
 from jaxmeta.types import Array, PyTree
 
 TASKS = "tasks"

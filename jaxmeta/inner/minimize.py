@@ -11,8 +11,8 @@ from jaxmeta.inner.loop import InnerLoop, InnerLoss
 from jaxmeta.types import Key, Metrics, PyTree
 
 
-def minimise(steps: int) -> InnerLoop:
-    """Minimises a smooth loss by L-BFGS with a line search; nothing is differentiated through it.
+def minimize(steps: int) -> InnerLoop:
+    """Minimizes a smooth loss by L-BFGS with a line search; nothing is differentiated through it.
 
     Args:
       steps: at most; a loss that is at its minimum stays there.

@@ -1,22 +1,22 @@
-"""What learners share: named normalisation, absent classes, checks of a support set."""
+"""What learners share: named normalization, absent classes, checks of a support set."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
-from jaxmeta.types import UNLABELLED, Array, Batch, Key, Loss, Model, PyTree
+from jaxmeta.types import UNLABELED, Array, Batch, Key, Loss, Model, PyTree
 
 LEAST = -1e9
 """In place of minus infinity, whose derivative is not a number."""
-NORMALISATIONS = ("transductive", "inductive", "running")
+NORMALIZATIONS = ("transductive", "inductive", "running")
 
 
-def check_normalisation(normalisation: str) -> None:
+def check_normalization(normalization: str) -> None:
     """Raises ``ValueError`` when the mode is none of the three."""
-    if normalisation not in NORMALISATIONS:
+    if normalization not in NORMALIZATIONS:
         raise ValueError(
-            f"normalisation is {normalisation!r}: choose one of {', '.join(NORMALISATIONS)}."
+            f"normalization is {normalization!r}: choose one of {', '.join(NORMALIZATIONS)}."
         )
 
 
@@ -28,19 +28,19 @@ def check_ways(ways: int | None) -> None:
 
 def look_at_support(
     model: Model,
-    normalisation: str,
+    normalization: str,
     params: PyTree,
     state: PyTree,
     support: Batch,
     key: Key | None = None,
 ) -> tuple[Array, PyTree]:
-    """The model's outputs on the support set, and the statistics that normalised them."""
-    return model.apply(params, state, support.x, support.mask, key, normalisation != "running")
+    """The model's outputs on the support set, and the statistics that normalized them."""
+    return model.apply(params, state, support.x, support.mask, key, normalization != "running")
 
 
 def look_at_query(
     model: Model,
-    normalisation: str,
+    normalization: str,
     params: PyTree,
     state: PyTree,
     support_statistics: PyTree,
@@ -48,14 +48,14 @@ def look_at_query(
     mask: Array | None,
     key: Key | None,
 ) -> tuple[Array, PyTree]:
-    """The model's outputs on queries, normalised as the mode says.
+    """The model's outputs on queries, normalized as the mode says.
 
     ``transductive``: by the statistics of the queries themselves; ``inductive``: by those of the
     support set; ``running``: by the averages in ``state``.
     """
-    if normalisation == "transductive":
+    if normalization == "transductive":
         return model.apply(params, state, x, mask, key, True)
-    used = support_statistics if normalisation == "inductive" else state
+    used = support_statistics if normalization == "inductive" else state
     return model.apply(params, used, x, mask, key, False)
 
 
@@ -65,16 +65,16 @@ def present_classes(support: Batch, ways: int) -> Array:
 
 
 def membership(support: Batch, ways: int) -> Array:
-    """``[n, ways]``, 1 where an example is labelled with the class, else 0; padding has none."""
+    """``[n, ways]``, 1 where an example is labeled with the class, else 0; padding has none."""
     member = (support.y[:, None] == jnp.arange(ways)[None]) & (support.mask[:, None] > 0)
     return member.astype(support.mask.dtype)
 
 
-def labelled(support: Batch) -> Array:
+def labeled(support: Batch) -> Array:
     """The mask ``[n]`` of the examples that have a label or a target."""
     if support.y.ndim > 1:
         return support.mask
-    return support.mask * (support.y != UNLABELLED).astype(support.mask.dtype)
+    return support.mask * (support.y != UNLABELED).astype(support.mask.dtype)
 
 
 def class_means(embedded: Array, member: Array) -> Array:
@@ -113,7 +113,7 @@ def without_absent(logits: Array, present: Array) -> Array:
 
 
 def loss_of_support(loss: Loss, outputs: Array, support: Batch, present: Array | None) -> Array:
-    """The loss over the labelled examples and, for classes, over those that are ``present``.
+    """The loss over the labeled examples and, for classes, over those that are ``present``.
 
     Raises:
       ValueError: the model has not one output for each way.
@@ -121,7 +121,7 @@ def loss_of_support(loss: Loss, outputs: Array, support: Batch, present: Array |
     if present is not None:
         check_outputs(outputs, present)
         outputs = without_absent(outputs, present)
-    return loss(outputs, support.y, labelled(support))
+    return loss(outputs, support.y, labeled(support))
 
 
 def check_outputs(outputs: Array, present: Array) -> None:
@@ -152,7 +152,7 @@ def check_support(support: Batch, ways: int | None) -> None:
             f"Labels are of type {support.y.dtype}: give integers from 0 to {ways - 1}."
         )
     if not isinstance(support.y, jax.core.Tracer):
-        check_labels(np.asarray(support.y), ways, least=UNLABELLED)
+        check_labels(np.asarray(support.y), ways, least=UNLABELED)
 
 
 def check_labels(labels: np.ndarray, ways: int, least: int = 0) -> None:
@@ -161,5 +161,5 @@ def check_labels(labels: np.ndarray, ways: int, least: int = 0) -> None:
     if outside.size:
         raise ValueError(
             f"Label {outside[0]} is outside the {ways} ways: labels go from 0 to {ways - 1}, "
-            f"and {UNLABELLED} is none in a support set."
+            f"and {UNLABELED} is none in a support set."
         )

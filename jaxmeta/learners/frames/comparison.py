@@ -1,7 +1,7 @@
 """Learning by comparison: embed the support set once, compare every query with what is kept of it.
 
 A method is a :class:`Comparison`, three pure functions of embedded examples; the embedding, its
-normalisation, masks and absent classes are seen to here.
+normalization, masks and absent classes are seen to here.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmeta.learners.common import (
-    check_normalisation,
+from jaxmeta.learners.frames.support import (
+    check_normalization,
     check_support,
     check_ways,
     look_at_query,
@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
     Attributes:
       init: ``(key, embedded [n, ...]) -> own``, meta-learned parameters besides the embedding's.
       remember: ``(own, embedded [n, ...], member [n, ways]) -> memory``; ``member`` is 1 where an
-        example is labelled with the class, else 0, and all 0 for padding.
+        example is labeled with the class, else 0, and all 0 for padding.
       compare: ``(own, memory, embedded [m, ...]) -> logits [m, ways]``, finite.
     """
 
@@ -51,7 +51,7 @@ def nothing(key: Key, embedded: Array) -> PyTree:
 
 
 def comparison_learner(
-    model: Model, comparison: Comparison, ways: int, normalisation: str = "transductive"
+    model: Model, comparison: Comparison, ways: int, normalization: str = "transductive"
 ) -> Learner:
     r"""Embeds the support set and compares each embedded query with it.
 
@@ -63,17 +63,17 @@ def comparison_learner(
       model: an embedding f.
       comparison: the method.
       ways: number of classes, at most.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model": ..., "head": ...}``, those of the comparison under
       ``"head"``.
 
     Raises:
-      ValueError: no ways, an unknown normalisation, or (when adapting) a support set that does
+      ValueError: no ways, an unknown normalization, or (when adapting) a support set that does
         not fit.
     """
-    check_normalisation(normalisation)
+    check_normalization(normalization)
     check_ways(ways)
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
@@ -85,10 +85,10 @@ def comparison_learner(
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
         embedded, statistics = look_at_support(
-            model, normalisation, params["model"], state, support
+            model, normalization, params["model"], state, support
         )
         memory = comparison.remember(params.get("head", ()), embedded, membership(support, ways))
-        kept = statistics if normalisation == "inductive" else None
+        kept = statistics if normalization == "inductive" else None
         return Adapted(memory, kept, present_classes(support, ways)), {}
 
     def predict(
@@ -100,7 +100,7 @@ def comparison_learner(
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
         embedded, state = look_at_query(
-            model, normalisation, params["model"], state, adapted.statistics, x, mask, key
+            model, normalization, params["model"], state, adapted.statistics, x, mask, key
         )
         logits = comparison.compare(params.get("head", ()), adapted.memory, embedded)
         return without_absent(logits, adapted.present), state

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.inner import InnerLoop
-from jaxmeta.learners.common import (
+from jaxmeta.learners.frames.comparison import nothing
+from jaxmeta.learners.frames.support import (
     LEAST,
-    check_normalisation,
+    check_normalization,
     check_support,
     check_ways,
     class_means,
@@ -25,10 +27,8 @@ from jaxmeta.learners.common import (
     to_unit_length,
     without_absent,
 )
-from jaxmeta.learners.comparison import nothing
 from jaxmeta.losses import cross_entropy, masked_mean
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
-from jaxmeta.varying import varying_alike
 
 
 class Head(NamedTuple):
@@ -37,7 +37,7 @@ class Head(NamedTuple):
     Attributes:
       init: ``(key, embedded [n, d]) -> own``, what is meta-learned of it.
       start: ``(own, embedded [n, d], member [n, ways]) -> weights``, where adaptation begins;
-        ``member`` is 1 where an example is labelled with the class, else 0.
+        ``member`` is 1 where an example is labeled with the class, else 0.
       apply: ``(weights, embedded [m, d]) -> logits [m, ways]``.
       penalty: ``(weights, member [n, ways]) -> scalar``, added to the mean loss of the support set.
     """
@@ -126,7 +126,7 @@ def head_learner(
     *,
     whole: bool = False,
     entropy: float = 0.0,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
 ) -> Learner:
     r"""Adapts a head, and with ``whole`` its embedding too, to the support set by an inner loop.
 
@@ -143,17 +143,17 @@ def head_learner(
       whole: adapt the embedding too.
       entropy: beta, weight of the entropy of the predictions on the query set. When it is not zero,
         adaptation waits for the queries: it happens in ``predict``, and reports no metrics.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with parameters ``{"model", "head", "hyper"}``. Where ``head`` and ``inner`` learn
       nothing, parameters that hold ``"model"`` alone serve as well.
 
     Raises:
-      ValueError: no ways, the entropy's weight is negative, an unknown normalisation, or (when
+      ValueError: no ways, the entropy's weight is negative, an unknown normalization, or (when
         adapting) a support set that does not fit.
     """
-    check_normalisation(normalisation)
+    check_normalization(normalization)
     check_ways(ways)
     if entropy < 0:
         raise ValueError(f"entropy is {entropy}: give 0 or more.")
@@ -175,11 +175,11 @@ def head_learner(
         params, state, support, key, query = varying_alike(params, state, support, key, query)
 
         def look(weights: PyTree) -> tuple[Array, Array | None, PyTree]:
-            embedded, statistics = look_at_support(model, normalisation, weights, state, support)
+            embedded, statistics = look_at_support(model, normalization, weights, state, support)
             if query is None:
                 return embedded, None, statistics
             asked, _ = look_at_query(
-                model, normalisation, weights, state, statistics, query.x, query.mask, None
+                model, normalization, weights, state, statistics, query.x, query.mask, None
             )
             return embedded, asked, statistics
 
@@ -200,7 +200,7 @@ def head_learner(
         if whole:
             fast["model"] = params["model"]
         fast, metrics = inner.run(loss, fast, params.get("hyper", ()), key)
-        if normalisation != "inductive":
+        if normalization != "inductive":
             return fast, metrics, None
         return fast, metrics, look(fast["model"])[2] if whole else fixed[2]
 
@@ -226,7 +226,7 @@ def head_learner(
             fast, _, statistics = solve(params, state, *adapted.waiting, Query(x, asked))
         weights = fast["model"] if whole else params["model"]
         embedded, state = look_at_query(
-            model, normalisation, weights, state, statistics, x, mask, key
+            model, normalization, weights, state, statistics, x, mask, key
         )
         return without_absent(head.apply(fast["head"], embedded), adapted.present), state
 

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxmeta.processes import leads, shared_sharding, wait_for_all
+from jaxmeta.distributed.processes import is_primary, shared_sharding, barrier
 from jaxmeta.types import PyTree
 
 # Of several processes, the first reads without waiting for the others.
@@ -122,7 +122,7 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
     Raises:
       ValueError: none can be read; then none is moved.
     """
-    steps = [path for path in directory.glob("*") if path.name.isdigit() and leads()]
+    steps = [path for path in directory.glob("*") if path.name.isdigit() and is_primary()]
     alone = SingleDeviceSharding(_roomiest())
     broken = {}
     for path in steps:
@@ -145,7 +145,7 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
         aside = tempfile.mkdtemp(prefix=f"unreadable-{path.name}-", dir=directory.parent)
         path.rename(aside)
         sentences.append(f"Checkpoint {path.name} cannot be read ({reason}): moved to '{aside}'.")
-    wait_for_all("looking through checkpoints")
+    barrier("looking through checkpoints")
     return sentences
 
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.memory import tasks_at_a_time
-from jaxmeta.shares import cut, given, weighted
+from jaxmeta.distributed.memory import tasks_at_a_time
+from jaxmeta.distributed.microbatches import cut, given, weighted
+from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.types import Array, Aux, Key, Objective, PyTree
-from jaxmeta.varying import varying_alike
 
 
 class Gradient(Protocol):
@@ -34,7 +34,8 @@ def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
       objective: the losses.
       chunk: how many losses are computed at a time, at most; the gradient is accumulated over
         chunks of one size in a scan, the last filled up with tasks that weigh 0, so memory is that
-        of one chunk. ``None`` chooses as many as fit into the memory: see :mod:`jaxmeta.memory`.
+        of one chunk. ``None`` chooses as many as fit into the memory: see
+        :mod:`jaxmeta.distributed.memory`.
 
     Returns:
       The gradient function.

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxmeta.build import build
-from jaxmeta.checkpoint import load, open_checkpoints
+from jaxmeta.runs.spec import build
+from jaxmeta.runs.checkpoint import load, open_checkpoints
 from jaxmeta.nn import mixed_precision
-from jaxmeta.processes import leads, of_first, wait_for_all
+from jaxmeta.distributed.processes import is_primary, from_primary, barrier
 from jaxmeta.train import TrainState, start
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
@@ -35,7 +35,7 @@ def restore(workdir: str | os.PathLike[str], **changes: Any) -> Restored:
     Args:
       workdir: the folder given to ``experiments.train``.
       **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
-        ``steps`` or ``normalisation``. More ways than the learner was built for enlarge it; one for
+        ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; one for
         more classes serves fewer as it is.
 
     Returns:
@@ -58,8 +58,8 @@ def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restore
     jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
     try:
         with open_checkpoints(folder / "checkpoints", config["higher_is_better"]) as checkpoints:
-            latest = of_first(checkpoints.latest_step())
-            best = of_first(checkpoints.best_step())
+            latest = from_primary(checkpoints.latest_step())
+            best = from_primary(checkpoints.best_step())
             if latest is not None:
                 best = latest if best is None else best
                 train_state, _ = load(checkpoints, best, like)
@@ -102,10 +102,10 @@ def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
 
 def abstract_state(config: Mapping[str, Any], learner: Learner, shapes: Episode) -> TrainState:
     """The shapes of a run's train state, without computing it."""
-    optimiser = build(config["optimiser"])
+    optimizer = build(config["optimizer"])
 
     def make(episode: Episode) -> TrainState:
-        return start(optimiser, *learner.init(jax.random.key(0), episode))
+        return start(optimizer, *learner.init(jax.random.key(0), episode))
 
     return jax.eval_shape(make, shapes)
 
@@ -136,7 +136,7 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
             "hold: make it a dictionary, with texts as keys and arrays as values."
         )
     # The others look when it is there: a file system may remember that it was not.
-    if leads() and not (folder / "config.json").exists():
+    if is_primary() and not (folder / "config.json").exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -146,7 +146,7 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> 
         shapes = [[list(leaf.shape), str(leaf.dtype)] for leaf in jax.tree.leaves(episode)]
         write_atomically(folder / "shapes.json", json.dumps({"x": tree, "leaves": shapes}))
         write_atomically(folder / "config.json", json.dumps(config, indent=2, sort_keys=True))
-    wait_for_all("claiming the folder")
+    barrier("claiming the folder")
     if not (folder / "config.json").exists():
         raise ValueError(
             f"'{folder}' is not the folder that the first process wrote to: give a workdir on a "
@@ -171,7 +171,7 @@ def read_shapes(folder: pathlib.Path) -> Episode:
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all; of several processes, the first one does."""
-    if not leads():
+    if not is_primary():
         return
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
+from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.inner import InnerLoop, merge, partition
-from jaxmeta.learners.common import (
-    check_normalisation,
+from jaxmeta.learners.frames.support import (
+    check_normalization,
     check_support,
     check_ways,
-    labelled,
+    labeled,
     look_at_query,
     look_at_support,
     loss_of_support,
@@ -21,7 +22,6 @@ from jaxmeta.learners.common import (
 )
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
-from jaxmeta.varying import varying_alike
 
 
 class Adapted(NamedTuple):
@@ -38,7 +38,7 @@ def gradient_learner(
     ways: int | None = None,
     *,
     loss: Loss = cross_entropy,
-    normalisation: str = "transductive",
+    normalization: str = "transductive",
     fast: Callable[[str], bool] = lambda name: True,
     batch: int | None = None,
 ) -> Learner:
@@ -52,17 +52,17 @@ def gradient_learner(
       inner: the inner loop; :func:`jaxmeta.inner.unroll` or your own.
       ways: number of classes, at most; ``None`` for regression.
       loss: the loss of the support set.
-      normalisation: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
       fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others
         are still meta-learned (ANIL: ``lambda name: "head" in name``).
-      batch: how many labelled examples of the support set each inner step draws, without
+      batch: how many labeled examples of the support set each inner step draws, without
         replacement; by default it takes all, and what has no label counts in the statistics.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ...}``.
 
     Raises:
-      ValueError: an unknown normalisation, ``ways`` or ``batch`` is no count, or (when adapting) a
+      ValueError: an unknown normalization, ``ways`` or ``batch`` is no count, or (when adapting) a
         support set that does not fit.
       TypeError: a fast parameter cannot be differentiated.
 
@@ -70,7 +70,7 @@ def gradient_learner(
       Finn, Abbeel and Levine, 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep
       Networks, algorithm 2.
     """
-    check_normalisation(normalisation)
+    check_normalization(normalization)
     check_ways(ways)
     if batch is not None:
         check_count("batch", batch, least=1)
@@ -90,15 +90,15 @@ def gradient_learner(
         def support_loss(leaves: PyTree, key: Key) -> Array:
             drawn = support if batch is None else draw(support, batch, jax.random.fold_in(key, 1))
             outputs, _ = look_at_support(
-                model, normalisation, merge(leaves, slow), state, drawn, key
+                model, normalization, merge(leaves, slow), state, drawn, key
             )
             return loss_of_support(loss, outputs, drawn, present)
 
         leaves, metrics = inner.run(support_loss, start, params["hyper"], key)
         statistics = None
-        if normalisation == "inductive":
+        if normalization == "inductive":
             _, statistics = look_at_support(
-                model, normalisation, merge(leaves, slow), state, support
+                model, normalization, merge(leaves, slow), state, support
             )
         return Adapted(leaves, statistics, present), metrics
 
@@ -113,7 +113,7 @@ def gradient_learner(
         _, slow = partition(params["model"], fast)
         outputs, state = look_at_query(
             model,
-            normalisation,
+            normalization,
             merge(adapted.fast, slow),
             state,
             adapted.statistics,
@@ -129,8 +129,8 @@ def gradient_learner(
 
 
 def draw(support: Batch, size: int, key: Key) -> Batch:
-    """So many different labelled examples, or all where there are fewer, and padding then."""
-    known = labelled(support)
+    """So many different labeled examples, or all where there are fewer, and padding then."""
+    known = labeled(support)
     scores = jax.random.uniform(key, known.shape, jnp.float32)
     _, rows = jax.lax.top_k(jnp.where(known > 0, scores, -1), min(size, known.size))
     drawn: Batch = jax.tree.map(lambda leaf: leaf[rows], support._replace(mask=known))

@@ -56,7 +56,7 @@ def join(
         ) from error
 
 
-def leads() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes what is written once."""
     return jax.process_index() == 0
 
@@ -68,7 +68,7 @@ def largest(value: int) -> int:
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
-def of_first(step: int | None) -> int | None:
+def from_primary(step: int | None) -> int | None:
     """The step that the first process names; a file system may show others an earlier one."""
     if jax.process_count() == 1:
         return step
@@ -76,7 +76,7 @@ def of_first(step: int | None) -> int | None:
     return None if said < 0 else said
 
 
-def wait_for_all(reason: str) -> None:
+def barrier(reason: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)

@@ -1,0 +1,1 @@
+"""Chunks, devices and processes: where the tasks of a step are computed."""
