@@ -84,9 +84,9 @@ class Apply(Protocol):
 
 
 class Learner(NamedTuple):
-    """How one task is solved: look at the support set, then predict on the query set.
+    """How one task is solved: adapt to the support set, then predict on the query set.
 
-    Pure functions for *one* task; no task axis, no devices, no optimizer of the outer loop.
+    Pure functions of *one* task: no axis of tasks, no devices, no outer optimizer.
 
     Attributes:
       init: ``(key, episode) -> (params, state)``. ``params`` is everything that is meta-learned,
@@ -94,11 +94,14 @@ class Learner(NamedTuple):
       adapt: ``(params, state, support, key) -> (adapted, metrics)``; ``adapted`` holds only what
         differs between tasks.
       predict: see :class:`Predict`.
+      path: ``(params, state, support, key) -> (adapted [T + 1, ...], metrics)``, where row t is
+        what ``adapt`` gives after t of its T steps; ``None`` for learners that take no steps.
     """
 
     init: Callable[[Key, Episode], tuple[PyTree, PyTree]]
     adapt: Callable[[PyTree, PyTree, Batch, Key], tuple[PyTree, Metrics]]
     predict: "Predict"
+    path: Callable[[PyTree, PyTree, Batch, Key], tuple[PyTree, Metrics]] | None = None
 
 
 class Predict(Protocol):
@@ -170,8 +173,8 @@ class Objective(Protocol):
 Loss = Callable[[Array, Array, Array], Array]
 """``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over examples with mask 1."""
 
-Sampler = Callable[[PyTree, Key], Episode]
-"""``(data, key) -> Episode``, pure; ``data`` is a pytree of arrays (empty for generated tasks)."""
+Sampler = Callable[[PyTree, Key], Any]
+"""``(data, key) -> task``, pure; ``data`` is a pytree of arrays (empty for generated tasks)."""
 
 Augment = Callable[[Key, PyTree], PyTree]
 """``(key, x) -> x``, a random change of one example that keeps label, structure, shape and type."""
