@@ -17,7 +17,7 @@ from jaxmeta.runs.spec import build
 from jaxmeta.runs.checkpoint import load, open_checkpoints
 from jaxmeta.nn import mixed_precision
 from jaxmeta.distributed.processes import is_primary, from_primary, barrier
-from jaxmeta.train import TrainState, start
+from jaxmeta.train import TrainState, init_train_state
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
 
@@ -105,7 +105,7 @@ def abstract_state(config: Mapping[str, Any], learner: Learner, shapes: Episode)
     optimizer = build(config["optimizer"])
 
     def make(episode: Episode) -> TrainState:
-        return start(optimizer, *learner.init(jax.random.key(0), episode))
+        return init_train_state(optimizer, *learner.init(jax.random.key(0), episode))
 
     return jax.eval_shape(make, shapes)
 
