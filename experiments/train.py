@@ -170,7 +170,7 @@ def train(run: Run) -> None:
                     info["validation"] = score.mean
                 info["train_seconds"] += time.monotonic() - began
                 # Signals come to one process now and to another after its next steps.
-                stopped = largest(interruption.signal or 0)
+                stopped = global_max(interruption.signal or 0)
                 if due or stopped:
                     score_of_step = info["validation"] if due else math.nan
                     checkpoint.save(checkpoints, step, train_state, info, score_of_step)

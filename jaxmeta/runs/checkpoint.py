@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxmeta.distributed.processes import is_primary, shared_sharding, barrier
+from jaxmeta.distributed.processes import barrier, is_primary, shared_sharding
 from jaxmeta.types import PyTree
 
 # Of several processes, the first reads without waiting for the others.

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxmeta.runs.spec import build
-from jaxmeta.runs.checkpoint import load, open_checkpoints
+from jaxmeta.distributed.processes import barrier, from_primary, is_primary
 from jaxmeta.nn import mixed_precision
-from jaxmeta.distributed.processes import is_primary, from_primary, barrier
+from jaxmeta.runs.checkpoint import load, open_checkpoints
+from jaxmeta.runs.spec import build
 from jaxmeta.train import TrainState, init_train_state
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
 
