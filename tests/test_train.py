@@ -15,7 +15,6 @@ from jaxmeta.learners import from_scratch, maml
 from jaxmeta.losses import squared_error
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic
-from jaxmeta.runs.spec import build
 from jaxmeta.train import first_non_finite, init_train_state, outer_loop
 from jaxmeta.types import Batch, Episode, Learner
 
@@ -207,30 +206,3 @@ def test_from_scratch_is_adam_on_the_support_set_from_a_fresh_network():
         other, _ = learner.adapt((), (), episode.support, jax.random.key(1))
     kernels = [a.params["model"]["head"]["kernel"] for a in (adapted, other)]
     assert np.abs(kernels[0] - kernels[1]).max() > 0.01
-
-
-def test_build_makes_what_a_spec_names():
-    spec = {
-        "make": "jaxmeta.learners.maml",
-        "model": {"make": "jaxmeta.nn.mlp", "outputs": 1},
-        "loss": {"function": "jaxmeta.losses.squared_error"},
-        "steps": 2,
-    }
-    learner = build(spec)
-    params, _ = learner.init(KEY, sample((), KEY))
-    assert params["model"]["head"]["kernel"].shape == (40, 1)
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"make": "jaxmeta.nn.mlp", "output": 1}, "no argument 'output': .*outputs"),
-        ({"make": "jaxmeta.nn.mlp"}, "needs the argument 'outputs'"),
-        ({"make": "jaxmeta.nn.mpl"}, "no 'mpl'.* mlp"),
-        ({"make": "nowhere.mlp"}, "'nowhere.mlp' cannot be imported"),
-        ({"make": "mlp"}, "give the dotted name"),
-    ],
-)
-def test_build_explains_mistakes(spec, words):
-    with pytest.raises(ValueError, match=words):
-        build(spec)
