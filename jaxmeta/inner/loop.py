@@ -15,17 +15,20 @@ class Run(Protocol):
     def __call__(
         self, loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key
     ) -> tuple[PyTree, Metrics]:
-        """Returns the adapted leaves and metrics of the adaptation, usually one value a step."""
+        """Returns the adapted leaves and metrics of the adaptation, usually one value per step."""
 
 
 class InnerLoop(NamedTuple):
     """How leaves adapt to a task.
 
     Attributes:
-      init: ``(key, fast) -> hyper``, whatever the outer loop may learn about adapting; ``()`` when
-        that is nothing.
+      init: ``(key, fast) -> hyper``, whatever the outer loop may learn about adapting; ``()`` if
+        there is nothing to learn.
       run: see :class:`Run`.
+      path: takes what ``run`` takes and returns the leaves ``[T + 1, ...]``, row t being what
+        ``run`` gives after t of its T steps; ``None`` if the loop cannot say.
     """
 
     init: Callable[[Key, PyTree], PyTree]
     run: Run
+    path: Run | None = None

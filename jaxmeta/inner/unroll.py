@@ -78,7 +78,10 @@ def unroll(
         check_differentiable(fast)
         return () if hyper is None else hyper(key, fast)
 
-    def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+    def take_steps(
+        loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key, every: bool
+    ) -> tuple[PyTree, Metrics]:
+        """The leaves after the last step, or before and after every step, and metrics."""
         check_differentiable(fast)
         fast, key = varying_as(loss, fast, key)
         if differentiation == "mixed" and not first_order:
@@ -86,7 +89,7 @@ def unroll(
         else:
             value_and_gradient = jax.value_and_grad(loss)
 
-        def one_step(carry: Any, step: Array) -> tuple[Any, Metrics]:
+        def one_step(carry: Any, step: Array) -> tuple[Any, Any]:
             fast, optimizer_state = carry
             value, gradient = value_and_gradient(fast, jax.random.fold_in(key, step))
             if first_order:
@@ -101,12 +104,21 @@ def unroll(
             metrics = jax.lax.stop_gradient(
                 {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
             )
-            return (updated, optimizer_state), metrics
+            # The leaves of every step take memory, so only those who ask for them get them.
+            return (updated, optimizer_state), (metrics, updated if every else None)
 
         if differentiation == "rematerialized":
             one_step = jax.checkpoint(one_step)
         start = (fast, transformation(hyper, 0).init(fast))
-        (fast, _), metrics = jax.lax.scan(one_step, start, jnp.arange(steps))
-        return fast, metrics
+        (last, _), (metrics, after) = jax.lax.scan(one_step, start, jnp.arange(steps))
+        if not every:
+            return last, metrics
+        return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), fast, after), metrics
 
-    return InnerLoop(init, run)
+    def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        return take_steps(loss, fast, hyper, key, every=False)
+
+    def path(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        return take_steps(loss, fast, hyper, key, every=True)
+
+    return InnerLoop(init, run, path)

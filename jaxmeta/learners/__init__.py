@@ -1,7 +1,6 @@
 """How one task is solved, one method per file: factories returning a Learner."""
 
 from jaxmeta.learners.anil import anil
-from jaxmeta.learners.classifier import classifier
 from jaxmeta.learners.fine_tuning import fine_tuning
 from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
 from jaxmeta.learners.frames.gradient import gradient_learner
@@ -25,7 +24,6 @@ __all__ = [
     "Comparison",
     "Head",
     "anil",
-    "classifier",
     "comparison_learner",
     "fine_tuning",
     "from_scratch",

@@ -33,8 +33,8 @@ def fine_tuning(
 
     Args:
       model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
-        :func:`jaxmeta.learners.classifier`.
-      ways: number of classes, at most.
+        :func:`jaxmeta.pretraining.supervised`.
+      ways: largest number of classes.
       head: ``"linear"`` or ``"cosine"``.
       steps: training steps, each on the whole support set.
       learning_rate: Adam's step size.

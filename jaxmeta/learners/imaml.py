@@ -32,7 +32,7 @@ def imaml(
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
-      ways: number of classes, at most; ``None`` for regression.
+      ways: largest number of classes; ``None`` for regression.
       steps: of gradient descent on the regularized loss.
       learning_rate: of these steps.
       penalty: lambda.

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from jaxmeta.inner import minimize
-from jaxmeta.learners.frames.comparison import nothing
+from jaxmeta.learners.frames.comparison import no_head_params
 from jaxmeta.learners.frames.heads import Head, affine, head_learner
 from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.types import Array, Learner, Model, PyTree
@@ -24,8 +24,8 @@ def logistic_regression(
 
     Args:
       model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
-        :func:`jaxmeta.learners.classifier`.
-      ways: number of classes, at most.
+        :func:`jaxmeta.pretraining.supervised`.
+      ways: largest number of classes.
       inverse_penalty: C.
       steps: of L-BFGS, at most.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -43,7 +43,7 @@ def logistic_regression(
     if inverse_penalty <= 0:
         raise ValueError(f"inverse_penalty is {inverse_penalty}: give a positive number.")
 
-    def start(own: PyTree, embedded: Array, member: Array) -> PyTree:
+    def start(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
         kernel = jnp.zeros((embedded.shape[-1], ways), embedded.dtype)
         return {"kernel": kernel, "bias": jnp.zeros(ways, embedded.dtype)}
 
@@ -57,7 +57,7 @@ def logistic_regression(
 
     return head_learner(
         model,
-        Head(nothing, start, apply, penalty),
+        Head(no_head_params, start, apply, penalty),
         minimize(steps),
         ways,
         normalization=normalization,

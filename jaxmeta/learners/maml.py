@@ -24,7 +24,7 @@ def maml(
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
-      ways: number of classes, at most; ``None`` for regression.
+      ways: largest number of classes; ``None`` for regression.
       steps: T, inner steps.
       learning_rate: alpha.
       first_order: drop second derivatives (first-order MAML).

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
 from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
-from jaxmeta.learners.frames.support import LEAST, cosine_similarities
+from jaxmeta.learners.frames.support import MASK_VALUE, cosine_similarities
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
 
 
@@ -33,7 +33,7 @@ def matching(
 
     Args:
       model: an embedding f', ``[n, ...]`` to ``[n, d]``.
-      ways: number of classes, at most.
+      ways: largest number of classes.
       full_context: embed with full context.
       reads: K, how often f reads the support set; of use with full context only.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -61,20 +61,22 @@ def matching(
             name: _init_lstm(k, size, r) for name, k, r in zip(names, keys, recurrent, strict=True)
         }
 
-    def remember(own: PyTree, embedded: Array, member: Array) -> PyTree:
+    def remember(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
         if not full_context:
             return embedded, member
         shown = jnp.sum(member, axis=1)
-        there = _over_set(own["forward"], embedded, shown, reverse=False)
-        back = _over_set(own["backward"], embedded, shown, reverse=True)
+        there = _over_set(head_params["forward"], embedded, shown, reverse=False)
+        back = _over_set(head_params["backward"], embedded, shown, reverse=True)
         return there + back + embedded, member
 
-    def compare(own: PyTree, memory: PyTree, embedded: Array) -> Array:
+    def compare(head_params: PyTree, memory: PyTree, embedded: Array) -> Array:
         support, member = memory
         if full_context:
-            embedded = _read(own["read"], embedded, support, jnp.sum(member, axis=1), reads)
+            embedded = _read(head_params["read"], embedded, support, jnp.sum(member, axis=1), reads)
         similar = cosine_similarities(embedded, support)
-        return jax.nn.logsumexp(jnp.where(member[None] > 0, similar[:, :, None], LEAST), axis=1)
+        return jax.nn.logsumexp(
+            jnp.where(member[None] > 0, similar[:, :, None], MASK_VALUE), axis=1
+        )
 
     return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)
 
@@ -120,7 +122,7 @@ def _read(weights: PyTree, x: Array, support: Array, shown: Array, reads: int) -
 
     def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         hidden, cell = carry
-        scores = jnp.where(shown[None] > 0, hidden @ support.T, LEAST)
+        scores = jnp.where(shown[None] > 0, hidden @ support.T, MASK_VALUE)
         read = jax.nn.softmax(scores, axis=-1) @ support
         output, cell = _lstm(weights, x, jnp.concatenate([hidden, read], axis=-1), cell)
         return (output + x, cell), None

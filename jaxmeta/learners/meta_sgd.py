@@ -24,7 +24,7 @@ def meta_sgd(
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
-      ways: number of classes, at most; ``None`` for regression.
+      ways: largest number of classes; ``None`` for regression.
       steps: inner steps.
       learning_rate: what each entry of alpha starts from; nothing keeps them positive.
       first_order: drop second derivatives of the loss; alpha still learns.

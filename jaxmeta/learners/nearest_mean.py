@@ -1,6 +1,6 @@
 """Transfer of features: the nearest class mean of normalized features, with nothing trained."""
 
-from jaxmeta.learners.frames.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner, no_head_params
 from jaxmeta.learners.frames.support import class_means, squared_distances, to_unit_length
 from jaxmeta.types import Learner, Model
 
@@ -14,8 +14,8 @@ def nearest_mean(model: Model, ways: int, *, normalization: str = "transductive"
 
     Args:
       model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
-        :func:`jaxmeta.learners.classifier`.
-      ways: number of classes, at most.
+        :func:`jaxmeta.pretraining.supervised`.
+      ways: largest number of classes.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
@@ -28,8 +28,12 @@ def nearest_mean(model: Model, ways: int, *, normalization: str = "transductive"
       Wang, Chao, Weinberger and van der Maaten, 2019, SimpleShot, section 3 (L2N).
     """
     comparison = Comparison(
-        init=nothing,
-        remember=lambda own, embedded, member: class_means(to_unit_length(embedded), member),
-        compare=lambda own, means, embedded: -squared_distances(to_unit_length(embedded), means),
+        init=no_head_params,
+        remember=lambda head_params, embedded, member: class_means(
+            to_unit_length(embedded), member
+        ),
+        compare=lambda head_params, means, embedded: (
+            -squared_distances(to_unit_length(embedded), means)
+        ),
     )
     return comparison_learner(model, comparison, ways, normalization)

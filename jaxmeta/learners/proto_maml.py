@@ -24,7 +24,7 @@ def proto_maml(
 
     Args:
       model: an embedding, ``[n, ...]`` to ``[n, d]``; the head is added here.
-      ways: number of classes, at most.
+      ways: largest number of classes.
       steps: T, inner steps.
       learning_rate: alpha.
       first_order: drop second derivatives.

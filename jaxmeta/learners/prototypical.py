@@ -1,6 +1,6 @@
 """Prototypical networks: the nearest class mean in a learned space."""
 
-from jaxmeta.learners.frames.comparison import Comparison, comparison_learner, nothing
+from jaxmeta.learners.frames.comparison import Comparison, comparison_learner, no_head_params
 from jaxmeta.learners.frames.support import class_means, squared_distances
 from jaxmeta.types import Learner, Model
 
@@ -12,7 +12,7 @@ def prototypical(model: Model, ways: int, *, normalization: str = "transductive"
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
-      ways: number of classes, at most.
+      ways: largest number of classes.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
@@ -25,8 +25,8 @@ def prototypical(model: Model, ways: int, *, normalization: str = "transductive"
       Snell, Swersky and Zemel, 2017, Prototypical Networks for Few-shot Learning, equations 1, 2.
     """
     comparison = Comparison(
-        init=nothing,
-        remember=lambda own, embedded, member: class_means(embedded, member),
-        compare=lambda own, prototypes, embedded: -squared_distances(embedded, prototypes),
+        init=no_head_params,
+        remember=lambda head_params, embedded, member: class_means(embedded, member),
+        compare=lambda head_params, prototypes, embedded: -squared_distances(embedded, prototypes),
     )
     return comparison_learner(model, comparison, ways, normalization)

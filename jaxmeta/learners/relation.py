@@ -5,16 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.learners.frames.normalized import normalized
 from jaxmeta.learners.frames.support import (
-    check_normalization,
     check_support,
     check_ways,
     class_means,
-    look_at_query,
-    look_at_support,
+    mask_absent_classes,
     membership,
     present_classes,
-    without_absent,
 )
 from jaxmeta.nn import relation_module
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
@@ -46,7 +44,7 @@ def relation(
     Args:
       model: an embedding f that keeps maps, ``[n, ...]`` to ``[n, rows, columns, c]``, such as
         ``conv4(halvings=2, flatten=False)``.
-      ways: number of classes, at most.
+      ways: largest number of classes.
       module: g, from pairs ``[n, rows, columns, 2c]`` to ``[n]``; by default
         :func:`jaxmeta.nn.relation_module`.
       normalization: ``"transductive"``, ``"inductive"`` (g is then normalized by pairs of support
@@ -63,9 +61,9 @@ def relation(
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.
     """
-    check_normalization(normalization)
-    check_ways(ways)
     head = relation_module() if module is None else module
+    embedding, comparison = normalized(model, normalization), normalized(head, normalization)
+    check_ways(ways)
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
         model_key, head_key = jax.random.split(key)
@@ -85,19 +83,20 @@ def relation(
         laid = [jnp.broadcast_to(classes[None], shape), jnp.broadcast_to(maps[:, None], shape)]
         return jnp.concatenate(laid, axis=-1).reshape(-1, *shape[2:-1], 2 * shape[-1])
 
+    def shown(mask: Array, present: Array) -> Array:
+        """The mask of these pairs: 1 for an example and a class that are both there."""
+        return jnp.outer(mask, present.astype(mask.dtype)).reshape(-1)
+
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
-        maps, of_model = look_at_support(
-            model, normalization, params["model"], state["model"], support
+        maps, model_kept = embedding.on_support(params["model"], state["model"], support)
+        present = present_classes(support, ways)
+        classes = class_means(maps, membership(support, ways))
+        compared = Batch(
+            pairs(maps, classes), jnp.repeat(support.y, ways), shown(support.mask, present)
         )
-        member, present = membership(support, ways), present_classes(support, ways)
-        classes = class_means(maps, member)
-        statistics = None
-        if normalization == "inductive":
-            shown = jnp.outer(support.mask, present.astype(support.mask.dtype)).reshape(-1)
-            _, of_head = head.apply(params["head"], state["head"], pairs(maps, classes), shown)
-            statistics = {"model": of_model, "head": of_head}
-        return Adapted(classes, statistics, present), {}
+        head_kept = comparison.statistics(params["head"], state["head"], compared)
+        return Adapted(classes, {"model": model_kept, "head": head_kept}, present), {}
 
     def predict(
         params: PyTree,
@@ -107,31 +106,21 @@ def relation(
         mask: Array | None = None,
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
-        given = adapted.statistics or {"model": None, "head": None}
+        kept, present = adapted.statistics, adapted.present
         model_key, head_key = (None, None) if key is None else jax.random.split(key)
-        maps, of_model = look_at_query(
-            model,
-            normalization,
-            params["model"],
-            state["model"],
-            given["model"],
-            x,
-            mask,
-            model_key,
+        maps, model_state = embedding.on_query(
+            params["model"], state["model"], kept["model"], x, mask, model_key
         )
-        answered = jnp.ones(maps.shape[0], jnp.float32) if mask is None else mask
-        shown = jnp.outer(answered, adapted.present.astype(answered.dtype)).reshape(-1)
-        scores, of_head = look_at_query(
-            head,
-            normalization,
+        mask = jnp.ones(maps.shape[0], jnp.float32) if mask is None else mask
+        scores, head_state = comparison.on_query(
             params["head"],
             state["head"],
-            given["head"],
+            kept["head"],
             pairs(maps, adapted.maps),
-            shown,
+            shown(mask, present),
             head_key,
         )
-        logits = scores.reshape(-1, ways)
-        return without_absent(logits, adapted.present), {"model": of_model, "head": of_head}
+        logits = mask_absent_classes(scores.reshape(-1, ways), present)
+        return logits, {"model": model_state, "head": head_state}
 
     return Learner(init, adapt, predict)

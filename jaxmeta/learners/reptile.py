@@ -26,7 +26,7 @@ def reptile(
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
-      ways: number of classes, at most; ``None`` for regression.
+      ways: largest number of classes; ``None`` for regression.
       steps: inner steps; in evaluation usually more than in training.
       learning_rate: inner learning rate.
       batch: support examples drawn for each step; ``None`` takes all.

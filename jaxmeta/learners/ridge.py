@@ -20,7 +20,7 @@ def ridge(
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
-      ways: number of classes, at most.
+      ways: largest number of classes.
       penalty: lambda to begin with.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
@@ -42,13 +42,13 @@ def ridge(
         values = {"log_penalty": jnp.log(penalty), "scale": 1.0, "bias": 0.0}
         return {name: jnp.float32(value) for name, value in values.items()}
 
-    def remember(own: PyTree, embedded: Array, member: Array) -> Array:
+    def remember(head_params: PyTree, embedded: Array, member: Array) -> Array:
         # What carries no label has a row of zeros, which adds nothing to the solution.
         x = embedded * jnp.sum(member, axis=1, keepdims=True)
-        gram = x @ x.T + jnp.exp(own["log_penalty"]) * jnp.eye(x.shape[0], dtype=x.dtype)
+        gram = x @ x.T + jnp.exp(head_params["log_penalty"]) * jnp.eye(x.shape[0], dtype=x.dtype)
         return x.T @ solve(gram, member, assume_a="pos")
 
-    def compare(own: PyTree, weights: Array, embedded: Array) -> Array:
-        return own["scale"] * (embedded @ weights) + own["bias"]
+    def compare(head_params: PyTree, weights: Array, embedded: Array) -> Array:
+        return head_params["scale"] * (embedded @ weights) + head_params["bias"]
 
     return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)

@@ -37,7 +37,7 @@ def from_scratch(
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
-      ways: number of classes, at most; ``None`` for regression.
+      ways: largest number of classes; ``None`` for regression.
       steps: training steps, each on the whole support set.
       learning_rate: Adam's step size.
       loss: the loss of the support set.

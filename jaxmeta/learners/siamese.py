@@ -25,7 +25,7 @@ def siamese(
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
-      ways: number of classes, at most.
+      ways: largest number of classes.
       similarity: ``"l1"`` or ``"cosine"``.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
@@ -49,16 +49,18 @@ def siamese(
         features = embedded.shape[-1]
         return {"weight": jnp.full(features, 1 / features, jnp.float32), "bias": jnp.float32(0)}
 
-    def remember(own: PyTree, embedded: Array, member: Array) -> PyTree:
+    def remember(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
         return embedded, member
 
-    def compare(own: PyTree, memory: PyTree, embedded: Array) -> Array:
+    def compare(head_params: PyTree, memory: PyTree, embedded: Array) -> Array:
         support, member = memory
         if similarity == "cosine":
-            pairs = own["weight"] * cosine_similarities(embedded, support) + own["bias"]
+            pairs = (
+                head_params["weight"] * cosine_similarities(embedded, support) + head_params["bias"]
+            )
         else:
             apart = jnp.abs(embedded[:, None] - support[None])
-            pairs = own["bias"] - apart @ own["weight"]
+            pairs = head_params["bias"] - apart @ head_params["weight"]
         return best_of_class(pairs, member)
 
     return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)

@@ -1,7 +1,7 @@
-"""Learning by comparison: embed the support set once, compare every query with what is kept of it.
+"""Learning by comparison: embed the support set once and compare every query with it.
 
-A method is a :class:`Comparison`, three pure functions of embedded examples; the embedding, its
-normalization, masks and absent classes are seen to here.
+A method is a :class:`Comparison`, three pure functions of embedded examples. The embedding, its
+normalization, masks and absent classes are taken care of here.
 """
 
 from collections.abc import Callable
@@ -9,27 +9,26 @@ from typing import NamedTuple
 
 import jax
 
+from jaxmeta.learners.frames.normalized import normalized
 from jaxmeta.learners.frames.support import (
-    check_normalization,
     check_support,
     check_ways,
-    look_at_query,
-    look_at_support,
+    mask_absent_classes,
     membership,
     present_classes,
-    without_absent,
 )
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
 
 
 class Comparison(NamedTuple):
-    """What is kept of a support set and how queries are compared with it.
+    """What is remembered of a support set and how queries are compared with it.
 
     Attributes:
-      init: ``(key, embedded [n, ...]) -> own``, meta-learned parameters besides the embedding's.
-      remember: ``(own, embedded [n, ...], member [n, ways]) -> memory``; ``member`` is 1 where an
-        example is labeled with the class, else 0, and all 0 for padding.
-      compare: ``(own, memory, embedded [m, ...]) -> logits [m, ways]``, finite.
+      init: ``(key, embedded [n, ...]) -> head_params``, meta-learned parameters besides those of
+        the embedding.
+      remember: ``(head_params, embedded [n, ...], member [n, ways]) -> memory``, where ``member``
+        is 1 if an example is labeled with the class and else 0; padding is a member of no class.
+      compare: ``(head_params, memory, embedded [m, ...]) -> logits [m, ways]``, all finite.
     """
 
     init: Callable[[Key, Array], PyTree]
@@ -38,15 +37,15 @@ class Comparison(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """What is kept of the support set, its statistics, and the classes that it shows."""
+    """What is remembered of the support set, its statistics, and the classes that it shows."""
 
     memory: PyTree
     statistics: PyTree
     present: Array
 
 
-def nothing(key: Key, embedded: Array) -> PyTree:
-    """The ``init`` of a comparison, or a head, that learns nothing of its own."""
+def no_head_params(key: Key, embedded: Array) -> PyTree:
+    """The ``init`` of a comparison, or a head, that has no parameters to meta-learn."""
     return ()
 
 
@@ -62,18 +61,19 @@ def comparison_learner(
     Args:
       model: an embedding f.
       comparison: the method.
-      ways: number of classes, at most.
-      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
+      ways: largest number of classes.
+      normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see
+        :func:`jaxmeta.learners.frames.normalized.normalized`.
 
     Returns:
       A learner with parameters ``{"model": ..., "head": ...}``, those of the comparison under
       ``"head"``.
 
     Raises:
-      ValueError: no ways, an unknown normalization, or (when adapting) a support set that does
-        not fit.
+      ValueError: ``ways`` is not positive, the normalization is unknown, or (when adapting) the
+        support set does not fit.
     """
-    check_normalization(normalization)
+    embedding = normalized(model, normalization)
     check_ways(ways)
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
@@ -84,11 +84,8 @@ def comparison_learner(
 
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
-        embedded, statistics = look_at_support(
-            model, normalization, params["model"], state, support
-        )
+        embedded, kept = embedding.on_support(params["model"], state, support)
         memory = comparison.remember(params.get("head", ()), embedded, membership(support, ways))
-        kept = statistics if normalization == "inductive" else None
         return Adapted(memory, kept, present_classes(support, ways)), {}
 
     def predict(
@@ -99,10 +96,10 @@ def comparison_learner(
         mask: Array | None = None,
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
-        embedded, state = look_at_query(
-            model, normalization, params["model"], state, adapted.statistics, x, mask, key
+        embedded, state = embedding.on_query(
+            params["model"], state, adapted.statistics, x, mask, key
         )
         logits = comparison.compare(params.get("head", ()), adapted.memory, embedded)
-        return without_absent(logits, adapted.present), state
+        return mask_absent_classes(logits, adapted.present), state
 
     return Learner(init, adapt, predict)

@@ -7,21 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.inner import InnerLoop, merge, partition
+from jaxmeta.learners.frames.adaptation import Problem, by_inner_loop
+from jaxmeta.learners.frames.normalized import normalized
 from jaxmeta.learners.frames.support import (
-    check_normalization,
     check_support,
     check_ways,
     labeled,
-    look_at_query,
-    look_at_support,
-    loss_of_support,
+    mask_absent_classes,
     present_classes,
-    without_absent,
+    support_loss,
 )
 from jaxmeta.losses import cross_entropy
-from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
+from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Model, PyTree
 
 
 class Adapted(NamedTuple):
@@ -50,27 +48,29 @@ def gradient_learner(
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
       inner: the inner loop; :func:`jaxmeta.inner.unroll` or your own.
-      ways: number of classes, at most; ``None`` for regression.
+      ways: largest number of classes; ``None`` for regression.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
       fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others
         are still meta-learned (ANIL: ``lambda name: "head" in name``).
-      batch: how many labeled examples of the support set each inner step draws, without
-        replacement; by default it takes all, and what has no label counts in the statistics.
+      batch: number of labeled examples of the support set that each inner step draws, without
+        replacement. By default a step takes the whole support set, in which examples without a
+        label count in the statistics only.
 
     Returns:
-      A learner with parameters ``{"model": ..., "hyper": ...}``.
+      A learner with parameters ``{"model": ..., "hyper": ...}``. It has a ``path`` if the inner
+      loop has one.
 
     Raises:
-      ValueError: an unknown normalization, ``ways`` or ``batch`` is no count, or (when adapting) a
-        support set that does not fit.
+      ValueError: the normalization is unknown, ``ways`` or ``batch`` is not a positive integer, or
+        (when adapting) the support set does not fit.
       TypeError: a fast parameter cannot be differentiated.
 
     References:
       Finn, Abbeel and Levine, 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep
       Networks, algorithm 2.
     """
-    check_normalization(normalization)
+    network = normalized(model, normalization)
     check_ways(ways)
     if batch is not None:
         check_count("batch", batch, least=1)
@@ -81,26 +81,24 @@ def gradient_learner(
         hyper = inner.init(hyper_key, partition(params, fast)[0])
         return {"model": params, "hyper": hyper}, state
 
-    def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
+    def problem(params: PyTree, state: PyTree, support: Batch) -> Problem:
         check_support(support, ways)
-        params, state, support, key = varying_alike(params, state, support, key)
         present = None if ways is None else present_classes(support, ways)
         start, slow = partition(params["model"], fast)
 
-        def support_loss(leaves: PyTree, key: Key) -> Array:
-            drawn = support if batch is None else draw(support, batch, jax.random.fold_in(key, 1))
-            outputs, _ = look_at_support(
-                model, normalization, merge(leaves, slow), state, drawn, key
-            )
-            return loss_of_support(loss, outputs, drawn, present)
+        def inner_loss(leaves: PyTree, key: Key) -> Array:
+            drawn = support
+            if batch is not None:
+                draw_key, key = jax.random.split(key)
+                drawn = draw_minibatch(support, batch, draw_key)
+            outputs, _ = network.on_support(merge(leaves, slow), state, drawn, key)
+            return support_loss(loss, outputs, drawn, present)
 
-        leaves, metrics = inner.run(support_loss, start, params["hyper"], key)
-        statistics = None
-        if normalization == "inductive":
-            _, statistics = look_at_support(
-                model, normalization, merge(leaves, slow), state, support
-            )
-        return Adapted(leaves, statistics, present), metrics
+        def finish(leaves: PyTree) -> Adapted:
+            statistics = network.statistics(merge(leaves, slow), state, support)
+            return Adapted(leaves, statistics, present)
+
+        return Problem(inner_loss, start, finish)
 
     def predict(
         params: PyTree,
@@ -111,25 +109,16 @@ def gradient_learner(
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
         _, slow = partition(params["model"], fast)
-        outputs, state = look_at_query(
-            model,
-            normalization,
-            merge(adapted.fast, slow),
-            state,
-            adapted.statistics,
-            x,
-            mask,
-            key,
-        )
-        if adapted.present is not None:
-            outputs = without_absent(outputs, adapted.present)
-        return outputs, state
+        weights = merge(adapted.fast, slow)
+        outputs, state = network.on_query(weights, state, adapted.statistics, x, mask, key)
+        return mask_absent_classes(outputs, adapted.present), state
 
-    return Learner(init, adapt, predict)
+    adapt, path = by_inner_loop(inner, problem)
+    return Learner(init, adapt, predict, path)
 
 
-def draw(support: Batch, size: int, key: Key) -> Batch:
-    """So many different labeled examples, or all where there are fewer, and padding then."""
+def draw_minibatch(support: Batch, size: int, key: Key) -> Batch:
+    """Draws ``size`` different labeled examples; all of them and padding if there are fewer."""
     known = labeled(support)
     scores = jax.random.uniform(key, known.shape, jnp.float32)
     _, rows = jax.lax.top_k(jnp.where(known > 0, scores, -1), min(size, known.size))

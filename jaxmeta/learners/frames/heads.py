@@ -1,6 +1,6 @@
-"""Learning by adapting a classifier on top of an embedding, and the embedding with it or not.
+"""Learning by adapting a classifier on top of an embedding, with or without the embedding.
 
-A method is a :class:`Head`, three pure functions, and an inner loop.
+A method is a :class:`Head`, a few pure functions of embedded examples, and an inner loop.
 """
 
 from collections.abc import Callable
@@ -9,23 +9,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.distributed.varying import varying_alike
 from jaxmeta.inner import InnerLoop
-from jaxmeta.learners.frames.comparison import nothing
+from jaxmeta.learners.frames.adaptation import Problem, by_inner_loop
+from jaxmeta.learners.frames.comparison import no_head_params
+from jaxmeta.learners.frames.normalized import normalized
 from jaxmeta.learners.frames.support import (
-    LEAST,
-    check_normalization,
+    MASK_VALUE,
     check_support,
     check_ways,
     class_means,
     cosine_similarities,
-    look_at_query,
-    look_at_support,
-    loss_of_support,
+    mask_absent_classes,
     membership,
     present_classes,
+    support_loss,
     to_unit_length,
-    without_absent,
 )
 from jaxmeta.losses import cross_entropy, masked_mean
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
@@ -35,9 +33,9 @@ class Head(NamedTuple):
     """A classifier of embedded examples.
 
     Attributes:
-      init: ``(key, embedded [n, d]) -> own``, what is meta-learned of it.
-      start: ``(own, embedded [n, d], member [n, ways]) -> weights``, where adaptation begins;
-        ``member`` is 1 where an example is labeled with the class, else 0.
+      init: ``(key, embedded [n, d]) -> head_params``, what is meta-learned about the head.
+      start: ``(head_params, embedded [n, d], member [n, ways]) -> weights``, where adaptation
+        begins; ``member`` is 1 if an example is labeled with the class and else 0.
       apply: ``(weights, embedded [m, d]) -> logits [m, ways]``.
       penalty: ``(weights, member [n, ways]) -> scalar``, added to the mean loss of the support set.
     """
@@ -51,14 +49,14 @@ class Head(NamedTuple):
 class Adapted(NamedTuple):
     """The adapted leaves, the support statistics, the classes shown.
 
-    ``waiting`` is the support set and the key where the queries are needed to adapt; the leaves are
+    ``waiting`` is the support set and the key if the queries are needed to adapt; the leaves are
     then ``None``.
     """
 
     fast: PyTree
     statistics: PyTree
     present: Array
-    waiting: tuple[Batch, Key] | None
+    waiting: tuple[Batch, Key] | None = None
 
 
 class Query(NamedTuple):
@@ -81,7 +79,7 @@ def learned_head(ways: int) -> Head:
         kernel = spread(key, (embedded.shape[-1], ways), jnp.float32)
         return {"kernel": kernel, "bias": jnp.zeros(ways, jnp.float32)}
 
-    return Head(init, lambda own, embedded, member: own, affine)
+    return Head(init, lambda head_params, embedded, member: head_params, affine)
 
 
 def prototype_head() -> Head:
@@ -90,29 +88,29 @@ def prototype_head() -> Head:
     Its logits are :math:`-\lVert f(x) - c_k \rVert^2` but for a term that all classes share.
     """
 
-    def start(own: PyTree, embedded: Array, member: Array) -> PyTree:
+    def start(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
         means = class_means(embedded, member)
         return {"kernel": 2 * means.T, "bias": -jnp.sum(means**2, axis=-1)}
 
-    return Head(nothing, start, affine)
+    return Head(no_head_params, start, affine)
 
 
 def mean_head() -> Head:
     """A linear layer that starts from the class means of features of unit length, without bias."""
-    return Head(nothing, _means, affine)
+    return Head(no_head_params, _means, affine)
 
 
 def cosine_head(temperature: float) -> Head:
-    r"""Cosine similarities to these means, and a bias: :math:`z_k = \cos(w_k, f(x)) / T + b_k`."""
+    r"""A head of cosines :math:`z_k = \cos(w_k, f(x)) / T + b_k`, w starting from the means."""
 
     def apply(weights: PyTree, embedded: Array) -> Array:
         similar = cosine_similarities(embedded, weights["kernel"].T)
         return similar / temperature + weights["bias"][None]
 
-    return Head(nothing, _means, apply)
+    return Head(no_head_params, _means, apply)
 
 
-def _means(own: PyTree, embedded: Array, member: Array) -> PyTree:
+def _means(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
     # Of unit length, as a class would else be preferred for the length of its features.
     means = class_means(to_unit_length(embedded), member)
     return {"kernel": means.T, "bias": jnp.zeros(means.shape[0], means.dtype)}
@@ -139,21 +137,22 @@ def head_learner(
       model: an embedding, ``[n, ...]`` to ``[n, d]``.
       head: the classifier.
       inner: the inner loop.
-      ways: number of classes, at most.
-      whole: adapt the embedding too.
-      entropy: beta, weight of the entropy of the predictions on the query set. When it is not zero,
-        adaptation waits for the queries: it happens in ``predict``, and reports no metrics.
+      ways: largest number of classes.
+      whole: adapt the whole network, embedding and head.
+      entropy: beta, the weight of the entropy of the predictions on the query set. Unless it is 0,
+        adaptation waits for the queries: it happens in ``predict`` and reports no metrics.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner with parameters ``{"model", "head", "hyper"}``. Where ``head`` and ``inner`` learn
-      nothing, parameters that hold ``"model"`` alone serve as well.
+      A learner with parameters ``{"model", "head", "hyper"}``. If ``head`` and ``inner`` learn
+      nothing, parameters that hold ``"model"`` alone serve as well. It has a ``path`` if the inner
+      loop has one and adaptation does not wait for the queries.
 
     Raises:
-      ValueError: no ways, the entropy's weight is negative, an unknown normalization, or (when
-        adapting) a support set that does not fit.
+      ValueError: ``ways`` is not positive, the entropy's weight is negative, the normalization is
+        unknown, or (when adapting) the support set does not fit.
     """
-    check_normalization(normalization)
+    embedding = normalized(model, normalization)
     check_ways(ways)
     if entropy < 0:
         raise ValueError(f"entropy is {entropy}: give 0 or more.")
@@ -162,55 +161,53 @@ def head_learner(
         model_key, head_key, hyper_key = jax.random.split(key, 3)
         params, state = model.init(model_key, episode.support.x)
         embedded, _ = model.apply(params, state, episode.support.x)
-        own = head.init(head_key, embedded)
-        fast = {"head": head.start(own, embedded, membership(episode.support, ways))}
+        head_params = head.init(head_key, embedded)
+        fast = {"head": head.start(head_params, embedded, membership(episode.support, ways))}
         if whole:
             fast["model"] = params
-        return {"model": params, "head": own, "hyper": inner.init(hyper_key, fast)}, state
+        hyper = inner.init(hyper_key, fast)
+        return {"model": params, "head": head_params, "hyper": hyper}, state
 
-    def solve(
-        params: PyTree, state: PyTree, support: Batch, key: Key, query: Query | None = None
-    ) -> tuple[PyTree, Metrics, PyTree]:
-        """The adapted leaves, metrics, and the statistics of the support set under them."""
-        params, state, support, key, query = varying_alike(params, state, support, key, query)
-
-        def look(weights: PyTree) -> tuple[Array, Array | None, PyTree]:
-            embedded, statistics = look_at_support(model, normalization, weights, state, support)
-            if query is None:
-                return embedded, None, statistics
-            asked, _ = look_at_query(
-                model, normalization, weights, state, statistics, query.x, query.mask, None
-            )
-            return embedded, asked, statistics
-
-        fixed = look(params["model"])
+    def problem(
+        params: PyTree, state: PyTree, support: Batch, query: Query | None = None
+    ) -> Problem:
+        check_support(support, ways)
         present, member = present_classes(support, ways), membership(support, ways)
 
-        def loss(fast: PyTree, key: Key) -> Array:
-            embedded, asked, _ = look(fast["model"]) if whole else fixed
+        def embed(weights: PyTree) -> tuple[Array, Array | None, PyTree]:
+            """The embedded support set and queries, and the statistics of the support set."""
+            embedded, kept = embedding.on_support(weights, state, support)
+            if query is None:
+                return embedded, None, kept
+            asked, _ = embedding.on_query(weights, state, kept, query.x, query.mask)
+            return embedded, asked, kept
+
+        initial = embed(params["model"])
+        start = {"head": head.start(params.get("head", ()), initial[0], member)}
+        if whole:
+            start["model"] = params["model"]
+
+        def inner_loss(fast: PyTree, key: Key) -> Array:
+            embedded, asked, _ = embed(fast["model"]) if whole else initial
             logits = head.apply(fast["head"], embedded)
-            value = loss_of_support(cross_entropy, logits, support, present)
+            value = support_loss(cross_entropy, logits, support, present)
             value += head.penalty(fast["head"], member)
             if query is None or asked is None:
                 return value
-            unsure = entropies(head.apply(fast["head"], asked), present)
-            return value + entropy * masked_mean(unsure, query.mask)
+            uncertainty = entropies(head.apply(fast["head"], asked), present)
+            return value + entropy * masked_mean(uncertainty, query.mask)
 
-        fast = {"head": head.start(params.get("head", ()), fixed[0], member)}
-        if whole:
-            fast["model"] = params["model"]
-        fast, metrics = inner.run(loss, fast, params.get("hyper", ()), key)
-        if normalization != "inductive":
-            return fast, metrics, None
-        return fast, metrics, look(fast["model"])[2] if whole else fixed[2]
+        def finish(fast: PyTree) -> Adapted:
+            kept = embedding.statistics(fast["model"], state, support) if whole else initial[2]
+            return Adapted(fast, kept, present)
 
-    def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
+        return Problem(inner_loss, start, finish)
+
+    adapt, path = by_inner_loop(inner, problem)
+
+    def wait(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
         check_support(support, ways)
-        present = present_classes(support, ways)
-        if entropy:
-            return Adapted(None, None, present, (support, key)), {}
-        fast, metrics, statistics = solve(params, state, support, key)
-        return Adapted(fast, statistics, present, None), metrics
+        return Adapted(None, (), present_classes(support, ways), (support, key)), {}
 
     def predict(
         params: PyTree,
@@ -220,21 +217,20 @@ def head_learner(
         mask: Array | None = None,
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
-        fast, statistics = adapted.fast, adapted.statistics
         if adapted.waiting is not None:
             asked = jnp.ones(jax.tree.leaves(x)[0].shape[0], jnp.float32) if mask is None else mask
-            fast, _, statistics = solve(params, state, *adapted.waiting, Query(x, asked))
-        weights = fast["model"] if whole else params["model"]
-        embedded, state = look_at_query(
-            model, normalization, weights, state, statistics, x, mask, key
-        )
-        return without_absent(head.apply(fast["head"], embedded), adapted.present), state
+            adapted, _ = adapt(params, state, *adapted.waiting, Query(x, asked))
+        weights = adapted.fast["model"] if whole else params["model"]
+        embedded, state = embedding.on_query(weights, state, adapted.statistics, x, mask, key)
+        return mask_absent_classes(
+            head.apply(adapted.fast["head"], embedded), adapted.present
+        ), state
 
-    return Learner(init, adapt, predict)
+    return Learner(init, wait, predict) if entropy else Learner(init, adapt, predict, path)
 
 
 def entropies(logits: Array, present: Array) -> Array:
     """The entropy, in nats, of each prediction ``[n]`` over the classes that are present."""
     # Finite, as minus infinity times a probability of zero is not a number.
-    log_p = jax.nn.log_softmax(jnp.where(present[None], logits, LEAST))
+    log_p = jax.nn.log_softmax(jnp.where(present[None], logits, MASK_VALUE))
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)

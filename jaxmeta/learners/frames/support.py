@@ -5,58 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
-from jaxmeta.types import UNLABELED, Array, Batch, Key, Loss, Model, PyTree
+from jaxmeta.types import UNLABELED, Array, Batch, Loss
 
-LEAST = -1e9
+MASK_VALUE = -1e9
 """In place of minus infinity, whose derivative is not a number."""
-NORMALIZATIONS = ("transductive", "inductive", "running")
-
-
-def check_normalization(normalization: str) -> None:
-    """Raises ``ValueError`` when the mode is none of the three."""
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(
-            f"normalization is {normalization!r}: choose one of {', '.join(NORMALIZATIONS)}."
-        )
 
 
 def check_ways(ways: int | None) -> None:
     """Raises ``ValueError`` when there are ways, as for classes, but not one or more."""
     if ways is not None:
         check_count("ways", ways, least=1)
-
-
-def look_at_support(
-    model: Model,
-    normalization: str,
-    params: PyTree,
-    state: PyTree,
-    support: Batch,
-    key: Key | None = None,
-) -> tuple[Array, PyTree]:
-    """The model's outputs on the support set, and the statistics that normalized them."""
-    return model.apply(params, state, support.x, support.mask, key, normalization != "running")
-
-
-def look_at_query(
-    model: Model,
-    normalization: str,
-    params: PyTree,
-    state: PyTree,
-    support_statistics: PyTree,
-    x: PyTree,
-    mask: Array | None,
-    key: Key | None,
-) -> tuple[Array, PyTree]:
-    """The model's outputs on queries, normalized as the mode says.
-
-    ``transductive``: by the statistics of the queries themselves; ``inductive``: by those of the
-    support set; ``running``: by the averages in ``state``.
-    """
-    if normalization == "transductive":
-        return model.apply(params, state, x, mask, key, True)
-    used = support_statistics if normalization == "inductive" else state
-    return model.apply(params, used, x, mask, key, False)
 
 
 def present_classes(support: Batch, ways: int) -> Array:
@@ -90,7 +48,7 @@ def squared_distances(one: Array, other: Array) -> Array:
 
 def best_of_class(pairs: Array, member: Array) -> Array:
     """The largest of ``[m, n]`` over each class of ``[n, ways]``: ``[m, ways]``, finite."""
-    of_class = jnp.where(member[None] > 0, pairs[:, :, None], LEAST)
+    of_class = jnp.where(member[None] > 0, pairs[:, :, None], MASK_VALUE)
     # By place: the derivative of a maximum compares values that a compiler may round differently.
     best = jax.lax.stop_gradient(jnp.argmax(of_class, axis=1, keepdims=True))
     return jnp.take_along_axis(of_class, best, axis=1)[:, 0]
@@ -107,26 +65,27 @@ def cosine_similarities(one: Array, other: Array) -> Array:
     return to_unit_length(one) @ to_unit_length(other).T
 
 
-def without_absent(logits: Array, present: Array) -> Array:
-    """Logits ``[n, ways]``, minus infinity where a class is not ``present`` ``[ways]``."""
-    return jnp.where(present[None], logits, -jnp.inf)
+def mask_absent_classes(logits: Array, present: Array | None) -> Array:
+    """Logits ``[n, ways]``, minus infinity where a class is not ``present`` ``[ways]``.
+
+    ``None`` stands for regression, where there are no classes.
+    """
+    return logits if present is None else jnp.where(present[None], logits, -jnp.inf)
 
 
-def loss_of_support(loss: Loss, outputs: Array, support: Batch, present: Array | None) -> Array:
+def support_loss(loss: Loss, outputs: Array, support: Batch, present: Array | None) -> Array:
     """The loss over the labeled examples and, for classes, over those that are ``present``.
 
     Raises:
-      ValueError: the model has not one output for each way.
+      ValueError: the model does not have one output per way.
     """
-    if present is not None:
-        check_outputs(outputs, present)
-        outputs = without_absent(outputs, present)
-    return loss(outputs, support.y, labeled(support))
+    check_outputs(outputs, present)
+    return loss(mask_absent_classes(outputs, present), support.y, labeled(support))
 
 
-def check_outputs(outputs: Array, present: Array) -> None:
-    """Raises ``ValueError`` when the model has not one output for each way."""
-    if outputs.shape[-1] != present.shape[0]:
+def check_outputs(outputs: Array, present: Array | None) -> None:
+    """Raises ``ValueError`` if there are classes but not one output for each of them."""
+    if present is not None and outputs.shape[-1] != present.shape[0]:
         raise ValueError(
             f"The model has {outputs.shape[-1]} outputs but the learner is to tell "
             f"{present.shape[0]} ways apart: give both the same number, that of the training."
