@@ -33,7 +33,7 @@ PUBLIC = (
 )
 
 
-def build(spec: Any, /, trust: Sequence[str] = (), **context: Any) -> Any:
+def build(spec: Any, /, trust: Sequence[str] = (), fill: Mapping[str, Any] | None = None) -> Any:
     """Makes what a spec names.
 
     An argument named like the function's ``*args`` gives its positional arguments, as a list.
@@ -42,7 +42,8 @@ def build(spec: Any, /, trust: Sequence[str] = (), **context: Any) -> Any:
       spec: a spec; lists and other values are returned with the specs inside them made.
       trust: packages (or modules) whose functions may be named besides the public ones of jaxmeta
         and optax; :data:`EVERYTHING` for specs of one's own.
-      **context: further arguments for the outermost function.
+      fill: arguments by name, for any function in the spec that takes one of this name and is not
+        given it.
 
     Returns:
       What the function returned.
@@ -65,12 +66,14 @@ def build(spec: Any, /, trust: Sequence[str] = (), **context: Any) -> Any:
     if isinstance(spec, Mapping):
         if set(spec) == {"function"}:
             return resolve(spec["function"], trust)
-        arguments = {name: build(value, trust) for name, value in spec.items() if name != "make"}
+        arguments = {
+            name: build(value, trust, fill) for name, value in spec.items() if name != "make"
+        }
         if "make" not in spec:
             return arguments
-        return _call(spec["make"], resolve(spec["make"], trust), {**arguments, **context})
+        return _call(spec["make"], resolve(spec["make"], trust), arguments, fill or {})
     if isinstance(spec, list | tuple):
-        return [build(value, trust) for value in spec]
+        return [build(value, trust, fill) for value in spec]
     return spec
 
 
@@ -124,11 +127,12 @@ def suggest(word: str, words: Iterable[str]) -> str:
     return f"the near ones are {', '.join(near)}" if near else f"choose {', '.join(candidates)}"
 
 
-def _call(name: str, function: Any, arguments: dict[str, Any]) -> Any:
+def _call(name: str, function: Any, arguments: dict[str, Any], fill: Mapping[str, Any]) -> Any:
     """Calls a function, having checked that it takes the arguments."""
     if not callable(function):
         raise ValueError(f"'{name}' is not a function: give the dotted name of one.")
     parameters = inspect.signature(function).parameters
+    arguments = {name: fill[name] for name in fill if name in parameters} | arguments
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for argument in arguments:
         if argument not in parameters and not takes_any:

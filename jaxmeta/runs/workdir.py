@@ -1,7 +1,8 @@
 """What a run leaves behind, and how a trained learner is restored from it.
 
-A run's folder holds ``config.json`` (its specs), ``shapes.json`` (the shapes of one episode, so
-that a learner can be restored without the data), ``checkpoints/``, ``metrics.jsonl`` and results.
+A run's folder holds ``config.json`` (its specs), ``shapes.json`` (the shapes of a training task and
+of an evaluated episode, so that a learner can be restored without the data), ``checkpoints/``,
+``metrics.jsonl`` and results.
 
 A folder may be somebody else's: its specs may only name what :mod:`jaxmeta.runs.spec` allows, and
 functions of packages that the caller trusts.
@@ -18,10 +19,12 @@ import jax
 from orbax.checkpoint import CheckpointManager
 
 from jaxmeta.distributed.processes import barrier, from_primary, is_primary
-from jaxmeta.nn import mixed_precision
+from jaxmeta.inner import path_name
+from jaxmeta.runs import shapes
 from jaxmeta.runs.checkpoint import load, load_info, open_checkpoints
-from jaxmeta.runs.spec import build
-from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
+from jaxmeta.runs.config import build_learner, build_objective, evaluation_of, learner_spec
+from jaxmeta.runs.spec import suggest
+from jaxmeta.types import Episode, Learner, PyTree
 
 Result = TypeVar("Result")
 
@@ -41,13 +44,31 @@ class Trained(NamedTuple):
     state: PyTree
 
 
-def restore(workdir: str | os.PathLike[str], trust: Sequence[str] = (), **changes: Any) -> Restored:
+class Shapes(NamedTuple):
+    """The shapes of what a run is trained and evaluated on, as ``jax.ShapeDtypeStruct``.
+
+    Attributes:
+      task: a task of the objective.
+      episode: an episode of the first evaluation.
+    """
+
+    task: PyTree
+    episode: Episode
+
+
+def restore(
+    workdir: str | os.PathLike[str],
+    evaluation: str | None = None,
+    trust: Sequence[str] = (),
+    **changes: Any,
+) -> Restored:
     """Restores the learner that a run evaluated, with its best checkpoint by validation.
 
     The optimizer is neither built nor read.
 
     Args:
       workdir: the folder of a run.
+      evaluation: which of the run's evaluations, by name; by default the first.
       trust: packages, as in ``("mine",)``, whose functions the run's config may name besides those
         of jaxmeta and optax. Naming a function of a package runs its code.
       **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
@@ -61,26 +82,64 @@ def restore(workdir: str | os.PathLike[str], trust: Sequence[str] = (), **change
       ValueError: the folder holds no run, its config names a function that is not trusted, it has
         no checkpoint that can be read, or the learner cannot tell so many classes apart.
     """
-    return load_best(pathlib.Path(workdir), changes, trust)[0]
+    return load_best(pathlib.Path(workdir), evaluation, changes, trust)[0]
 
 
 def load_best(
-    folder: pathlib.Path, changes: Mapping[str, Any], trust: Sequence[str] = ()
+    folder: pathlib.Path,
+    evaluation: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    trust: Sequence[str] = (),
 ) -> tuple[Restored, dict[str, Any]]:
     """As :func:`restore`, with the last checkpoint's ``info``, to which ``best_step`` is added."""
     config = read_config(folder)
-    trained, learner = build_learners(config, trust, changes)
-    shapes = read_shapes(folder)
-    like = Trained(*jax.eval_shape(trained.init, jax.random.key(0), shapes))
+    learner = build_learner(config, learner_spec(config, evaluation, changes), trust)
+    objective, kept = build_objective(config, trust), read_shapes(folder)
+    like = Trained(*jax.eval_shape(objective.init, jax.random.key(0), kept.task))
+    wanted = evaluation_of(config, evaluation)
     # Traced for its checks: a head with too few outputs is found before anything is computed.
-    jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
+    learned = evaluated_parts(wanted, like.params, like.state)
+    jax.eval_shape(learner.adapt, *learned, kept.episode.support, jax.random.key(0))
 
     def read(checkpoints: CheckpointManager, best: int, latest: int) -> tuple[Trained, Any]:
         info = {**load_info(checkpoints, latest), "best_step": best}
         return load(checkpoints, best, like)[0], info
 
-    trained_state, info = read_best(folder, config, read)
-    return Restored(learner, *trained_state), info
+    trained, info = read_best(folder, config, read)
+    return Restored(learner, *evaluated_parts(wanted, *trained)), info
+
+
+def evaluated_parts(
+    evaluation: Mapping[str, Any], params: PyTree, state: PyTree
+) -> tuple[PyTree, PyTree]:
+    """The parts of the parameters and of the state that an evaluation's learner is given."""
+    return (
+        subtree(params, evaluation["params"], "parameters"),
+        subtree(state, evaluation["state"], "state"),
+    )
+
+
+def subtree(tree: PyTree, name: str, whose: str) -> PyTree:
+    """A named part of a pytree, as in ``"teacher/model"``; ``""`` is the whole.
+
+    Raises:
+      ValueError: there is no such part.
+
+    >>> subtree({"teacher": {"w": 3}}, "teacher/w", "state")
+    3
+    """
+    for part in name.split("/") if name else ():
+        named = _children(tree)
+        if part not in named:
+            raise ValueError(f"There is no '{name}' in the {whose}: {suggest(part, named)}.")
+        tree = named[part]
+    return tree
+
+
+def _children(tree: PyTree) -> dict[str, PyTree]:
+    """One level of a tree by name, whether it is a dictionary, a list or a named tuple."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is not tree)
+    return {path_name(path): child for path, child in paths}
 
 
 def read_best(
@@ -118,45 +177,6 @@ def read_best(
     raise ValueError(f"'{folder}' has no checkpoint yet: train it first.")
 
 
-def build_learners(
-    config: Mapping[str, Any], trust: Sequence[str] = (), changes: Mapping[str, Any] | None = None
-) -> tuple[Learner, Learner]:
-    """The learner as it is trained, and as it is evaluated with some arguments changed."""
-    model = build_model(config, trust)
-    evaluated = evaluated_spec(config, changes or {})
-    return build(config["learner"], trust, model=model), build(evaluated, trust, model=model)
-
-
-def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Model:
-    """The model, computing in the precision that the config asks for.
-
-    >>> config = {"model": {"make": "jaxmeta.nn.mlp", "outputs": 3}, "mixed_precision": True}
-    >>> type(build_model(config)).__name__
-    'Model'
-    """
-    model: Model = build(config["model"], trust)
-    return mixed_precision(model) if config.get("mixed_precision") else model
-
-
-def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec of the learner as it is evaluated, which may differ from the one that is trained.
-
-    ``config["evaluation"]["learner"]`` holds the arguments that differ, or a whole spec of its own
-    if it names a function under ``make``; ``changes`` do the same to the result.
-
-    >>> config = {"learner": {"make": "mine.solve", "steps": 1}, "evaluation": {"learner": {}}}
-    >>> evaluated_spec(config, {"steps": 10})
-    {'make': 'mine.solve', 'steps': 10}
-    """
-    if "make" in changes:
-        return dict(changes)
-    evaluated = config["evaluation"]["learner"]
-    spec = evaluated if "make" in evaluated else {**config["learner"], **evaluated}
-    if "ways" in changes and "ways" in spec:
-        changes = {**changes, "ways": max(changes["ways"], spec["ways"])}
-    return {**spec, **changes}
-
-
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """The config of a run.
 
@@ -169,31 +189,28 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> None:
+def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) -> None:
     """Makes a folder the run of this config, or checks that it already is.
 
     Args:
       folder: the folder, which is made if it does not exist.
       config: the run's config, ready for JSON.
-      episode: one of its episodes, whose shapes are kept.
+      kept: the shapes of a task and of an episode.
 
     Raises:
-      ValueError: the folder holds the run of another config or cannot be made, or the inputs are of
-        a type that cannot be written as JSON.
+      ValueError: the folder holds the run of another config or cannot be made, or a task is of a
+        type that cannot be written as JSON.
 
     >>> import tempfile
+    >>> from jaxmeta.types import Batch
     >>> batch = Batch(jax.numpy.ones((2, 4)), jax.numpy.zeros(2), jax.numpy.ones(2))
     >>> with tempfile.TemporaryDirectory() as name:
-    ...     claim_folder(pathlib.Path(name), {"seed": 0}, Episode(batch, batch))
-    ...     read_config(pathlib.Path(name)), read_shapes(pathlib.Path(name)).query.x
+    ...     folder = pathlib.Path(name)
+    ...     claim_folder(folder, {"seed": 0}, Shapes(batch, Episode(batch, batch)))
+    ...     read_config(folder), read_shapes(folder).episode.query.x
     ({'seed': 0}, ShapeDtypeStruct(shape=(2, 4), dtype=float32))
     """
-    tree = jax.tree.map(lambda leaf: 0, {"support": episode.support.x, "query": episode.query.x})
-    if not _survives_json(tree):
-        raise ValueError(
-            f"The inputs x are {jax.tree.structure(episode.support.x)}, which shapes.json cannot "
-            "hold: make it a dictionary from strings to arrays."
-        )
+    written = {name: shapes.to_json(tree) for name, tree in kept._asdict().items()}
     # The other processes look when it is there: a file system may remember that it was not.
     if is_primary() and not (folder / "config.json").exists():
         try:
@@ -202,9 +219,9 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], episode: Episo
             raise ValueError(
                 f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
             ) from error
-        shapes = [[list(leaf.shape), str(leaf.dtype)] for leaf in jax.tree.leaves(episode)]
-        write_atomically(folder / "shapes.json", json.dumps({"x": tree, "leaves": shapes}))
-        write_atomically(folder / "config.json", json.dumps(config, indent=2, sort_keys=True))
+        write_atomically(folder / "shapes.json", json.dumps(written))
+        # In its own order: the first metric and the first evaluation choose the checkpoint.
+        write_atomically(folder / "config.json", json.dumps(config, indent=2))
     barrier("claiming the folder")
     if not (folder / "config.json").exists():
         raise ValueError(
@@ -219,13 +236,10 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], episode: Episo
         )
 
 
-def read_shapes(folder: pathlib.Path) -> Episode:
-    """The shapes of one of the run's episodes, as ``jax.ShapeDtypeStruct``."""
+def read_shapes(folder: pathlib.Path) -> Shapes:
+    """The shapes of what a run is trained and evaluated on."""
     stored = json.loads((folder / "shapes.json").read_text())
-    leaf: Any = 0
-    like = Episode(*(Batch(stored["x"][name], leaf, leaf) for name in ("support", "query")))
-    leaves = [jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in stored["leaves"]]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return Shapes(**{name: shapes.from_json(tree) for name, tree in stored.items()})
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
@@ -242,14 +256,6 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
-
-
-def _survives_json(tree: PyTree) -> bool:
-    try:
-        jax.tree.map(lambda *_: None, tree, json.loads(json.dumps(tree)))
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _differences(one: Any, other: Any, name: str = "") -> set[str]:

@@ -1,0 +1,199 @@
+"""What a config says: its fields, their defaults, and how its parts become functions.
+
+A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It names
+
+- ``data``, the sources of tasks; ``ways``, ``shots`` and ``queries`` of the episodes that are
+  evaluated; and ``sample``, what is trained on: episodes, with the fields that differ from those,
+  or batches of examples, ``{"batches": 64}``;
+- ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
+  ``objective`` and ``estimator``. An argument that a function takes by one of these names, and that
+  its spec leaves out, is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective;
+- ``optimizer``, and ``rates``, factors by which named parts of the parameters move: 0 freezes;
+- ``init_from``, named parts of the parameters that come from another run;
+- ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
+  validated, and chooses the checkpoint.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxmeta.checks import check_count
+from jaxmeta.gradients import Estimator
+from jaxmeta.nn import mixed_precision
+from jaxmeta.runs.spec import build, suggest
+from jaxmeta.types import Learner, Loss, Model, Objective
+
+DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "steps": 10_000,
+    "meta_batch": 32,
+    "log_every": 50,
+    "mixed_precision": False,
+    "chunk": None,
+    "learner": None,
+    "sample": {},
+    "objective": {"make": "jaxmeta.objectives.episodic"},
+    "estimator": None,
+    "optimizer": {"make": "optax.adam", "learning_rate": 1e-3},
+    "rates": {},
+    "init_from": {},
+    "evaluation": {"every": 500, "validation_episodes": 200, "episodes": 600, "seed": 0},
+    "evaluations": {"trained": {}},
+    "higher_is_better": True,
+}
+NEEDED = ("data", "model", "loss", "metrics", "ways", "shots", "queries")
+EVALUATION = ("learner", "metrics", "params", "state", "ways", "shots", "queries")
+"""The fields of an evaluation."""
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with its defaults, as plain dictionaries, its counts checked.
+
+    Args:
+      config: dictionaries, or a ``ConfigDict`` of ml_collections, whose references are resolved.
+
+    Raises:
+      ValueError: a field is missing or unknown, a count is too small, or two counts do not go
+        together.
+    """
+    given: dict[str, Any] = _plain(config)
+    fields = {**DEFAULTS, **given}
+    fields["evaluation"] = {**DEFAULTS["evaluation"], **fields["evaluation"]}
+    for field in NEEDED:
+        if field not in fields:
+            raise ValueError(f"The config has no field '{field}': add it.")
+    _check_names("config", given, (*DEFAULTS, *NEEDED))
+    _check_names("config.evaluation", fields["evaluation"], tuple(DEFAULTS["evaluation"]))
+    if not fields["evaluations"]:
+        raise ValueError("config.evaluations is empty: name what is evaluated.")
+    for name, each in fields["evaluations"].items():
+        _check_names(f"config.evaluations.{name}", each, EVALUATION)
+    _check_counts(fields)
+    return fields
+
+
+def _check_names(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for field in given:
+        if field not in known:
+            raise ValueError(f"{where} has no field '{field}': {suggest(field, known)}.")
+
+
+def _check_counts(config: Mapping[str, Any]) -> None:
+    evaluation, every = config["evaluation"], config["evaluation"]["every"]
+    for name, value, least in (
+        ("steps", config["steps"], 0),
+        ("meta_batch", config["meta_batch"], 1),
+        ("log_every", config["log_every"], 1),
+        ("evaluation.validation_episodes", evaluation["validation_episodes"], 2),
+        ("evaluation.episodes", evaluation["episodes"], 2),
+    ):
+        check_count(f"config.{name}", value, least)
+    if config["chunk"] is not None:
+        check_count("config.chunk", config["chunk"], least=1)
+    if every < 1 or every % config["log_every"]:
+        raise ValueError(
+            f"config.evaluation.every is {every}: give a multiple of config.log_every, which is "
+            f"{config['log_every']}."
+        )
+
+
+def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Model:
+    """The model, computing in the precision that the config asks for.
+
+    >>> config = {"model": {"make": "jaxmeta.nn.mlp", "outputs": 3}, "mixed_precision": True}
+    >>> type(build_model(config)).__name__
+    'Model'
+    """
+    model: Model = build(config["model"], trust)
+    return mixed_precision(model) if config.get("mixed_precision") else model
+
+
+def build_metrics(config: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Loss]:
+    """The metrics by name, in the config's order."""
+    return {name: build(spec, trust) for name, spec in config["metrics"].items()}
+
+
+def build_objective(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Objective:
+    """The objective, built of the config's model, learner, loss and metrics."""
+    shared: dict[str, Any] = {"model": build_model(config, trust)}
+    if config["learner"] is not None:
+        shared["learner"] = build(config["learner"], trust, fill=shared)
+    shared |= {"loss": build(config["loss"], trust), "metrics": build_metrics(config, trust)}
+    objective: Objective = build(config["objective"], trust, fill=shared)
+    return objective
+
+
+def build_estimator(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Estimator | None:
+    """The estimator of the gradient; ``None`` for the mean."""
+    return build(config["estimator"], trust) if config["estimator"] else None
+
+
+def evaluation_of(config: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
+    """What an evaluation says, completed by the config; the first where none is named.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    evaluations = config["evaluations"]
+    name = next(iter(evaluations)) if name is None else name
+    if name not in evaluations:
+        raise ValueError(f"There is no evaluation '{name}': {suggest(name, evaluations)}.")
+    shared = {field: config[field] for field in ("metrics", "ways", "shots", "queries")}
+    return {"learner": {}, "params": "", "state": "", **shared, **evaluations[name]}
+
+
+def learner_spec(
+    config: Mapping[str, Any], name: str | None = None, changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The spec of an evaluated learner, which may differ from the one that is trained.
+
+    The evaluation's ``learner`` holds the arguments that differ, or a whole spec of its own if it
+    names a function under ``make``; ``changes`` do the same to the result.
+
+    >>> config = {"learner": {"make": "mine.solve", "steps": 1}, "evaluations": {"longer": {}}}
+    >>> config |= {"metrics": {}, "ways": 5, "shots": 1, "queries": 15}
+    >>> learner_spec(config, changes={"steps": 10})
+    {'make': 'mine.solve', 'steps': 10}
+    """
+    changes = changes or {}
+    if "make" in changes:
+        return dict(changes)
+    own = evaluation_of(config, name)["learner"]
+    spec = dict(own) if "make" in own else {**(config["learner"] or {}), **own}
+    if "make" not in spec:
+        raise ValueError(
+            "The config trains no learner, so that its evaluations need one each: set "
+            "config.evaluations.NAME.learner.make."
+        )
+    if "ways" in changes and "ways" in spec:
+        changes = {**changes, "ways": max(changes["ways"], spec["ways"])}
+    return {**spec, **changes}
+
+
+def build_learner(
+    config: Mapping[str, Any], spec: Mapping[str, Any], trust: Sequence[str] = ()
+) -> Learner:
+    """The learner of a spec, on the config's model."""
+    learner: Learner = build(spec, trust, fill={"model": build_model(config, trust)})
+    return learner
+
+
+def name_of(spec: Mapping[str, Any]) -> str:
+    """The last part of the dotted name that a spec holds.
+
+    >>> name_of({"make": "jaxmeta.learners.maml", "steps": 1})
+    'maml'
+    """
+    dotted: str = spec["function"] if "function" in spec else spec["make"]
+    return dotted.rpartition(".")[2]
+
+
+def _plain(value: Any) -> Any:
+    """Dictionaries and lists of a config, also those of ml_collections within lists."""
+    if hasattr(value, "copy_and_resolve_references"):
+        value = value.copy_and_resolve_references()
+    if hasattr(value, "items"):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

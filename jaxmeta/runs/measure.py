@@ -1,0 +1,115 @@
+"""Evaluating a run's best checkpoint, and saying under which protocol."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxmeta.distributed.parallel import by_shard_map, replicate
+from jaxmeta.evaluate import evaluator, summarize
+from jaxmeta.runs import tasks, workdir
+from jaxmeta.runs.config import evaluation_of, learner_spec, name_of
+from jaxmeta.runs.spec import build
+from jaxmeta.types import Episode, Source
+
+VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
+
+
+def measure(
+    folder: Path,
+    source: Source,
+    split: str,
+    data: Mapping[str, Any] | None = None,
+    trust: Sequence[str] = (),
+    **overrides: int,
+) -> dict[str, Any]:
+    """Evaluates the best checkpoint of a run, in all the ways that its config names.
+
+    Args:
+      folder: the run's folder.
+      source: the tasks.
+      split: which split the source is: ``"train"``, ``"valid"`` or ``"test"``.
+      data: the spec of the source, when it is not the run's own data.
+      trust: packages whose functions the run's config may name; see
+        :mod:`jaxmeta.runs.spec`.
+      **overrides: ``ways``, ``shots``, ``queries``, ``episodes`` or ``inner_steps`` of the first
+        evaluation, when not the run's own; others share its episodes.
+
+    Returns:
+      The result with its protocol, ready for JSON; ``evaluations`` holds a row by name.
+    """
+    config = workdir.read_config(folder)
+    episodes = overrides.get("episodes", config["evaluation"]["episodes"])
+    rows, best_step, train_seconds = {}, 0, 0.0
+    for place, name in enumerate(config["evaluations"]):
+        changes = {"ways": overrides["ways"]} if "ways" in overrides else {}
+        if place == 0 and "inner_steps" in overrides:
+            changes["steps"] = overrides["inner_steps"]
+        restored, info = workdir.load_best(folder, name, changes, trust)
+        best_step, train_seconds = info["best_step"], info["train_seconds"]
+        evaluation, spec = evaluation_of(config, name), learner_spec(config, name, changes)
+        protocol = {
+            field: overrides.get(field, evaluation[field]) for field in ("ways", "shots", "queries")
+        }
+        sample = tasks.episode_sampler(source, split, protocol, spec)
+        _check_inputs(jax.eval_shape(sample, source.data, jax.random.key(0)), folder, restored)
+        metrics = {each: build(made, trust) for each, made in evaluation["metrics"].items()}
+        devices = jax.devices()
+        run = evaluator(
+            restored.learner, metrics, sample, episodes, config["chunk"], by_shard_map(devices)
+        )
+        key = tasks.evaluation_key(config, split)
+        values = run(*replicate((restored.params, restored.state, source.data, key), devices))
+        rows[name] = {
+            "learner": name_of(spec),
+            "normalization": spec.get("normalization"),
+            "inner_steps": spec.get("steps"),
+            **protocol,
+            "metrics": {
+                each: {"mean": outcome.mean, "ci95": outcome.ci95}
+                # In the config's order, where compiled programs sort names.
+                for each in metrics
+                for outcome in [summarize(values[each])]
+            },
+        }
+    data = config["data"] if data is None else data
+    return {
+        "data": {**data, "make": name_of(data)},
+        "split": split,
+        "episodes": episodes,
+        "evaluations": rows,
+        "mixed_precision": config["mixed_precision"],
+        "seed": config["seed"],
+        "steps": config["steps"],
+        "best_step": best_step,
+        "train_seconds": round(train_seconds, 1),
+        "backend": jax.default_backend(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in VERSIONS}},
+    }
+
+
+def _check_inputs(episode: Episode, folder: Path, restored: workdir.Restored) -> None:
+    """Raises ``ValueError`` when inputs are unlike those of the training and the learner fails.
+
+    Inputs of another size alone may do: an embedding serves images of several.
+    """
+
+    def inputs(episode: Episode) -> list[str]:
+        leaves = jax.tree.leaves(episode.support.x)
+        return [f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves]
+
+    key = jax.random.key(0)
+    given, expected = inputs(episode), inputs(workdir.read_shapes(folder).episode)
+    try:
+        jax.eval_shape(restored.learner.adapt, *restored[1:], episode.support, key)
+    except (TypeError, ValueError) as error:
+        if given == expected:
+            raise
+        raise ValueError(
+            f"The inputs are {', '.join(given)} and those of the training were "
+            f"{', '.join(expected)}: give data of the same kind."
+        ) from error

@@ -1,0 +1,57 @@
+"""Parts of the parameters that move at a rate of their own, or not at all."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxmeta.inner import path_name
+from jaxmeta.runs.spec import suggest
+from jaxmeta.types import PyTree
+
+
+def with_rates(
+    optimizer: optax.GradientTransformation, rates: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """Multiplies an optimizer's updates by a factor for each named part of the parameters.
+
+    Args:
+      optimizer: any optax transformation.
+      rates: factors by the names of parts, as in ``{"model": 0.0, "model/block3": 0.1}``: 0 freezes
+        a part. The longest name that fits a leaf decides; others move at a factor of 1.
+
+    Returns:
+      An optimizer whose ``init`` raises ``ValueError`` where there is no part of a name.
+
+    >>> import jax.numpy as jnp
+    >>> frozen = with_rates(optax.sgd(1.0), {"model": 0.0})
+    >>> params = {"model": jnp.ones(()), "head": jnp.ones(())}
+    >>> updates, _ = frozen.update(params, frozen.init(params), params)
+    >>> updates["model"].item(), updates["head"].item()
+    (0.0, -1.0)
+    """
+    if not rates:
+        return optimizer
+
+    def fits(name: str, part: str) -> bool:
+        return f"{name}/".startswith(f"{part}/")
+
+    def init(params: PyTree) -> Any:
+        names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for part in rates:
+            if not any(fits(name, part) for name in names):
+                raise ValueError(f"No parameter is named '{part}': {suggest(part, names)}.")
+        return optimizer.init(params)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        updates, state = optimizer.update(updates, state, params)
+
+        def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+            name = path_name(path)
+            chosen = max((part for part in rates if fits(name, part)), key=len, default=None)
+            return leaf if chosen is None else leaf * rates[chosen]
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(init, update)

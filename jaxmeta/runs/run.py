@@ -1,0 +1,276 @@
+"""From a config to a trained and evaluated run, without flags: from a notebook, or in a sweep."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.data import StreamedSampler, stream
+from jaxmeta.distributed.microbatches import Spread
+from jaxmeta.distributed.parallel import (
+    by_pmap,
+    by_shard_map,
+    devices_for,
+    layout,
+    layout_of_tasks,
+    local_tasks,
+    replicate,
+    to_global_array,
+)
+from jaxmeta.evaluate import Evaluation, evaluator, summarize
+from jaxmeta.runs import checkpoint, config, tasks, workdir
+from jaxmeta.runs.fit import fit
+from jaxmeta.runs.init_from import graft, read_params
+from jaxmeta.runs.measure import measure
+from jaxmeta.runs.rates import with_rates
+from jaxmeta.runs.spec import EVERYTHING, build
+from jaxmeta.runs.writers import JsonLines, ProgressBar, TensorBoard, Writer
+from jaxmeta.train import (
+    TrainState,
+    Update,
+    init_carry,
+    init_train_state,
+    outer_loop,
+    streamed_loop,
+)
+from jaxmeta.types import Key, PyTree, Source
+
+SPREADS = ("shard_map", "pmap")
+
+
+class Run(NamedTuple):
+    """All that a config describes, checked, before anything is compiled.
+
+    Attributes:
+      config: the complete config.
+      folder: the run's folder.
+      sources: by split, their data on the devices.
+      outer: the outer loop as one program.
+      update: what is run: that loop, or one that is fed what is read ahead.
+      data_from: ``(step) -> data`` of ``update``.
+      validate: evaluates a train state.
+      train_state: before the first step.
+      key: key of the training.
+      notes: what a user should know, in sentences.
+    """
+
+    config: Mapping[str, Any]
+    folder: pathlib.Path
+    sources: Mapping[str, Source]
+    outer: Update
+    update: Update
+    data_from: Callable[[int], Any]
+    validate: Callable[[TrainState], dict[str, Evaluation]]
+    train_state: TrainState
+    key: Key
+    notes: Sequence[str]
+
+
+def run(
+    given: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    data_dir: str | None = None,
+    writers: Sequence[Writer] | None = None,
+) -> dict[str, Any]:
+    """Trains what a config describes, or goes on with it, and evaluates it on the test split.
+
+    Args:
+      given: the config; see :mod:`jaxmeta.runs.config`. Its functions are trusted.
+      folder: where the run lives. Called again with the same config, it goes on from the last
+        checkpoint there.
+      data_dir: where data sets lie, for those that lie anywhere.
+      writers: what metrics are handed to; by default a progress bar, ``metrics.jsonl`` and
+        TensorBoard's ``events`` in the folder.
+
+    Returns:
+      The result, which is also written to ``result.json``.
+
+    Raises:
+      ValueError: a mistake in the config; nothing has been trained then.
+      Diverged, Stopped, OSError: as :func:`jaxmeta.runs.fit`.
+    """
+    prepared = prepare(given, pathlib.Path(folder), data_dir)
+    train(prepared, writers)
+    result = measure(prepared.folder, prepared.sources["test"], "test", trust=EVERYTHING)
+    workdir.write_atomically(prepared.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def train(prepared: Run, writers: Sequence[Writer] | None = None) -> TrainState:
+    """Takes the steps that are left; see :func:`jaxmeta.runs.fit`."""
+    settings, folder = prepared.config, prepared.folder
+    return fit(
+        prepared.update,
+        prepared.train_state,
+        prepared.data_from,
+        prepared.key,
+        folder=folder,
+        steps=settings["steps"],
+        log_every=settings["log_every"],
+        validate=prepared.validate,
+        validate_every=settings["evaluation"]["every"],
+        higher_is_better=settings["higher_is_better"],
+        writers=default_writers(prepared) if writers is None else writers,
+    )
+
+
+def default_writers(prepared: Run) -> list[Writer]:
+    """A progress bar, JSON lines and TensorBoard."""
+    folder, first = prepared.folder, next(iter(prepared.config["metrics"]))
+    return [
+        ProgressBar(prepared.config["steps"], ("train/loss", f"validation/{first}")),
+        JsonLines(folder / "metrics.jsonl"),
+        TensorBoard(folder / "events"),
+    ]
+
+
+def prepare(
+    given: Mapping[str, Any],
+    folder: pathlib.Path,
+    data_dir: str | None = None,
+    spread: str = "shard_map",
+    shards: int = 1,
+) -> Run:
+    """Builds a run and makes the folder its own; every mistake in a config is found here.
+
+    Args:
+      given: the config.
+      folder: where the run lives.
+      data_dir: where data sets lie.
+      spread: how tasks are spread over devices, ``"shard_map"`` or ``"pmap"``.
+      shards: number of devices over which parameters are cut; pmap has one.
+
+    Raises:
+      ValueError: a mistake in the config, or the folder holds another run.
+    """
+    if spread not in SPREADS or (spread == "pmap" and shards > 1):
+        raise ValueError(
+            f"spread is {spread!r} and parameter_shards {shards}: choose one of "
+            f"{', '.join(SPREADS)}, and more than one shard with shard_map only."
+        )
+    settings = config.complete(given)
+    sources = tasks.load_sources(settings, data_dir)
+    evaluation = config.evaluation_of(settings)
+    spec = config.learner_spec(settings)
+    sample = tasks.training_sampler(sources["train"], settings)
+    protocol = {name: evaluation[name] for name in ("ways", "shots", "queries")}
+    valid_sample, test_sample = (
+        tasks.episode_sampler(sources[split], split, protocol, spec) for split in ("valid", "test")
+    )
+    objective = config.build_objective(settings, EVERYTHING)
+    estimator = config.build_estimator(settings, EVERYTHING)
+    learner = config.build_learner(settings, spec, EVERYTHING)
+    metrics = {name: build(each, EVERYTHING) for name, each in evaluation["metrics"].items()}
+    optimizer = with_rates(build(settings["optimizer"], EVERYTHING), settings["rates"])
+    meta_batch, chunk = settings["meta_batch"], settings["chunk"]
+    devices = devices_for(meta_batch) if shards == 1 else jax.devices()
+    notes = _idle(devices, meta_batch)
+    over: Spread = by_pmap(devices) if spread == "pmap" else by_shard_map(devices, shards)
+    options = {"estimator": estimator, "chunk": chunk, "spread": over}
+    outer = outer_loop(objective, optimizer, sample, meta_batch, **options)
+    keys = tasks.run_streams(settings)
+    here = sources["train"].data
+    sources = {
+        split: source._replace(data=replicate(source.data, devices))
+        for split, source in sources.items()
+    }
+    data, valid = sources["train"].data, sources["valid"].data
+    shapes = workdir.Shapes(
+        jax.eval_shape(sample, data, keys.train),
+        jax.eval_shape(valid_sample, valid, keys.valid),
+    )
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
+
+    def first() -> TrainState:
+        params, state = objective.init(keys.init, zeros)
+        carry = init_carry(objective, params, state, sample, data, keys.carry, meta_batch)
+        return init_train_state(optimizer, params, state, carry)
+
+    # Never whole on one device, where it may not fit.
+    abstract = jax.eval_shape(first)
+    laid_out = layout(abstract, devices, shards)._replace(
+        carry=layout_of_tasks(abstract.carry, meta_batch, devices, shards)
+    )
+    train_state = jax.jit(first, out_shardings=laid_out)()
+    if settings["init_from"]:
+        params, more = _from_others(settings["init_from"], train_state.params)
+        train_state, notes = train_state._replace(params=params), [*notes, *more]
+    count = settings["evaluation"]["validation_episodes"]
+    spread_out = by_shard_map(devices, shards)
+    scores = evaluator(learner, metrics, valid_sample, count, chunk, spread_out)
+
+    def values(state: TrainState) -> dict[str, jax.Array]:
+        parts = workdir.evaluated_parts(evaluation, state.params, state.state)
+        return scores(*parts, valid, keys.valid)
+
+    # Traced here for their checks of shapes and types, which are then in time.
+    jax.eval_shape(lambda state: outer(state, data, keys.train, 1), train_state)
+    jax.eval_shape(values, train_state)
+    trained = settings["learner"] or settings["objective"]
+    tasks.check_drawn_labels(sample, data, trained.get("ways"))
+    tasks.check_drawn_labels(valid_sample, valid, spec.get("ways"))
+    tasks.check_drawn_labels(test_sample, sources["test"].data, spec.get("ways"))
+    workdir.claim_folder(folder, settings, shapes)
+    notes = [*notes, *checkpoint.set_aside_unreadable(folder / "checkpoints", train_state)]
+
+    def validate(train_state: TrainState) -> dict[str, Evaluation]:
+        seen = values(train_state)
+        # In the config's order, where compiled programs sort names.
+        return {name: summarize(seen[name]) for name in metrics}
+
+    def data_from(step: int) -> Any:
+        if not isinstance(sample, StreamedSampler):
+            return data
+        onto = partial(to_global_array, tasks=meta_batch, devices=devices, shards=shards)
+        own = local_tasks(meta_batch, devices, shards)
+        return stream(sample, here, keys.train, meta_batch, step, settings["steps"], own, onto)
+
+    update = outer
+    if isinstance(sample, StreamedSampler):
+        update = streamed_loop(objective, optimizer, meta_batch, **options)
+    return Run(
+        settings,
+        folder,
+        sources,
+        outer,
+        update,
+        data_from,
+        validate,
+        train_state,
+        keys.train,
+        notes,
+    )
+
+
+def _idle(devices: Sequence[jax.Device], meta_batch: int) -> list[str]:
+    """A sentence where some devices have nothing to do."""
+    if len(devices) == jax.device_count():
+        return []
+    return [
+        f"Training on {len(devices)} of {jax.device_count()} devices: with more, none would have "
+        f"fewer of the {meta_batch} tasks of a step."
+    ]
+
+
+def _from_others(given: Mapping[str, Any], params: PyTree) -> tuple[PyTree, list[str]]:
+    """Parameters some of which come from another run, and sentences on what was left over."""
+    unknown = set(given) - {"workdir", "at", "take"}
+    if "workdir" not in given or unknown:
+        raise ValueError(
+            f"config.init_from has the fields {', '.join(sorted(given))}: give the `workdir` of a "
+            "run and, where parts differ in name, what to `take` from it and where it is `at`."
+        )
+    other, step = read_params(given["workdir"])
+    grafted = graft(params, other, given.get("at", ""), given.get("take", ""))
+    notes = [f"Parameters come from step {step} of '{given['workdir']}'."]
+    if grafted.kept:
+        notes.append(f"It has none for {', '.join(grafted.kept)}, which start anew.")
+    if grafted.unused:
+        notes.append(f"Its {', '.join(grafted.unused)} have no place here.")
+    return grafted.params, notes

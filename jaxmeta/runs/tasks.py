@@ -1,0 +1,110 @@
+"""The tasks of a config: its sources, and the samplers of what is trained and evaluated on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmeta.keys import Streams, streams
+from jaxmeta.learners.frames.support import check_labels
+from jaxmeta.runs.spec import EVERYTHING, build
+from jaxmeta.types import UNLABELED, Episode, Key, PyTree, Sampler, Source
+
+SPLITS = ("train", "valid", "test")
+
+
+def load_sources(
+    config: Mapping[str, Any], data_dir: str | None, trust: Sequence[str] = EVERYTHING
+) -> dict[str, Source]:
+    """The train, valid and test sources of a config.
+
+    ``data_dir`` is for data that lie in it; glyphs, say, have no use for it.
+    """
+    fill = {"data_dir": data_dir} if data_dir else {}
+    sources: dict[str, Source] = build(config["data"], trust, fill=fill)
+    return sources
+
+
+def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
+    """The sampler of what is trained on: episodes, or batches of examples.
+
+    Raises:
+      ValueError: the split cannot fill such an episode, has no classes, or has other classes than
+        the objective is built for.
+    """
+    fields = config["sample"]
+    if "batches" not in fields:
+        protocol = {name: config[name] for name in ("ways", "shots", "queries")}
+        return episode_sampler(source, "train", {**protocol, **fields}, config["learner"] or {})
+    if source.batches is None:
+        raise ValueError(
+            "The data of the train split have no classes to train on without episodes: leave "
+            "config.sample.batches out."
+        )
+    classes = config["objective"].get("classes")
+    if classes is not None and source.classes is not None and classes < source.classes:
+        raise ValueError(
+            f"config.objective.classes is {classes} but the train split has {source.classes}: "
+            "give their number."
+        )
+    return source.batches(fields["batches"])
+
+
+def episode_sampler(
+    source: Source, split: str, protocol: Mapping[str, Any], learner: Mapping[str, Any]
+) -> Sampler:
+    """The sampler of a split's episodes, for the learner of a spec.
+
+    Episodes of fewer ways than the learner was built for are padded to those. With ``least_ways``
+    or ``least_shots`` each episode draws its number, from that to ``ways`` or ``shots``.
+
+    Raises:
+      ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
+    """
+    options: dict[str, Any] = {**protocol}
+    for count in ("ways", "shots"):
+        least = options.pop(f"least_{count}", None)
+        if least is not None:
+            options[count] = (least, protocol[count])
+    ways, most = protocol["ways"], learner.get("ways")
+    if most is not None and most < ways:
+        raise ValueError(
+            f"The learner tells {most} ways apart and episodes of the {split} split have {ways}: "
+            "give the learner more ways, or the episodes fewer."
+        )
+    padding = {"max_ways": most} if most is not None and most > ways else {}
+    try:
+        return source.episodes(**options, **padding)
+    except ValueError as error:
+        raise ValueError(f"No such episodes of the {split} split: {error}") from error
+
+
+def check_drawn_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
+    """Draws a task, whose labels are then known, unlike those of the compiled program.
+
+    Raises:
+      ValueError: a label lies outside of the ways.
+    """
+    if ways is None:
+        return
+    task = draw(sample, data, jax.random.key(0))
+    if isinstance(task, Episode):
+        check_labels(np.asarray(task.support.y), ways, least=UNLABELED)
+        check_labels(np.asarray(task.query.y), ways)
+
+
+def draw(sample: Sampler, data: PyTree, key: Key) -> Any:
+    """One task, drawn on one device wherever the data lie, so that any process may."""
+    return jax.jit(sample)(jax.tree.map(np.asarray, data), key)
+
+
+def run_streams(config: Mapping[str, Any]) -> Streams:
+    """The keys of a config's run."""
+    return streams(config["seed"], config["evaluation"]["seed"])
+
+
+def evaluation_key(config: Mapping[str, Any], split: str) -> Key:
+    """The key of a split's evaluated episodes, which every run and method shares."""
+    keys = run_streams(config)
+    return {"train": keys.train_episodes, "valid": keys.valid, "test": keys.test}[split]
