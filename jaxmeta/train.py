@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta.data import finish
+from jaxmeta.data import StreamedSampler
 from jaxmeta.distributed.microbatches import given
 from jaxmeta.distributed.parallel import Spread, one_device
 from jaxmeta.gradients import Gradient
@@ -92,6 +92,7 @@ def outer_loop(
 def streamed_loop(
     gradient: Gradient,
     optimizer: optax.GradientTransformation,
+    sample: StreamedSampler,
     meta_batch: int,
     spread: Spread = one_device,
 ) -> Update:
@@ -100,6 +101,7 @@ def streamed_loop(
     Args:
       gradient: the estimator of the outer gradient.
       optimizer: of the outer loop.
+      sample: the sampler whose tasks are read.
       meta_batch: tasks a step.
       spread: how the tasks are spread over devices.
 
@@ -113,8 +115,8 @@ def streamed_loop(
     def of_tasks(
         common: tuple[PyTree, PyTree], items: tuple[PyTree, Key], weights: Array | None
     ) -> tuple[PyTree, Aux]:
-        (choices, images), keys = items
-        return gradient(*common, jax.vmap(finish)(images, choices), keys, *given(weights))
+        (choices, examples), keys = items
+        return gradient(*common, jax.vmap(sample.finish)(examples, choices), keys, *given(weights))
 
     of_all_tasks = spread(of_tasks)
 

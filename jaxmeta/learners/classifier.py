@@ -23,7 +23,7 @@ def classifier(
 
     .. math:: z_k = w_k^\top f(x) + b_k \qquad \text{or} \qquad z_k = \cos(w_k, f(x)) / T
 
-    Its episodes come from ``source.examples(size)``: a batch of examples, labeled by base class.
+    Its episodes come from ``source.batches(size)``: a batch of examples, labeled by base class.
     What is kept of it is f, under ``"model"``, for the learners that transfer features.
 
     Args:
