@@ -19,7 +19,7 @@ from benchmarks.implementations.jaxmeta import make_arguments, make_model, make_
 from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, burst, peak_memory_mib, repeat, timed
-from jaxmeta.data import StreamedSampler, finish, omniglot, stream, streamed_source
+from jaxmeta.data import StreamedSampler, decode_rotated_image, omniglot, stream, streamed_source
 from jaxmeta.distributed.parallel import by_shard_map, devices_for, replicate
 from jaxmeta.gradients import estimate, fitting_chunk
 from jaxmeta.types import PyTree, Source
@@ -168,7 +168,9 @@ def streaming(
       left out.
     """
     gradient, (params, state, _, keys) = meta_step(problem)
-    make = jax.jit(jax.vmap(finish))
+    decoded = omniglot(size=problem.image_size, data_dir=data_dir, streamed=True)["train"]
+    sample = _sampler(decoded, problem.ways, problem.shots, problem.queries)
+    make = jax.jit(jax.vmap(sample.finish))
 
     def learn(choices: PyTree, images: PyTree) -> None:
         _run(gradient, (params, state, make(images, choices), keys))
@@ -178,7 +180,6 @@ def streaming(
 
     steps = {f"sleep {length} ms": sleep(length) for length in milliseconds}
     steps["meta_step"] = learn
-    decoded = omniglot(size=problem.image_size, data_dir=data_dir, streamed=True)["train"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, source in {"tfds": decoded, "array": _as_array(decoded, folder)}.items():
@@ -194,7 +195,8 @@ def _as_array(source: Source, folder: str) -> Source:
     np.save(f"{folder}/pixels.npy", _sampler(source, 1, 1, 1).read(np.arange(counts.sum())))
     rows = np.split(np.arange(counts.sum()), np.cumsum(counts)[:-1])
     classes = {str(number): rows[number] for number in range(len(rows))}
-    return streamed_source(np.load(f"{folder}/pixels.npy", mmap_mode="r"), classes, rotations=True)
+    pixels = np.load(f"{folder}/pixels.npy", mmap_mode="r")
+    return streamed_source(pixels, classes, decode=decode_rotated_image, variants=4)
 
 
 def _sampler(source: Source, ways: int, shots: int, queries: int) -> StreamedSampler:

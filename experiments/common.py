@@ -107,13 +107,15 @@ def sampler(
         classes.
     """
     if "examples" in protocol:
-        if source.examples is None:
+        if source.batches is None:
             raise ValueError(
                 f"The data of the {split} split have no classes to train on without episodes: "
                 "leave config.train.examples out."
             )
         check_classes(source, split, learner.get("classes"))
-        return source.examples(protocol["examples"])
+        batches = source.batches(protocol["examples"])
+        # A classifier is trained on episodes whose two sets are one batch.
+        return lambda data, key: Episode(*(batches(data, key),) * 2)
     options: dict[str, Any] = {**protocol}
     for count in ("ways", "shots"):
         least = options.pop(f"least_{count}", None)
@@ -133,20 +135,12 @@ def sampler(
 
 
 def check_classes(source: Source, split: str, classes: int | None) -> None:
-    """Checks a classifier of all classes of a split by whether that can fill one more way.
-
-    Raises:
-      ValueError: it can, so that there are examples of classes which the classifier does not have.
-    """
-    if classes is None:
-        return
-    try:
-        source.episodes(classes + 1, 1, 1)
-    except ValueError:
-        return
-    raise ValueError(
-        f"config.learner.classes is {classes} but the {split} split has more: give their number."
-    )
+    """Raises ``ValueError`` when a split has more classes than a classifier of all of them."""
+    if classes is not None and source.classes is not None and source.classes > classes:
+        raise ValueError(
+            f"config.learner.classes is {classes} but the {split} split has {source.classes}: give "
+            "their number."
+        )
 
 
 def check_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:

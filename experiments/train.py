@@ -134,7 +134,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
 
     update = outer
     if isinstance(sample, StreamedSampler):
-        update = streamed_loop(gradient, optimizer, tasks, spread)
+        update = streamed_loop(gradient, optimizer, sample, tasks, spread)
     return Run(config, folder, sources, outer, update, data_from, validate, train_state, key)
 
 

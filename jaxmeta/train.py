@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta.data import finish
+from jaxmeta.data import StreamedSampler
 from jaxmeta.distributed.microbatches import Spread, even_weights, one_device
 from jaxmeta.gradients import Estimator, PerTask, Totals, mean
 from jaxmeta.gradients.estimate import combined, on_one_share
@@ -154,6 +154,7 @@ def outer_loop(
 def streamed_loop(
     objective: Objective,
     optimizer: optax.GradientTransformation,
+    sample: StreamedSampler,
     meta_batch: int,
     *,
     estimator: Estimator | None = None,
@@ -165,6 +166,7 @@ def streamed_loop(
     Args:
       objective: what is minimized.
       optimizer: the outer optimizer.
+      sample: the sampler whose tasks are read ahead.
       meta_batch: number of tasks in a step.
       estimator: how the gradient is estimated.
       chunk: number of tasks that are computed at a time, at most.
@@ -180,8 +182,8 @@ def streamed_loop(
     share = on_one_share(objective, estimator, chunk)
 
     def of_tasks(common: PyTree, items: PyTree, weights: Array) -> tuple[Totals, PerTask]:
-        (choices, images), keys, carry = items
-        tasks = jax.vmap(finish)(images, choices)
+        (choices, examples), keys, carry = items
+        tasks = jax.vmap(sample.finish)(examples, choices)
         return share(common, (_carried(objective, tasks, carry), keys), weights)
 
     of_all_tasks = spread(of_tasks)

@@ -186,15 +186,23 @@ class Source(NamedTuple):
     """A distribution of tasks.
 
     Attributes:
-      data: arrays on the device, passed to the sampler so that they are never baked into a program.
-      episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler``, with further
-        options where there are classes (:func:`jaxmeta.data.class_source`); raises ``ValueError``
-        when the data cannot fill such an episode.
-      examples: ``(size) -> Sampler`` of ordinary batches, an episode whose support and query set
-        are the same ``size`` examples, labeled by class of the split; ``None`` where there are no
-        classes.
+      data: arrays on the device, passed to the samplers so that they are never baked into a
+        program.
+      episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler`` of
+        :class:`Episode`, with further options where there are classes
+        (:func:`jaxmeta.data.class_source`). Like the two below, it raises ``ValueError`` when the
+        data cannot fill such a task.
+      batches: ``(size) -> Sampler`` of ordinary :class:`Batch` es, labeled by the class of each
+        example among all of the source; ``None`` where there are no classes.
+      instances: ``(ways, shots, queries) -> Sampler`` of :class:`Episode` whose ways are single
+        examples, each repeated ``shots + queries`` times, for unsupervised meta-learning;
+        ``None`` where there are no fixed examples.
+      classes: the number of classes that the labels of ``batches`` go over; ``None`` where there
+        are no classes.
     """
 
     data: PyTree
     episodes: Callable[..., Sampler]
-    examples: Callable[[int], Sampler] | None = None
+    batches: Callable[[int], Sampler] | None = None
+    instances: Callable[[int, int, int], Sampler] | None = None
+    classes: int | None = None

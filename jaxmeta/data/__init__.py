@@ -7,7 +7,9 @@ from jaxmeta.data.augment import crop_and_mirror
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.choices import Choice
 from jaxmeta.data.cifar import cifar_fs, fc100
-from jaxmeta.data.episodes import class_source, finish
+from jaxmeta.data.combine import Drawn, mixture, paired, views
+from jaxmeta.data.decode import decode_inputs, decode_rotated_image
+from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot
@@ -16,20 +18,26 @@ from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
 
 __all__ = [
     "Choice",
+    "Drawn",
     "StreamedSampler",
+    "array_source",
     "cifar_fs",
     "class_source",
     "crop_and_mirror",
+    "decode_inputs",
+    "decode_rotated_image",
     "fc100",
-    "finish",
     "folder",
     "glyphs",
     "load_images",
     "make_batch",
     "make_episode",
     "make_inputs",
+    "mixture",
     "omniglot",
+    "paired",
     "sinusoid",
     "stream",
     "streamed_source",
+    "views",
 ]

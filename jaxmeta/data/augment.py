@@ -14,17 +14,22 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     probability. It suits images of things: a character's mirror image is another one.
 
     Args:
-      padding: how many pixels on each side; 0 mirrors only.
+      padding: number of pixels added on each side; 0 mirrors only.
 
     Returns:
       ``(key, image [height, width, channels]) -> image`` of the same shape, for
       :func:`jaxmeta.objectives.augmented`.
 
     Raises:
-      ValueError: ``padding`` is no count, or (when called) the image has not three axes.
+      ValueError: ``padding`` is not a non-negative integer, or (when called) the image does not
+        have three axes.
 
     References:
       He, Zhang, Ren and Sun, 2016, Deep Residual Learning for Image Recognition, section 4.2.
+
+    >>> import jax, jax.numpy as jnp
+    >>> crop_and_mirror(padding=2)(jax.random.key(0), jnp.ones((8, 8, 3))).shape
+    (8, 8, 3)
     """
     check_count("padding", padding)
     # Not with the library: it brings absl's flags along.

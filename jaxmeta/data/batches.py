@@ -6,33 +6,91 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import UNLABELED, Array, Batch, Episode, PyTree
+from jaxmeta.data.decode import decode_inputs
+from jaxmeta.types import UNLABELED, Batch, Episode, PyTree
+
+
+def host_arrays(x: PyTree) -> PyTree:
+    """A user's own arrays as they are stored: numpy arrays of uint8, int32 or float32.
+
+    Args:
+      x: any pytree of arrays ``[n, ...]``; a list is a list of n examples, which are stacked.
+
+    Raises:
+      ValueError: a value is not finite, not a number, or an integer beyond 32 bits; or the examples
+        of a list differ in shape.
+    """
+
+    def is_list(node: Any) -> bool:
+        return isinstance(node, list)
+
+    def convert(node: Any) -> Any:
+        if not is_list(node):
+            return host_array(node)
+        try:
+            rows = jax.tree.map(
+                lambda *rows: np.stack([*map(np.asarray, rows)]), *node, is_leaf=is_list
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The {len(node)} examples of a list cannot be stacked ({error}); give examples "
+                "of one structure and shape."
+            ) from error
+        return jax.tree.map(host_array, rows)
+
+    return jax.tree.map(convert, x, is_leaf=is_list)
+
+
+def host_array(values: Any) -> np.ndarray:
+    """One array of :func:`host_arrays`."""
+    values = np.asarray(values)
+    if values.dtype == np.uint8:
+        return values
+    if np.issubdtype(values.dtype, np.integer):
+        bounds = np.iinfo(np.int32)
+        beyond = values[(values < bounds.min) | (values > bounds.max)]
+        if beyond.size:
+            raise ValueError(
+                f"The integer {beyond.flat[0]} does not fit into 32 bits; give smaller numbers."
+            )
+        return values.astype(np.int32, copy=False)
+    # jnp's, which knows bfloat16.
+    if not (values.dtype == bool or jnp.issubdtype(values.dtype, np.floating)):
+        raise ValueError(f"The inputs have type {values.dtype}; give arrays of numbers.")
+    with np.errstate(over="ignore"):  # told of below
+        values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise ValueError(f"The value at {bad} is {values[tuple(bad)]}; remove or replace it.")
+    return values
+
+
+def lengths(x: PyTree) -> list[int]:
+    """The leading axis of each array, 0 where there is none."""
+    return [leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(x)]
+
+
+def described(tree: PyTree) -> PyTree:
+    """Types and shapes of arrays, for error messages."""
+    return jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
 
 
 def make_inputs(x: PyTree) -> PyTree:
     """Makes inputs of a user's own arrays, as the episodes of this library have them.
 
     Args:
-      x: any pytree of arrays ``[n, ...]``. uint8 becomes float32 in ``[0, 1]``, floats become
-        float32, other integers (say, tokens) int32.
+      x: any pytree of arrays ``[n, ...]``, or a list of n examples. uint8 becomes float32 in
+        ``[0, 1]``, other integers (say, tokens) int32, floats and booleans (say, masks) float32.
 
     Raises:
-      ValueError: a value is not finite.
+      ValueError: a value is not finite, no number, or an integer beyond 32 bits; or the examples of
+        a list differ in shape.
+
+    >>> import numpy as np
+    >>> make_inputs({"image": np.array([[0, 255]], np.uint8), "tokens": [[7, 8]]})
+    {'image': Array([[0., 1.]], dtype=float32), 'tokens': Array([[7, 8]], dtype=int32)}
     """
-
-    def convert(values: Any) -> Array:
-        values = np.asarray(values)
-        if values.dtype == np.uint8:
-            return jnp.asarray(values.astype(np.float32) * np.float32(1 / 255))
-        if np.issubdtype(values.dtype, np.integer):
-            return jnp.asarray(values, jnp.int32)
-        values = values.astype(np.float32)
-        if not np.isfinite(values).all():
-            bad = np.argwhere(~np.isfinite(values))[0].tolist()
-            raise ValueError(f"The value at {bad} is {values[tuple(bad)]}; remove or replace it.")
-        return jnp.asarray(values)
-
-    return jax.tree.map(convert, x)
+    return decode_inputs(jax.tree.map(jnp.asarray, host_arrays(x)))
 
 
 def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = False) -> Batch:
@@ -41,25 +99,30 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = 
     Runs on concrete arrays, outside of ``jit``.
 
     Args:
-      x: inputs, any pytree of arrays ``[n, ...]``, converted as by :func:`make_inputs`.
+      x: inputs, any pytree of arrays ``[n, ...]`` or a list of n examples, converted as by
+        :func:`make_inputs`.
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
-      unlabeled: allow the label -1, an example without one, which a support set may have.
+      unlabeled: allow the label -1, an example without a label, which a support set may have. It
+        has that meaning for classes only, so ``ways`` must be given.
 
     Returns:
       The batch, its mask all ones.
 
     Raises:
-      ValueError: lengths differ, ``y`` has another shape, a value is not finite, or a label is out
-        of range.
+      ValueError: the lengths differ, ``y`` has another shape, a value is not finite, or a label is
+        out of range.
+
+    >>> batch = make_batch([[0.5, 1.0], [2.0, 3.0]], [1, 0], ways=2)
+    >>> batch.x.shape, batch.y, batch.mask
+    ((2, 2), Array([1, 0], dtype=int32), Array([1., 1.], dtype=float32))
     """
     x = make_inputs(x)
     y = np.asarray(y)
-    lengths = [leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(x)]
-    if y.ndim == 0 or not lengths or set(lengths) != {y.shape[0]}:
+    if y.ndim == 0 or set(lengths(x)) != {y.shape[0]}:
         raise ValueError(
-            f"A batch needs as many inputs as labels and got {lengths} inputs for labels of shape "
-            f"{list(y.shape)}; give both the same leading axis."
+            f"A batch needs as many inputs as labels and got {lengths(x)} inputs for labels of "
+            f"shape {list(y.shape)}; give both the same leading axis."
         )
     labels = np.issubdtype(y.dtype, np.integer)
     if y.ndim != (1 if labels or ways is not None else 2):
@@ -74,15 +137,17 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = 
                 "ways out for regression targets."
             )
         return Batch(x, make_inputs(y), jnp.ones(y.shape[0], jnp.float32))
-    least = UNLABELED if unlabeled else 0
+    # -1 is an integer like any other unless it stands among the numbers of known classes.
+    least = UNLABELED if unlabeled and ways is not None else 0
     wrong = y[(y < least) | (y >= (np.inf if ways is None else ways))]
     if wrong.size:
         problem = "negative" if ways is None else f"outside 0..{ways - 1} ({ways} ways)"
-        nameless = f", and give {UNLABELED} to those without" if unlabeled else ""
-        raise ValueError(
-            f"Label {wrong.flat[0]} is {problem}; number the classes from 0{nameless}."
-        )
-    return Batch(x, jnp.asarray(y, jnp.int32), jnp.ones(y.shape[0], jnp.float32))
+        remedy = "number the classes from 0"
+        if unlabeled:
+            remedy += f", and give {UNLABELED} to examples without a label"
+            remedy += " and the number of ways" if ways is None else ""
+        raise ValueError(f"Label {wrong.flat[0]} is {problem}; {remedy}.")
+    return Batch(x, jnp.asarray(host_array(y), jnp.int32), jnp.ones(y.shape[0], jnp.float32))
 
 
 def make_episode(
@@ -92,13 +157,18 @@ def make_episode(
 
     Args:
       support_x: inputs to learn from, a pytree of arrays ``[n, ...]``.
-      support_y: their labels ``[n]``, -1 where there is none, or targets ``[n, d]``.
+      support_y: their labels ``[n]``, -1 where there is none (``ways`` must then be given), or
+        targets ``[n, d]``.
       query_x: inputs to be judged on, a pytree of arrays ``[m, ...]``.
       query_y: their labels ``[m]`` or targets ``[m, d]``.
       ways: the number of classes, as in :func:`make_batch`.
 
     Raises:
-      ValueError: as :func:`make_batch`, or support and query examples differ in shape.
+      ValueError: as :func:`make_batch`, or the support and query examples differ in shape.
+
+    >>> task = make_episode([[0.0], [1.0]], [0, 1], [[0.2]], [0], ways=2)
+    >>> task.support.x.shape, task.query.y
+    ((2, 1), Array([0], dtype=int32))
     """
     support = make_batch(support_x, support_y, ways, unlabeled=True)
     query = make_batch(query_x, query_y, ways)

@@ -1,32 +1,50 @@
-"""Few-shot episodes from images sorted by class, as pure functions of ``(data, key)``.
+"""Few-shot tasks from examples sorted by class, as pure functions of ``(data, key)``.
 
-An episode is made in two steps: :mod:`jaxmeta.data.choices` draws which images it has, never
-looking at one, and :func:`finish` makes the episode of them. :func:`class_source` has all images on
-the device and does both at once; :mod:`jaxmeta.data.streaming` reads them in between.
+A task is made in two steps: :mod:`jaxmeta.data.choices` draws which examples it has, never looking
+at one, and :func:`finish` makes the task of them. :func:`class_source` has all examples on the
+device and does both at once; :mod:`jaxmeta.data.streaming` reads them in between.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.data.choices import TURNS, Choice, Choose, ClassData, class_choices, class_data
-from jaxmeta.types import Array, Batch, Episode, Key, Sampler, Source
+from jaxmeta.checks import check_count
+from jaxmeta.data.batches import host_arrays, lengths
+from jaxmeta.data.choices import (
+    Choice,
+    Choose,
+    ClassData,
+    batch_choices,
+    class_data,
+    instance_choices,
+)
+from jaxmeta.data.decode import Decode, decode_inputs
+from jaxmeta.data.episode_choices import episode_choices
+from jaxmeta.types import Array, Batch, Key, PyTree, Sampler, Source
 
 
 def class_source(
-    images: np.ndarray, counts: np.ndarray, names: Sequence[str], rotations: bool = False
+    examples: PyTree,
+    counts: Any,
+    names: Sequence[str],
+    *,
+    decode: Decode = decode_inputs,
+    variants: int = 1,
 ) -> Source:
     """A source of N-way K-shot tasks: draw N classes, then K + Q different examples of each.
 
     Both draws are uniform without replacement. ``source.episodes(ways, shots, queries, max_ways,
     max_shots)`` returns a sampler of episodes with support ``[ways * shots, ...]`` and query
-    ``[ways * queries, ...]``, ordered class by class: pixels float32 in ``[0, 1]``, labels int32 in
-    ``[0, ways)`` in the order of drawing, masks float32. It samples under ``jit`` and ``vmap``.
+    ``[ways * queries, ...]``, ordered class by class: labels int32 in ``[0, ways)`` in the order of
+    drawing, masks float32. It samples under ``jit`` and ``vmap``.
 
     With ``max_ways`` or ``max_shots`` the shapes are those of the maxima, and ``ways`` and
-    ``shots`` may be traced integers. What is left over is padding: pixels 0, label 0, mask 0. The
+    ``shots`` may be traced integers. What is left over is padding: inputs 0, label 0, mask 0. The
     rest is what the unpadded sampler draws with the same key. The query set does not depend on
     ``shots``.
 
@@ -35,85 +53,187 @@ def class_source(
     - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
     - ``imbalanced=True``: each class of a task draws its number of shots.
     - ``unlabeled=3``: the support set has three further examples of each class with label -1.
-    - ``distractors=2``: so it has of two further classes, which are none of the ways; they stand
-      before those of the ways.
+    - ``distractors=2``: it has as many of two further classes, which are none of the ways; they
+      stand before those of the ways.
 
-    ``source.examples(size)`` draws ordinary batches of labeled examples for training without
-    episodes.
+    ``source.batches(size)`` draws ordinary batches, uniformly over all examples, labeled by class
+    of the source, of which there are ``source.classes``. ``source.instances(ways, shots, queries)``
+    draws episodes in which every example is a class of its own: the support and query set of a way
+    are copies of one example, to be changed by :func:`jaxmeta.objectives.augmented`.
 
     Args:
-      images: uint8 ``[n, height, width, channels]``, sorted by class.
-      counts: integers ``[classes]``, how many images each class has; they sum to ``n``.
+      examples: any pytree of arrays ``[n, ...]``, sorted by class: images, precomputed features,
+        or tokens with their masks. They are kept on the device as uint8, int32 or float32.
+      counts: integers ``[classes]``, the number of examples of each class; they sum to ``n``.
       names: what each class is called, for error messages.
-      rotations: make four classes of each one, its images turned by 0, 90, 180 and 270 degrees
-        (Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks", 2016). Turn ``r`` of
-        class ``c`` is class ``4 * c + r``.
+      decode: ``(example, variant) -> x`` makes the model's input of one example. By default uint8
+        becomes float32 in ``[0, 1]``, and everything else stays as it is.
+      variants: the number of classes made of each one, as by the quarter turns of
+        :func:`~jaxmeta.data.decode_rotated_image`. Variant ``r`` of class ``c`` is class
+        ``variants * c + r``.
 
     Raises:
-      ValueError: the arrays do not fit together; from ``episodes``, when the data cannot fill such
-        an episode.
-    """
-    counts = np.asarray(counts)
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"class_source got images {images.dtype}{list(images.shape)}; "
-            "give uint8 [n, height, width, channels]."
-        )
-    if counts.sum() != len(images) or len(counts) != len(names):
-        raise ValueError(
-            f"class_source got {len(images)} images, counts that sum to {counts.sum()} over "
-            f"{len(counts)} classes and {len(names)} names; give one count and one name per class."
-        )
-    refuse_oblong(images.shape[1:], rotations)
-    data = class_data(jnp.asarray(images), counts)
-    episodes, examples = class_choices(counts, names, rotations)
+      ValueError: the arrays do not fit together; from ``episodes``, ``batches`` and ``instances``,
+        when the data cannot fill such a task.
 
-    def drawn(choose: Choose) -> Sampler:
-        def sample(data: ClassData, key: Key) -> Episode:
+    References:
+      Hsu, Levine and Finn, 2019, Unsupervised Learning via Meta-Learning; Khodadadeh, Bölöni and
+      Shah, 2019, Unsupervised Meta-Learning for Few-Shot Image Classification (instances).
+
+    >>> import jax, numpy as np
+    >>> features = np.random.default_rng(0).normal(size=(12, 64))
+    >>> source = class_source(features, counts=[4, 4, 4], names=["ant", "bee", "cat"])
+    >>> episode = source.episodes(ways=2, shots=1, queries=3)(source.data, jax.random.key(0))
+    >>> episode.support.x.shape, episode.query.y
+    ((2, 64), Array([0, 0, 0, 1, 1, 1], dtype=int32))
+    >>> source.batches(32)(source.data, jax.random.key(0)).x.shape, source.classes
+    ((32, 64), 3)
+    """
+    examples, counts = host_arrays(examples), np.asarray(counts)
+    check_classes(counts, names, lengths(examples))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), examples)
+    check_decode(decode, variants, like)
+
+    def sampler(choose: Choose) -> Sampler:
+        def sample(data: ClassData, key: Key) -> PyTree:
             choice = choose(data, key)
-            return finish(jnp.take(data.images, choice.rows, axis=0, mode="clip"), choice)
+            # Padding is row -1, for which any example does: its inputs become 0.
+            taken = jax.tree.map(
+                lambda leaf: jnp.take(leaf, choice.rows, axis=0, mode="clip"), data.examples
+            )
+            return finish(taken, choice, decode)
 
         return sample
 
-    return Source(
-        data,
-        lambda *arguments, **options: drawn(episodes(*arguments, **options)),
-        lambda size: drawn(examples(size)),
-    )
+    data = class_data(jax.tree.map(jnp.asarray, examples), counts)
+    return source_of_choices(data, counts, names, variants, sampler)
 
 
-def refuse_oblong(shape: Sequence[int], rotations: bool) -> None:
-    """Raises ``ValueError`` where images ``[height, width, channels]`` would change shape."""
-    if rotations and shape[0] != shape[1]:
-        raise ValueError(
-            f"Images of {shape[0]} x {shape[1]} pixels cannot be rotated; "
-            "give square ones or rotations=False."
-        )
+def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants: int = 1) -> Source:
+    """The source of a user's own arrays, in any order, and their labels.
 
-
-def finish(images: Array, choice: Choice) -> Episode:
-    """The episode of a choice, once its images are there: turned, scaled and masked.
+    Classes are numbered in the order of their labels, and named by them.
 
     Args:
-      images: uint8 ``[m, height, width, channels]``, that of each row; any for padding.
-      choice: what was drawn.
+      x: any pytree of arrays ``[n, ...]``, or a list of n examples.
+      y: labels ``[n]``, integers from 0 or strings.
+      decode: as in :func:`class_source`.
+      variants: as in :func:`class_source`.
+
+    Raises:
+      ValueError: as :func:`class_source`, or the labels are no labels ``[n]``.
+
+    >>> import numpy as np
+    >>> tokens, mask = np.array([[5, 2], [7, 0], [3, 3], [9, 0]]), np.array([[1, 1], [1, 0]] * 2)
+    >>> source = array_source({"tokens": tokens, "mask": mask}, ["pos", "neg", "pos", "neg"])
+    >>> source.classes, source.data.examples["tokens"].tolist()
+    (2, [[7, 0], [9, 0], [5, 2], [3, 3]])
     """
-    if choice.quarters is not None:
-        images = jax.vmap(_turn)(images, choice.quarters)
-
-    def fill(blank: Batch, images: Array) -> Batch:
-        # XLA turns a division into this product, and jit shall not change a bit.
-        x = images.astype(jnp.float32) * np.float32(1 / 255)
-        return blank._replace(x=x * jnp.expand_dims(blank.mask, range(1, x.ndim)))
-
-    support, query = choice.blank
-    return Episode(
-        fill(support, images[: support.mask.size]), fill(query, images[-query.mask.size :])
+    x, y = host_arrays(x), np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "iuSU" or set(lengths(x)) != {len(y)}:
+        raise ValueError(
+            f"array_source got {lengths(x)} examples and {y.dtype} labels of shape "
+            f"{list(y.shape)}; give one integer or string label to each example."
+        )
+    if y.dtype.kind == "i" and y.size and y.min() < 0:
+        raise ValueError(f"Label {y.min()} is negative; leave out the examples without a label.")
+    labels, classes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    order = np.argsort(classes, kind="stable")
+    examples = jax.tree.map(lambda leaf: leaf[order], x)
+    return class_source(
+        examples, counts, [str(label) for label in labels], decode=decode, variants=variants
     )
 
 
-def _turn(image: Array, quarters: Array) -> Array:
-    """Turns ``[s, s, channels]`` counter-clockwise, as ``jnp.rot90``, by ``quarters`` in 0..3."""
-    return jnp.select(
-        [quarters == r for r in range(TURNS)], [jnp.rot90(image, r) for r in range(TURNS)]
+def check_classes(counts: np.ndarray, names: Sequence[str], examples: Sequence[int]) -> None:
+    """Checks the classes of a source.
+
+    Args:
+      counts: the number of examples of each class.
+      names: of the classes.
+      examples: the number of examples, of each array that there is.
+
+    Raises:
+      ValueError: the counts are not one for each name, or do not sum to the number of examples.
+    """
+    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
+        raise ValueError(f"The counts are {counts.tolist()}; give one integer for each class.")
+    if len(counts) != len(names) or set(examples) != {counts.sum()}:
+        raise ValueError(
+            f"The source has {list(examples)} examples, counts that sum to {counts.sum()} over "
+            f"{len(counts)} classes, and {len(names)} names; give one count and one name for each "
+            "class."
+        )
+    if not counts.sum():
+        raise ValueError("The source has 0 examples; give each class some.")
+
+
+def check_decode(decode: Decode, variants: int, like: PyTree) -> None:
+    """Traces ``decode`` on one example of these shapes, so that its errors come early.
+
+    Raises:
+      ValueError: from ``decode``, or there are several variants and it makes only one.
+    """
+    check_count("variants", variants, least=1)
+    if variants > 1 and decode is decode_inputs:
+        raise ValueError(
+            f"variants is {variants}, but the default decode makes one of each example; give a "
+            "decode that makes the others."
+        )
+    jax.eval_shape(decode, like, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+def source_of_choices(
+    data: ClassData,
+    counts: np.ndarray,
+    names: Sequence[str],
+    variants: int,
+    sampler: Callable[[Choose], Sampler],
+) -> Source:
+    """The source whose tasks are chosen here.
+
+    Args:
+      data: what the choices are made from.
+      counts: integers ``[classes]``, the number of examples of each class.
+      names: what each class is called, for error messages.
+      variants: the number of classes made of each one; variant r of class c is class
+        ``variants * c + r``.
+      sampler: makes a sampler of what chooses, by fetching and decoding the examples.
+    """
+    total = int(counts.sum())
+    episodes = episode_choices(counts, names, variants)
+    return Source(
+        data,
+        episodes=lambda *given, **options: sampler(episodes(*given, **options)),
+        batches=lambda size: sampler(batch_choices(size, total, variants)),
+        instances=lambda ways, shots, queries: sampler(
+            instance_choices(ways, shots, queries, total * variants, variants)
+        ),
+        classes=variants * len(counts),
     )
+
+
+def finish(examples: PyTree, choice: Choice, decode: Decode) -> PyTree:
+    """The task of a choice, once its examples are there: decoded, and 0 where it is padded.
+
+    Args:
+      examples: any pytree of arrays ``[m, ...]``, the example of each row; any for padding.
+      choice: what was drawn.
+      decode: makes the model's input of one example.
+    """
+    if choice.variants is None:
+        x = jax.vmap(lambda example: decode(example, jnp.int32(0)))(examples)
+    else:
+        x = jax.vmap(decode)(examples, choice.variants)
+    batches, task = jax.tree.flatten(choice.blank, is_leaf=lambda node: isinstance(node, Batch))
+    ends = accumulate(batch.mask.size for batch in batches)
+
+    def fill(batch: Batch, end: int) -> Batch:
+        def part(leaf: Array) -> Array:
+            leaf = leaf[end - batch.mask.size : end]
+            real = jnp.expand_dims(batch.mask > 0, range(1, leaf.ndim))
+            return jnp.where(real, leaf, jnp.zeros_like(leaf))
+
+        return batch._replace(x=jax.tree.map(part, x))
+
+    return jax.tree.unflatten(task, map(fill, batches, ends))

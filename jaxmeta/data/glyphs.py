@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
+from jaxmeta.data.decode import rotated
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Array, Key, Source
 
@@ -256,8 +257,7 @@ def glyphs(
       classes: characters of the train, valid and test split.
       examples: drawings of each character.
       size: pixels of a side.
-      rotations: make four classes of each character, as in
-        :func:`~jaxmeta.data.class_source`.
+      rotations: make four classes of each character, one for each quarter turn.
       seed: another seed, another world: same seed, same pixels.
 
     Returns:
@@ -265,6 +265,10 @@ def glyphs(
 
     Raises:
       ValueError: a size or a number is below 1.
+
+    >>> sources = glyphs(classes=(6, 3, 3), examples=4, size=12, rotations=True)
+    >>> sources["train"].classes, sources["train"].data.examples.shape
+    (24, (24, 12, 12, 1))
     """
     if not isinstance(classes, Sequence) or len(classes) != 3:
         raise ValueError(f"classes is {classes}: give those of the train, valid and test split.")
@@ -282,7 +286,7 @@ def glyphs(
             images[end - n : end].reshape(n * examples, size, size, 1),
             np.full(n, examples),
             [f"{name} glyph {i}" for i in range(n)],
-            rotations,
+            **rotated(rotations),
         )
         for name, n, end in zip(("train", "valid", "test"), classes, ends, strict=True)
     }

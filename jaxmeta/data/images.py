@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from jaxmeta.checks import check_count
 from jaxmeta.data.classes import ClassImages, random_split, take_classes
+from jaxmeta.data.decode import rotated
 from jaxmeta.data.episodes import class_source
 from jaxmeta.types import Source
 
@@ -98,8 +99,7 @@ def folder(
       size: side in pixels. 84 is what mini-ImageNet's tables use, with four poolings by 2 in conv4;
         small pictures are better left at their own size.
       grayscale: one channel instead of three.
-      rotations: quarter turns are classes of their own, as in
-        :func:`~jaxmeta.data.class_source`.
+      rotations: quarter turns are classes of their own.
       seed: of the random split.
       fractions: shares of the classes for training, validation and test; they sum to 1.
 
@@ -128,7 +128,7 @@ def folder(
             for part, top in parts.items()
         }
     return {
-        part: class_source(*take_classes(data, chosen), rotations=rotations)
+        part: class_source(*take_classes(data, chosen), **rotated(rotations))
         for part, chosen in split.items()
     }
 

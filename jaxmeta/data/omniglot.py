@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from jaxmeta.checks import check_count
 from jaxmeta.data import tfds
 from jaxmeta.data.classes import ClassImages, canonical, concatenate, shuffled, take_classes
+from jaxmeta.data.decode import rotated
 from jaxmeta.data.episodes import class_source
 from jaxmeta.data.images import find_data, load_images
 from jaxmeta.types import Source
@@ -79,14 +80,14 @@ def omniglot(
         parts = split_characters(split, list(learned), list(judged), seed)
         classes = {**learned, **judged}
         return {
-            part: source({name: classes[name] for name in names}, rotations=rotations)
+            part: source({name: classes[name] for name in names}, **rotated(rotations))
             for part, names in parts.items()
         }
     background, evaluation = (_load(archive, size, data_dir) for archive in archives)
     parts = split_characters(split, background.names, evaluation.names, seed)
     data = canonical(concatenate([background, evaluation]))
     return {
-        part: class_source(*take_classes(data, names), rotations=rotations)
+        part: class_source(*take_classes(data, names), **rotated(rotations))
         for part, names in parts.items()
     }
 

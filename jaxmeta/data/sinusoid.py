@@ -26,8 +26,15 @@ def sinusoid() -> dict[str, Source]:
       ValueError: from ``episodes``, when ``ways`` or ``max_ways`` is not 1, or there are no shots
         or queries.
 
-    Source: Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning" (2017), section 5.1; the sign of
-    the phase is that of their code.
+    References:
+      Finn, Abbeel and Levine, 2017, Model-Agnostic Meta-Learning, section 5.1; the sign of the
+      phase is that of their code.
+
+    >>> import jax
+    >>> source = sinusoid()["train"]
+    >>> wave = source.episodes(ways=1, shots=5, queries=10)(source.data, jax.random.key(0))
+    >>> wave.support.x.shape, wave.query.y.shape
+    ((5, 1), (10, 1))
     """
     return dict.fromkeys(("train", "valid", "test"), Source((), _episodes))
 

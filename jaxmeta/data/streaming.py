@@ -1,13 +1,14 @@
-"""Images that do not fit on the device: episodes are chosen first, and read ahead of their steps.
+"""Examples that do not fit on the device: tasks are chosen first, and read ahead of their steps.
 
-Which images an episode has is drawn without looking at one (:mod:`jaxmeta.data.choices`), so a
-step's meta-batch is a function of ``(key, step)`` and can be read by anyone, at any time: ahead of
-the step by other threads, from the middle after a restart, a part of it by each host. Images cross
-to the device as uint8, and :func:`~jaxmeta.data.finish` makes episodes of them there. The
-only module that imports ``grain``, and only when called.
+Which examples a task has is drawn without looking at one (:mod:`jaxmeta.data.choices`), so a step's
+meta-batch is a function of ``(key, step)`` and can be read by anyone, at any time: ahead of the
+step by other threads, from the middle after a restart, a part of it by each host. Examples cross to
+the device as they are stored, images as uint8, and are decoded there. The only module that imports
+``grain``, and only when called.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,9 +16,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxmeta.data.choices import Choice, Choose, ClassData, class_choices, class_data
-from jaxmeta.data.episodes import finish, refuse_oblong
-from jaxmeta.types import Array, Episode, Key, PyTree, Source
+from jaxmeta.data.batches import described, host_array
+from jaxmeta.data.choices import Choice, Choose, ClassData, class_data
+from jaxmeta.data.decode import Decode, decode_inputs
+from jaxmeta.data.episodes import check_decode, finish, source_of_choices
+from jaxmeta.keys import task_keys
+from jaxmeta.types import Array, Key, PyTree, Source
 
 
 class Records(Protocol):
@@ -30,54 +34,75 @@ class Records(Protocol):
         """One of them; called by several threads at once."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class StreamedSampler:
-    """A sampler whose episodes :func:`~jaxmeta.data.stream` reads ahead.
+    """A sampler whose tasks :func:`~jaxmeta.data.stream` reads ahead.
 
-    Called like any other it draws the same episodes, and whoever runs it waits for the host to read
-    them: enough for an evaluation, and for the shapes of an episode.
+    Called like any other it draws the same tasks, and whoever runs it waits for the host to read
+    them: enough for an evaluation, and for the shapes of a task.
 
     Attributes:
-      choose: which images an episode has.
-      read: those images, on the host: rows ``[...]`` to uint8 ``[..., height, width, channels]``.
-      shape: ``(height, width, channels)``.
+      choose: which examples a task has.
+      read: those examples, on the host: rows ``[...]`` to a pytree of arrays ``[..., *shape]``.
+      like: the shape and type of one example.
+      decode: makes the model's input of one example.
     """
 
     choose: Choose
-    read: Callable[[np.ndarray], np.ndarray]
-    shape: tuple[int, ...]
+    read: Callable[[np.ndarray], PyTree]
+    like: PyTree
+    decode: Decode
 
-    def __call__(self, data: ClassData, key: Key) -> Episode:
+    def __call__(self, data: ClassData, key: Key) -> PyTree:
         """Draws one task."""
         choice = self.choose(data, key)
-        images = jax.ShapeDtypeStruct((*choice.rows.shape, *self.shape), np.uint8)
-        read = jax.pure_callback(self.read, images, choice.rows, vmap_method="broadcast_all")
-        return finish(read, choice)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*choice.rows.shape, *leaf.shape), leaf.dtype),
+            self.like,
+        )
+        examples = jax.pure_callback(self.read, shapes, choice.rows, vmap_method="broadcast_all")
+        return self.finish(examples, choice)
+
+    def finish(self, examples: PyTree, choice: Choice) -> PyTree:
+        """The task of a choice, once its examples are read; pure, to be run on the device."""
+        return finish(examples, choice, self.decode)
 
 
 def streamed_source(
     records: Records,
     classes: Mapping[str, Sequence[int] | np.ndarray],
-    decode: Callable[[Any], np.ndarray] = np.asarray,
-    rotations: bool = False,
+    read: Callable[[Any], PyTree] = lambda record: record,
+    *,
+    decode: Decode = decode_inputs,
+    variants: int = 1,
     where: Callable[[int], str] = "Record {}".format,
 ) -> Source:
-    """The tasks of :func:`~jaxmeta.data.class_source`, whose images are read when they are needed.
+    """The tasks of :func:`~jaxmeta.data.class_source`, whose examples are read when needed.
 
-    With the same images in the same order, a key means the same episode, bit for bit. The samplers
+    With the same examples in the same order, a key means the same task, bit for bit. The samplers
     are :class:`~jaxmeta.data.StreamedSampler`.
 
     Args:
-      records: where images are read.
-      classes: the numbers of each class's records, by its name. Records of none are not used, so
-        that the parts of a split may share ``records``.
-      decode: makes uint8 ``[height, width, channels]`` of a record, the same shape for all.
-      rotations: as in :func:`~jaxmeta.data.class_source`.
+      records: where examples are read.
+      classes: the numbers of each class's records, by its name. Records of no class are not used,
+        so that the parts of a split may share ``records``.
+      read: makes an example of a record, on the host: any pytree of arrays, of the same shapes for
+        all records.
+      decode: makes the model's input of an example, on the device, as in
+        :func:`~jaxmeta.data.class_source`.
+      variants: as in :func:`~jaxmeta.data.class_source`.
       where: what a record is called in error messages.
 
     Raises:
-      ValueError: there is no record, the first cannot be read, or its image cannot be rotated; from
-        :func:`~jaxmeta.data.stream`, an image cannot be read.
+      ValueError: there is no record, the first cannot be read, or its example cannot be decoded;
+        from :func:`~jaxmeta.data.stream`, an example cannot be read.
+
+    >>> import jax, numpy as np
+    >>> records = np.zeros((8, 5, 5, 1), np.uint8)  # or np.load(..., mmap_mode="r")
+    >>> source = streamed_source(records, {"ant": range(4), "bee": range(4, 8)})
+    >>> sample = source.episodes(ways=2, shots=1, queries=1)
+    >>> sample(source.data, jax.random.key(0)).support.x.shape
+    (2, 5, 5, 1)
     """
     if not sum(map(len, classes.values())):
         raise ValueError(
@@ -86,34 +111,40 @@ def streamed_source(
     counts = np.array([len(numbers) for numbers in classes.values()])
     order = np.concatenate([np.asarray(numbers, np.int64) for numbers in classes.values()])
 
-    def image(row: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    def example(row: int) -> PyTree:
         number = int(order[row])
-        pixels: np.ndarray = read_record(records, number, decode, where)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or shape not in (None, pixels.shape):
-            wanted = list(shape) if shape else "[height, width, channels]"
-            raise ValueError(
-                f"{where(number)} is {pixels.dtype}{list(pixels.shape)} and not uint8 {wanted}; "
-                "give a decode that makes it so."
-            )
-        return pixels
+        return read_record(
+            records, number, lambda record: jax.tree.map(host_array, read(record)), where
+        )
 
-    shape = image(0).shape
-    refuse_oblong(shape, rotations)
+    like = _like(example(0))
+    check_decode(decode, variants, like)
 
-    def read(rows: np.ndarray) -> np.ndarray:
+    def read_rows(rows: np.ndarray) -> PyTree:
         rows = np.asarray(rows)
-        images = np.zeros((rows.size, *shape), np.uint8)
+        examples = jax.tree.map(lambda leaf: np.zeros((rows.size, *leaf.shape), leaf.dtype), like)
+        read_once = functools.cache(example)  # instances repeat an example
         for place, row in enumerate(rows.reshape(-1).tolist()):
-            if row >= 0:  # not padding
-                images[place] = image(row, shape)
-        return images.reshape(*rows.shape, *shape)
+            if row < 0:  # padding
+                continue
+            values = read_once(row)
+            if _like(values) != like:
+                raise ValueError(
+                    f"{where(int(order[row]))} is {described(values)} and the first record is "
+                    f"{described(like)}; give a read that makes all alike."
+                )
+            for leaf, value in zip(*map(jax.tree.leaves, (examples, values)), strict=True):
+                leaf[place] = value
+        return jax.tree.map(lambda leaf: leaf.reshape(*rows.shape, *leaf.shape[1:]), examples)
 
-    episodes, examples = class_choices(counts, list(classes), rotations)
-    return Source(
-        class_data((), counts),
-        lambda *given, **options: StreamedSampler(episodes(*given, **options), read, shape),
-        lambda size: StreamedSampler(examples(size), read, shape),
-    )
+    def sampler(choose: Choose) -> StreamedSampler:
+        return StreamedSampler(choose, read_rows, like, decode)
+
+    return source_of_choices(class_data((), counts), counts, list(classes), variants, sampler)
+
+
+def _like(example: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example)
 
 
 def read_record(
@@ -141,7 +172,7 @@ def stream(
     start: int,
     stop: int,
     places: slice | np.ndarray = slice(None),
-    put: Callable[[tuple[Choice, np.ndarray]], PyTree] = lambda item: item,
+    put: Callable[[tuple[Choice, PyTree]], PyTree] = lambda item: item,
     ahead: int | None = None,
 ) -> Iterator[PyTree]:
     """The meta-batches of :func:`~jaxmeta.train.outer_loop`, read ahead of their steps.
@@ -152,23 +183,33 @@ def stream(
     Args:
       sample: from a streamed source.
       data: of that source.
-      key: of the run, as it is given to the outer loop.
-      meta_batch: tasks of a step, over all hosts.
+      key: the key of the run, as the outer loop is given it.
+      meta_batch: number of tasks of a step, over all hosts.
       start: the first step.
       stop: the step after the last.
       places: which tasks of each meta-batch are wanted: those of this host, as
         :func:`jaxmeta.distributed.parallel.places` tells them.
       put: sends an item to the devices, in the thread that read it.
-      ahead: how many steps are read at once, by a thread each, before they are asked for; ``None``
-        is one for each core, at most 16.
+      ahead: the number of steps that are read at once, each by its own thread, before they are
+        asked for; ``None`` is one for each core, at most 16.
 
     Returns:
-      Of each step ``(choices, images)``, or what ``put`` makes of them: every leaf of the choices,
-      and uint8 images, with a leading axis of tasks. ``jax.vmap(finish)(images, choices)`` are the
-      episodes.
+      For each step ``(choices, examples)``, or what ``put`` makes of them: every leaf of the
+      choices, and the examples as they are stored, with a leading axis of tasks.
+      ``jax.vmap(sample.finish)(examples, choices)`` are the tasks.
 
     Raises:
-      ValueError: when an item is asked for, one of its images cannot be read.
+      ValueError: when an item is asked for, one of its examples cannot be read.
+
+    >>> import jax, numpy as np
+    >>> from jaxmeta.data import streamed_source
+    >>> source = streamed_source(np.zeros((8, 5), np.uint8), {"ant": range(4), "bee": range(4, 8)})
+    >>> sample = source.batches(16)
+    >>> items = stream(sample, source.data, jax.random.key(0), meta_batch=2, start=0, stop=3)
+    >>> for choices, examples in items:
+    ...     tasks = jax.vmap(sample.finish)(examples, choices)
+    >>> tasks.x.shape
+    (2, 16, 5)
     """
     import grain  # heavy, and needed only here
 
@@ -177,7 +218,7 @@ def stream(
     data, key = jax.device_put((data, key), cpu)
 
     def draw(data: ClassData, key: Key, step: Array) -> Choice:
-        keys = jax.random.split(jax.random.fold_in(key, step), (meta_batch, 2))[places, 0]
+        keys = task_keys(key, step, meta_batch).sample[places]
         return jax.vmap(sample.choose, in_axes=(None, 0))(data, keys)
 
     # Compiled here, once, and not by each thread.

@@ -55,7 +55,7 @@ def streamed_omniglot(
       data_dir: TFDS's own data folder; ``None`` is its default.
 
     Returns:
-      ``(classes, rotations=False) -> Source``, which is
+      ``(classes, decode=..., variants=1) -> Source``, which is
       :func:`~jaxmeta.data.streamed_source` of the records of all parts; and of each part
       its classes, with the numbers of their records.
 
@@ -76,7 +76,7 @@ def streamed_omniglot(
         found.append(dict(zip(index.names, numbers, strict=True)))
         first += len(index.images)
     records, where = _records(builder, "+".join(parts))
-    return partial(streamed_source, records, decode=decode, where=where), found
+    return partial(streamed_source, records, read=decode, where=where), found
 
 
 def _character_of(features: Any) -> Callable[[Any], str]:

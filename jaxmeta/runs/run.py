@@ -233,7 +233,7 @@ def prepare(
 
     update = outer
     if isinstance(sample, StreamedSampler):
-        update = streamed_loop(objective, optimizer, meta_batch, **options)
+        update = streamed_loop(objective, optimizer, sample, meta_batch, **options)
     return Run(
         settings,
         folder,

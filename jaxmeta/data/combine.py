@@ -1,0 +1,172 @@
+"""Samplers made of samplers: tasks side by side, one of several, and views of a batch."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.checks import check_count
+from jaxmeta.data.batches import described
+from jaxmeta.types import Array, Augment, Batch, Key, PyTree, Sampler
+
+
+class Drawn(NamedTuple):
+    """A task of a :func:`mixture`.
+
+    Attributes:
+      source: int32, which of the samplers drew it, from 0.
+      task: what that sampler drew.
+    """
+
+    source: Array
+    task: PyTree
+
+
+def paired(samplers: PyTree) -> Sampler:
+    """Draws one task from each sampler, side by side and independently.
+
+    For losses that see several sources together: a labeled batch beside one of another domain, or a
+    batch of each of several data sets.
+
+    Args:
+      samplers: any pytree of samplers, as a dictionary by name or a tuple.
+
+    Returns:
+      A sampler whose data are a pytree of the sources' data, and whose tasks are one of the tasks,
+      in the structure of ``samplers``.
+
+    Raises:
+      ValueError: there is no sampler; when called, the data have another structure.
+
+    >>> import jax
+    >>> from jaxmeta.data import array_source
+    >>> photos, sketches = array_source([[1.0], [2.0]], [0, 1]), array_source([[-3.0]], [0])
+    >>> sample = paired({"source": photos.batches(4), "target": sketches.batches(2)})
+    >>> task = sample({"source": photos.data, "target": sketches.data}, jax.random.key(0))
+    >>> task["source"].x.shape, task["target"].x.tolist()
+    ((4, 1), [[-3.0], [-3.0]])
+    """
+    each, structure = jax.tree.flatten(samplers)
+    if not each:
+        raise ValueError(f"paired got {samplers}; give one sampler or more.")
+
+    def sample(data: PyTree, key: Key) -> PyTree:
+        parts = _parts(structure, data)
+        keys = jax.random.split(key, len(each))
+        tasks = [draw(part, key) for draw, part, key in zip(each, parts, keys, strict=True)]
+        return jax.tree.unflatten(structure, tasks)
+
+    return sample
+
+
+def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:
+    r"""Draws each task from one of several sources, the i-th with probability :math:`w_i`.
+
+    .. math:: p(\text{task}) = \sum_i w_i\, p_i(\text{task})
+
+    Under ``vmap`` every sampler draws, and all but one of the tasks are dropped.
+
+    Args:
+      samplers: samplers of tasks that have one structure and one shape; ``max_ways`` and
+        ``max_shots`` pad episodes to it.
+      weights: what the probabilities are proportional to; ``None`` weighs all alike.
+
+    Returns:
+      A sampler whose data are a tuple of the sources' data, and whose tasks are :class:`Drawn`.
+
+    Raises:
+      ValueError: there is no sampler, or the weights are not one for each, not negative and not all
+        zero; when called, the tasks differ in structure or shape.
+
+    >>> import jax
+    >>> from jaxmeta.data import array_source
+    >>> one, two = array_source([[1.0]], [0]), array_source([[2.0], [2.0]], [0, 1])
+    >>> sample = mixture([one.batches(3), two.batches(3)], weights=[0, 1])
+    >>> drawn = sample((one.data, two.data), jax.random.key(0))
+    >>> int(drawn.source), drawn.task.x.tolist()
+    (1, [[2.0], [2.0], [2.0]])
+    """
+    each, structure = jax.tree.flatten(tuple(samplers))
+    if not each:
+        raise ValueError("mixture got 0 samplers; give one or more.")
+    given = [1.0] * len(each) if weights is None else [float(weight) for weight in weights]
+    sound = all(math.isfinite(weight) and weight >= 0 for weight in given) and sum(given) > 0
+    if len(given) != len(each) or not sound:
+        raise ValueError(
+            f"The weights of a mixture of {len(each)} samplers are {weights}; give one "
+            "non-negative number for each, not all of them 0."
+        )
+
+    def sample(data: PyTree, key: Key) -> Drawn:
+        parts = _parts(structure, data)
+        shapes = [jax.eval_shape(draw, part, key) for draw, part in zip(each, parts, strict=True)]
+        for place, shape in enumerate(shapes):
+            if shape != shapes[0]:
+                raise ValueError(
+                    f"The tasks of a mixture must be alike, and sampler {place} draws "
+                    f"{described(shape)} where sampler 0 draws {described(shapes[0])}; pad them "
+                    "with max_ways and max_shots."
+                )
+        source_key, task_key = jax.random.split(key)
+        source = jax.random.categorical(source_key, jnp.log(jnp.array(given, jnp.float32)))
+        branches = [
+            lambda key, draw=draw, part=part: draw(part, key)
+            for draw, part in zip(each, parts, strict=True)
+        ]
+        return Drawn(source.astype(jnp.int32), jax.lax.switch(source, branches, task_key))
+
+    return sample
+
+
+def views(sample: Sampler, augment: Augment, count: int = 2) -> Sampler:
+    """Draws batches of which every example is seen in several random views.
+
+    A task for contrastive learning, in which views of one example belong together.
+
+    Args:
+      sample: a sampler of batches, ``source.batches(size)``.
+      augment: ``(key, x) -> x`` makes a view of one example, as
+        :func:`~jaxmeta.data.crop_and_mirror` of an image.
+      count: the number of views.
+
+    Returns:
+      A sampler of batches whose ``x`` is a tuple of ``count`` independent views ``[n, ...]``.
+
+    Raises:
+      ValueError: ``count`` is no positive integer; when called, the tasks are no batches.
+
+    >>> import jax
+    >>> from jaxmeta.data import array_source
+    >>> source = array_source([[1.0], [2.0]], [0, 1])
+    >>> sample = views(source.batches(8), lambda key, x: x + jax.random.normal(key, x.shape))
+    >>> one, other = sample(source.data, jax.random.key(0)).x
+    >>> one.shape, bool((one == other).any())
+    ((8, 1), False)
+    """
+    check_count("count", count, least=1)
+
+    def draw(data: PyTree, key: Key) -> Batch:
+        sample_key, view_key = jax.random.split(key)
+        batch = sample(data, sample_key)
+        if not isinstance(batch, Batch):
+            raise ValueError(
+                f"views got a task of type {type(batch).__name__}; give a sampler of batches, as "
+                "source.batches(size)."
+            )
+        keys = jax.random.split(view_key, (count, batch.mask.size))
+        return batch._replace(x=tuple(jax.vmap(augment)(each, batch.x) for each in keys))
+
+    return draw
+
+
+def _parts(structure: jax.tree_util.PyTreeDef, data: PyTree) -> list[PyTree]:
+    """The data of each of a structure of samplers."""
+    try:
+        return structure.flatten_up_to(data)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The data of combined samplers have not their structure ({error}); give the data of "
+            "each source where its sampler stands."
+        ) from error

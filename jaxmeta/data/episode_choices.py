@@ -1,0 +1,121 @@
+"""Which examples an episode has: some classes, and different examples of each."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.checks import check_count
+from jaxmeta.data.choices import Choice, Choose, ClassData
+from jaxmeta.data.sampling import between, distinct
+from jaxmeta.data.sizes import known_number, most_and_range, static_places
+from jaxmeta.types import UNLABELED, Array, Batch, Episode, Key
+
+
+def episode_choices(
+    counts: np.ndarray, names: Sequence[str], variants: int
+) -> Callable[..., Choose]:
+    """How episodes are drawn from classes of so many examples.
+
+    Returns:
+      What takes the arguments that ``episodes`` of :func:`~jaxmeta.data.class_source` takes, and
+      returns a :data:`Choose` in place of a sampler.
+    """
+    # One bound for all classes keeps shapes static; a smaller class never reaches beyond its count.
+    largest = int(counts.max(initial=0))
+
+    def episodes(
+        ways: int | Array | tuple[int, int],
+        shots: int | Array | tuple[int, int],
+        queries: int,
+        max_ways: int | None = None,
+        max_shots: int | None = None,
+        imbalanced: bool = False,
+        unlabeled: int = 0,
+        distractors: int = 0,
+    ) -> Choose:
+        most_of_ways, ways_range = most_and_range("ways", ways)
+        most_of_shots, shots_range = most_and_range("shots", shots)
+        slots_ways = static_places("ways", most_of_ways, max_ways)
+        slots_shots = static_places("shots", most_of_shots, max_shots)
+        queries = static_places("queries", queries, None)
+        check_count("unlabeled", unlabeled)
+        check_count("distractors", distractors)
+        if distractors and not unlabeled:
+            raise ValueError(
+                f"An episode has {distractors} distractors but nothing unlabeled to show of them; "
+                "give unlabeled examples too."
+            )
+        if imbalanced and not shots_range:
+            raise ValueError(
+                f"An imbalanced episode draws each class's shots and got {shots} for all; give a "
+                "range, as in (1, 5)."
+            )
+        most_ways = slots_ways if (known := known_number(most_of_ways)) is None else known
+        most_shots = slots_shots if (known := known_number(most_of_shots)) is None else known
+        if most_ways + distractors > variants * len(counts):
+            others = f" and {distractors} distractors" if distractors else ""
+            raise ValueError(
+                f"An episode of {most_ways} ways{others} needs as many classes and this split has "
+                f"{variants * len(counts)}; ask for fewer ways, or give it more classes (add some, "
+                "or split them in other fractions)."
+            )
+        poorest = int(np.argmin(counts))
+        needed = most_shots + queries + unlabeled
+        if needed > counts[poorest]:
+            others = f", {unlabeled} unlabeled" if unlabeled else ""
+            raise ValueError(
+                f"An episode of {most_shots} shots{others} and {queries} queries needs {needed} "
+                f"examples a class and {names[poorest]!r} has {counts[poorest]}; ask for fewer or "
+                "drop the class."
+            )
+
+        def choose(data: ClassData, key: Key) -> Choice:
+            class_key, example_key, ways_key, shots_key = jax.random.split(key, 4)
+            classes, shown = variants * data.counts.shape[0], slots_ways + distractors
+            # Distractors come first, as padded ways may be more than there are classes.
+            chosen = distinct(class_key, classes, classes, shown)
+            base, variant = chosen // variants, chosen % variants
+            # A key per class, so that its examples do not depend on how many classes there are.
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, jnp.arange(shown))
+            picks = jax.vmap(distinct, (0, None, 0, None))(
+                keys, largest, data.counts[base], queries + slots_shots + unlabeled
+            )
+            rows = data.starts[base][:, None] + picks
+            of_ways, of_shots = most_of_ways, most_of_shots
+            if ways_range:
+                of_ways = between(ways_key, ways_range)
+            if shots_range:
+                of_shots = between(shots_key, shots_range, (slots_ways, 1) if imbalanced else ())
+            # Shots come last, as padded ones may be more than there are examples.
+            first = queries + unlabeled
+            query = _part(rows[distractors:, :queries], variant[distractors:], of_ways, queries)
+            support = _part(rows[distractors:, first:], variant[distractors:], of_ways, of_shots)
+            if unlabeled:
+                unknown = _part(rows[:, queries:first], variant, distractors + of_ways, unlabeled)
+                unknown = unknown._replace(y=jnp.full_like(unknown.y, UNLABELED))
+                support = jax.tree.map(lambda *both: jnp.concatenate(both), support, unknown)
+            rows, variant = map(jnp.concatenate, zip(support.x, query.x, strict=True))
+            blank = Episode(support._replace(x=()), query._replace(x=()))
+            return Choice(rows, variant if variants > 1 else None, blank)
+
+        return choose
+
+    return episodes
+
+
+def _part(rows: Array, variant: Array, ways: int | Array, each: int | Array) -> Batch:
+    """Rows ``[slots, places]`` one after the other, the first ``ways`` x ``each`` being real.
+
+    The inputs of this batch are the rows and the variants of their examples.
+    """
+    slots, places = rows.shape
+    way = jnp.arange(slots, dtype=jnp.int32)[:, None]
+    place = jnp.arange(places, dtype=jnp.int32)[None]
+    real = (way < jnp.asarray(ways, jnp.int32)) & (place < jnp.asarray(each, jnp.int32))
+    rows, variant, y = (
+        jnp.where(real, values, empty).reshape(-1)
+        for values, empty in ((rows, -1), (variant[:, None], 0), (way, 0))
+    )
+    return Batch((rows, variant), y, real.reshape(-1).astype(jnp.float32))
