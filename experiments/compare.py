@@ -20,6 +20,7 @@ import jax
 from absl import flags
 
 from experiments import comparison, program
+from jaxmeta.runs import Stopped
 
 DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, as in omniglot.")
 LEARNERS = flags.DEFINE_list("learners", ["all"], "Which methods, or all.")
@@ -68,7 +69,10 @@ def main(arguments: list[str]) -> None:
         comparison.check_episodes(data, protocol)
         # What is compiled to be trained need not be again to be measured, nor after a stop.
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    results = comparison.compare_all(folder, names, data, protocol, reference)
+    try:
+        results = comparison.compare_all(folder, names, data, protocol, reference)
+    except Stopped as stopped:
+        sys.exit(str(stopped))
     if not results:
         sys.exit("Error: every method diverged: see above.")
     print((folder / "comparison.md").read_text())

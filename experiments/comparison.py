@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import common, program, train
+from experiments import program
 from experiments.configs import methods
 from experiments.report import report
-from jaxmeta.distributed.parallel import replicate
+from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator, summarize
-from jaxmeta.runs import workdir
-from jaxmeta.runs.spec import EVERYTHING, build, suggest
+from jaxmeta.runs import EVERYTHING, Diverged, prepare, tasks, train, workdir
+from jaxmeta.runs.config import build_metrics, complete, learner_spec, name_of
+from jaxmeta.runs.run import Run
+from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 PRETRAINED = "pretrained"
@@ -104,17 +106,15 @@ def configure(data: methods.Data, run: str, protocol: Protocol) -> dict[str, Any
         config.steps = protocol.steps
         apart = protocol.steps // VALIDATIONS // config.log_every
         config.evaluation.every = max(apart, 1) * config.log_every
-    return common.plain(config)
+    return complete(config)
 
 
 def check_episodes(data: methods.Data, protocol: Protocol) -> None:
     """Raises ``ValueError`` before anything is trained when the test classes are too small."""
-    source = common.load_sources({"data": data.spec.to_dict()}, protocol.data_dir, EVERYTHING)[
-        "test"
-    ]
+    source = tasks.load_sources({"data": data.spec.to_dict()}, protocol.data_dir)["test"]
     for shots in protocol.shots:
         counts = {"ways": protocol.ways, "shots": shots, "queries": protocol.queries}
-        common.sampler(source, "test", counts, {})
+        tasks.episode_sampler(source, "test", counts, {})
 
 
 def check_runs(folder: Path, names: Sequence[str], data: methods.Data, protocol: Protocol) -> None:
@@ -126,7 +126,7 @@ def check_runs(folder: Path, names: Sequence[str], data: methods.Data, protocol:
             if run in pending:
                 print(f"checking {run}", file=sys.stderr)
                 config = configure(data, run, protocol)
-                train.prepare(config, Path(scratch) / run, protocol.data_dir)
+                prepare(config, Path(scratch) / run, protocol.data_dir)
 
 
 def run_of(name: str) -> str:
@@ -152,7 +152,7 @@ def compare_all(
         try:
             with program.one_sentence():
                 results.append(compare(folder, name, data, protocol))
-        except train.Diverged as error:
+        except Diverged as error:
             # With all that its run was to serve.
             alike = [other for other in names if run_of(other) == run_of(name)]
             print(f"{', '.join(alike)}: left out, {error}", file=sys.stderr)
@@ -169,7 +169,7 @@ def question(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any
     asked = {
         "protocol": {**episodes, "shots": list(protocol.shots)},
         "config": config,
-        "spec": workdir.evaluated_spec(config, changes_of(name, data, protocol)),
+        "spec": learner_spec(config, changes=changes_of(name, data, protocol)),
     }
     return json.loads(json.dumps(asked))
 
@@ -209,18 +209,24 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     run, asked = run_of(name), question(name, data, protocol)
     config, spec = asked["config"], asked["spec"]
     print(f"{name}:", file=sys.stderr)
-    prepared = train.prepare(config, folder / run, protocol.data_dir)
-    train.train(prepared)
-    restored, info = workdir.load_best(folder / run, changes_of(name, data, protocol), EVERYTHING)
-    source, metric = prepared.sources["test"], build(config["metric"], EVERYTHING)
-    key, devices = common.evaluation_key(config, "test"), jax.devices()
+    prepared = prepare(config, folder / run, protocol.data_dir)
+    for note in prepared.notes:
+        program.say(note)
+    train(prepared)
+    changes = changes_of(name, data, protocol)
+    restored, info = workdir.load_best(folder / run, changes=changes, trust=EVERYTHING)
+    source, metrics = prepared.sources["test"], build_metrics(config, EVERYTHING)
+    first = next(iter(metrics))
+    key, devices = tasks.evaluation_key(config, "test"), jax.devices()
     figures, values = {}, {}
     for shots in protocol.shots:
         counts = {"ways": protocol.ways, "shots": shots, "queries": protocol.queries}
-        sample = common.sampler(source, "test", counts, spec)
-        judge = evaluator(restored.learner, metric, sample, protocol.episodes, None, devices)
+        sample = tasks.episode_sampler(source, "test", counts, spec)
+        judge = evaluator(
+            restored.learner, metrics, sample, protocol.episodes, spread=by_shard_map(devices)
+        )
         arguments = replicate((restored.params, restored.state, source.data, key), devices)
-        scores = np.asarray(judge(*arguments), np.float64)
+        scores = np.asarray(judge(*arguments)[first], np.float64)
         outcome = summarize(scores)
         figures[str(shots)] = {
             "mean": outcome.mean,
@@ -233,7 +239,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     result = {
         "name": name,
         "run": run,
-        "learner": common.name_of(spec),
+        "learner": name_of(spec),
         "normalization": spec.get("normalization"),
         "inner_steps": spec.get("steps"),
         "steps": config["steps"],
@@ -261,7 +267,7 @@ def adaptation_time(
         adapted, _ = learner.adapt(params, state, task.support, key)
         return learner.predict(params, state, adapted, task.query.x, task.query.mask)[0]
 
-    arguments = (params, state, common.draw(sample, data, key), key)
+    arguments = (params, state, tasks.draw(sample, data, key), key)
     arguments = jax.device_put(arguments, jax.devices()[0])
     jax.block_until_ready(solve(*arguments))
     best = np.inf
@@ -272,7 +278,7 @@ def adaptation_time(
     return 1e3 * best
 
 
-def training_memory(run: train.Run) -> float:
+def training_memory(run: Run) -> float:
     """MiB that the compiled training step holds on one device, as XLA plans it."""
     arguments = (run.train_state, run.sources["train"].data, run.key)
     steps = min(run.config["log_every"], run.config["steps"])

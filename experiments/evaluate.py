@@ -15,11 +15,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import common, program
-from experiments.measure import measure
+from experiments import program
 from jaxmeta.distributed.processes import is_primary
-from jaxmeta.runs import workdir
-from jaxmeta.runs.spec import EVERYTHING
+from jaxmeta.runs import EVERYTHING, tasks, workdir
+from jaxmeta.runs.config import complete
+from jaxmeta.runs.measure import measure
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> None:
         config = workdir.read_config(folder)
         data, trust = config["data"], tuple(TRUST.value)
         if DATA.value is not None:  # a file of the user's own, which has run already
-            data, trust = common.plain(DATA.value)["data"], EVERYTHING
-        sources = common.load_sources({"data": data}, program.DATA_DIR.value, trust)
+            data, trust = complete(DATA.value)["data"], EVERYTHING
+        sources = tasks.load_sources({"data": data}, program.DATA_DIR.value, trust)
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
         result = measure(folder, sources[SPLIT.value], SPLIT.value, data, TRUST.value, **overrides)
     if is_primary():

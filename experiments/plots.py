@@ -8,10 +8,10 @@ import jax
 import matplotlib
 import numpy as np
 
-from experiments import common
-from experiments.journal import read_metrics
 from jaxmeta.distributed.processes import is_primary
-from jaxmeta.runs import workdir
+from jaxmeta.runs import tasks, workdir
+from jaxmeta.runs.config import evaluation_of, learner_spec
+from jaxmeta.runs.writers import read_json_lines
 from jaxmeta.types import Array, Episode, Source
 
 matplotlib.use("Agg")
@@ -20,22 +20,22 @@ import matplotlib.pyplot as plt
 
 def curve(folder: Path) -> None:
     """Draws the training loss and the validation metric against outer steps, ``curve.png``."""
-    rows = read_metrics(folder)
+    rows = read_json_lines(folder / "metrics.jsonl")
     config = workdir.read_config(folder)
-    metric = common.name_of(config["metric"])
+    metric = next(iter(evaluation_of(config)["metrics"]))
     training = [row for row in rows if "train/loss" in row]
-    validation = [row for row in rows if "validation/mean" in row]
+    validation = [row for row in rows if f"validation/{metric}" in row]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     steps = [row["step"] for row in training]
     left.plot(steps, [row["train/loss"] for row in training])
     left.set(xlabel="outer step", ylabel="query loss (training tasks)", yscale="log")
-    right.plot(
-        steps, [row[f"train/{metric}"] for row in training], alpha=0.5, label="training tasks"
-    )
+    seen = [(row["step"], row[f"train/{metric}"]) for row in training if f"train/{metric}" in row]
+    if seen:
+        right.plot(*zip(*seen, strict=True), alpha=0.5, label="training tasks")
     right.errorbar(
         [row["step"] for row in validation],
-        [row["validation/mean"] for row in validation],
-        [row["validation/ci95"] for row in validation],
+        [row[f"validation/{metric}"] for row in validation],
+        [row[f"validation/{metric}_ci95"] for row in validation],
         marker="o",
         label="validation, 95% interval",
     )
@@ -73,18 +73,18 @@ def learning(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
     curves = {}
     for run in dict.fromkeys(result["run"] for result in results):
-        rows = [row for row in read_metrics(folder / run) if "validation/mean" in row]
-        if rows:
-            curves[run] = rows
-    ordered = sorted(curves, key=lambda run: -curves[run][-1]["validation/mean"])
+        rows = read_json_lines(folder / run / "metrics.jsonl")
+        seen = [
+            (row["step"], 100 * row["validation/accuracy"], 100 * row["validation/accuracy_ci95"])
+            for row in rows
+            if "validation/accuracy" in row
+        ]
+        if seen:
+            curves[run] = seen
+    ordered = sorted(curves, key=lambda run: -curves[run][-1][1])
     for i, run in enumerate(ordered):
-        axis.errorbar(
-            [row["step"] for row in curves[run]],
-            [100 * row["validation/mean"] for row in curves[run]],
-            [100 * row["validation/ci95"] for row in curves[run]],
-            **_style(i),
-            label=run,
-        )
+        steps, means, halves = zip(*curves[run], strict=True)
+        axis.errorbar(steps, means, halves, **_style(i), label=run)
     axis.set(xlabel="outer step", ylabel="accuracy on validation tasks, %, with 95% intervals")
     axis.grid(axis="y", alpha=0.3)
     if ordered:
@@ -98,13 +98,14 @@ def episode(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
     Images and curves are drawn; of other inputs, only the predictions against what is right.
     """
     config = workdir.read_config(folder)
-    learner, params, state = workdir.restore(folder, trust)
-    protocol = {name: config[name] for name in ("ways", "shots", "queries")}
-    sample = common.sampler(source, "test", protocol, workdir.evaluated_spec(config, {}))
+    learner, params, state = workdir.restore(folder, trust=trust)
+    evaluation = evaluation_of(config)
+    protocol = {name: evaluation[name] for name in ("ways", "shots", "queries")}
+    sample = tasks.episode_sampler(source, "test", protocol, learner_spec(config))
     sample_key, adapt_key = jax.random.split(
-        jax.random.fold_in(common.evaluation_key(config, "test"), 0)
+        jax.random.fold_in(tasks.evaluation_key(config, "test"), 0)
     )
-    task = common.draw(sample, source.data, sample_key)
+    task = tasks.draw(sample, source.data, sample_key)
 
     @jax.jit
     def answer(task: Episode) -> Array:

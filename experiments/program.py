@@ -8,8 +8,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -19,7 +17,8 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 import experiments
 import jaxmeta
 from jaxmeta.distributed.parallel import use_cores
-from jaxmeta.distributed.processes import join
+from jaxmeta.distributed.processes import is_primary, join
+from jaxmeta.runs.signals import SIGNALS, stop_at_once
 from jaxmeta.runs.spec import suggest
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
@@ -42,6 +41,10 @@ def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
     )
 
 
+OPEN_ENDED = (".learner", ".evaluations", ".metrics", ".rates", ".init_from")
+"""Fields of a config whose own fields anybody may name."""
+
+
 def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") -> None:
     """Checks the fields of a config against those of its file.
 
@@ -49,45 +52,17 @@ def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") ->
       ValueError: a field is neither in the file nor an argument in a spec.
     """
     for field in config:
-        open_ended = "make" in known or name.endswith(("evaluation.learner", "config.augment"))
+        open_ended = "make" in known or name.endswith(OPEN_ENDED)
         if field not in known and not open_ended:
             raise ValueError(f"{name} has no field '{field}': {suggest(field, known)}.")
         if isinstance(config[field], ConfigDict) and isinstance(known.get(field), ConfigDict):
             check_fields(config[field], known[field], f"{name}.{field}")
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Ends the program, where there is nothing to save."""
-    # At once, not by an exception, which may crash the compiler. And not by print: the signal may
-    # have come in the middle of one.
-    os.write(
-        2, f"\nStopped by {signal.Signals(number).name}: run the same command again.\n".encode()
-    )
-    os._exit(128 + number)
-
-
-class Interruption:
-    """Notes SIGTERM and SIGINT, so that the loop of a ``with`` block can save before it stops."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __enter__(self) -> "Interruption":
-        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            stop(number, frame)
-        self.signal = signal.Signals(number)
-        os.write(2, b"\nSaving after the steps under way; once more to stop without.\n")
+def say(sentence: str) -> None:
+    """Tells on stderr; of several processes, the first one does."""
+    if is_primary():
+        print(sentence, file=sys.stderr)
 
 
 @contextmanager
@@ -112,7 +87,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     logging.set_verbosity(logging.ERROR)
     use_cores()
     for number in SIGNALS:
-        signal.signal(number, stop)
+        signal.signal(number, stop_at_once)
     app.run(lambda arguments: together(main, arguments), flags_parser=parse)
 
 

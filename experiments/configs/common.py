@@ -7,13 +7,12 @@ A config is made of specs (see ``jaxmeta.runs.spec``): dictionaries naming a fun
 
 from typing import Any
 
-import optax
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
 def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
-    """The fields of every experiment. ``train`` and ``learner`` follow ``ways`` until set apart."""
+    """The fields of every experiment; ``sample`` and ``learner`` follow ``ways`` until set apart."""
     config = ConfigDict()
     config.seed = 0
     config.steps = 10_000  # outer steps
@@ -24,32 +23,35 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
     config.log_every = 50  # outer steps a compiled call, and a line of metrics
     config.mixed_precision = False  # compute in bfloat16; parameters stay float32
     config.chunk = placeholder(int)  # tasks at a time; unset: as fit into the memory
-    config.train = ConfigDict()  # training episodes, where they differ from the evaluation's
+    config.sample = ConfigDict()  # what is trained on, where it differs from the evaluation's
     for field in ("ways", "shots", "queries"):
-        config.train[field] = config.get_oneway_ref(field)
-    config.augment = ConfigDict()  # a spec: what changes each training example at random
+        config.sample[field] = config.get_oneway_ref(field)
+    config.learner = placeholder(ConfigDict)
     config.objective = ConfigDict({"make": "jaxmeta.objectives.episodic"})
+    config.estimator = placeholder(ConfigDict)  # a spec, if not the mean
     config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
     config.evaluation = ConfigDict()
     config.evaluation.every = 500  # outer steps between validations, each with a checkpoint
     config.evaluation.validation_episodes = 200
     config.evaluation.episodes = 600
     config.evaluation.seed = 0  # of the episodes: the same for every method and run
-    config.evaluation.learner = ConfigDict()  # arguments of the learner that differ in evaluation
-    config.evaluation.baseline = placeholder(ConfigDict)  # a learner that meta-learns nothing
+    config.rates = ConfigDict()  # factors by which named parts of the parameters move; 0 freezes
+    config.init_from = ConfigDict()  # parameters of another run: workdir, take, at
+    # By name; the first is validated. Each may have other arguments of the learner.
+    config.evaluations = ConfigDict({"trained": {"learner": {}}}, sort_keys=False)
     return config
 
 
 def classification(ways: int, shots: int, queries: int) -> ConfigDict:
     """Few-shot classification: cross-entropy, judged by accuracy."""
     config = protocol(ways, shots, queries)
-    config.train.least_ways = placeholder(int)  # each episode draws its number, from this on
-    config.train.least_shots = placeholder(int)
-    config.train.imbalanced = False  # each class draws its shots
-    config.train.unlabeled = 0  # further examples a class without a label
-    config.train.distractors = 0  # further classes of such
+    config.sample.least_ways = placeholder(int)  # each episode draws its number, from this on
+    config.sample.least_shots = placeholder(int)
+    config.sample.imbalanced = False  # each class draws its shots
+    config.sample.unlabeled = 0  # further examples a class without a label
+    config.sample.distractors = 0  # further classes of such
     config.loss = ConfigDict({"function": "jaxmeta.losses.cross_entropy"})
-    config.metric = ConfigDict({"function": "jaxmeta.losses.accuracy"})
+    config.metrics = metrics(accuracy="jaxmeta.losses.accuracy")
     config.higher_is_better = True
     return config
 
@@ -58,9 +60,15 @@ def regression(shots: int, queries: int) -> ConfigDict:
     """Few-shot regression: squared error."""
     config = protocol(1, shots, queries)
     config.loss = ConfigDict({"function": "jaxmeta.losses.squared_error"})
-    config.metric = ConfigDict({"function": "jaxmeta.losses.squared_error"})
+    config.metrics = metrics(squared_error="jaxmeta.losses.squared_error")
     config.higher_is_better = False
     return config
+
+
+def metrics(**named: str) -> ConfigDict:
+    """Metrics by the dotted names of their functions; the first chooses the checkpoint."""
+    specs = {name: {"function": function} for name, function in named.items()}
+    return ConfigDict(specs, sort_keys=False)
 
 
 def maml(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
@@ -76,7 +84,7 @@ def maml(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
 
 
 def prototypical(config: ConfigDict) -> ConfigDict:
-    """Prototypical networks, trained with ``train.ways`` and evaluated with ``ways``."""
+    """Prototypical networks, trained with ``sample.ways`` and evaluated with ``ways``."""
     return learner(config, "prototypical")
 
 
@@ -88,14 +96,14 @@ def scratch(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
 def learner(config: ConfigDict, name: str, head: bool = False, **arguments: Any) -> ConfigDict:
     """A learner of ``jaxmeta.learners``, or of your own when the name has a dot.
 
-    One with a ``head``, an output for each of ``train.ways``, is evaluated as it was trained; any
+    One with a ``head``, an output for each of ``sample.ways``, is evaluated as it was trained; any
     other is built anew for ``ways``.
     """
     arguments["normalization"] = "transductive"
     if config.higher_is_better:  # classification
-        arguments["ways"] = config.train.get_oneway_ref("ways")
+        arguments["ways"] = config.sample.get_oneway_ref("ways")
         if not head:
-            config.evaluation.learner.ways = config.get_oneway_ref("ways")
+            config.evaluations.trained.learner.ways = config.get_oneway_ref("ways")
     make = name if "." in name else f"jaxmeta.learners.{name}"
     return ConfigDict({"make": make, **arguments})
 
@@ -103,7 +111,7 @@ def learner(config: ConfigDict, name: str, head: bool = False, **arguments: Any)
 def classifier(config: ConfigDict, **arguments: Any) -> ConfigDict:
     """A conv4 with a head of as many outputs as there are ways."""
     return ConfigDict(
-        {"make": "jaxmeta.nn.conv4", "outputs": config.train.get_oneway_ref("ways"), **arguments}
+        {"make": "jaxmeta.nn.conv4", "outputs": config.sample.get_oneway_ref("ways"), **arguments}
     )
 
 
@@ -120,16 +128,6 @@ def cosine(config: ConfigDict, peak: float) -> ConfigDict:
             "init_value": peak,
             "decay_steps": config.get_oneway_ref("steps"),
         }
-    )
-
-
-def sgd(
-    learning_rate: optax.ScalarOrSchedule, momentum: float, weight_decay: float
-) -> optax.GradientTransformation:
-    """Gradient descent with Nesterov's momentum, the weights' decay being part of the gradient."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay),
-        optax.sgd(learning_rate, momentum, nesterov=True),
     )
 
 

@@ -17,9 +17,9 @@ def get_config() -> ConfigDict:
     config = common.classification(ways=5, shots=1, queries=15)
     config.steps = 9_000
     config.meta_batch = 16
-    config.train.queries = 5
+    config.sample.queries = 5
     config.data = common.omniglot()
     config.model = common.classifier(config, downsample="stride")
     config.learner = common.maml(config, steps=1, learning_rate=0.4)
-    config.evaluation.learner.steps = 3
+    config.evaluations.trained.learner.steps = 3
     return config

@@ -17,14 +17,14 @@ def get_config() -> ConfigDict:
     config.steps = 50_000
     config.meta_batch = 25
     config.log_every = 1_000
-    config.train.queries = 50
+    config.sample.queries = 50
     config.data = ConfigDict({"make": "jaxmeta.data.sinusoid"})
     config.model = ConfigDict({"make": "jaxmeta.nn.mlp", "outputs": 1, "hidden": (40, 40)})
     # Trained with two steps, the loop stays stable over the ten that it is evaluated with; trained
     # with one, it diverges on some tasks.
     config.learner = common.maml(config, steps=2, learning_rate=0.01)
     config.learner.loss = config.loss
-    config.evaluation.learner.steps = 10
+    config.evaluations.trained.learner.steps = 10
     config.optimizer.learning_rate = common.cosine(config, 3e-3)
     config.evaluation.every = 5_000
     config.evaluation.episodes = 2_000

@@ -40,8 +40,8 @@ def comparing(data: Data, name: str, loss: str = "cross_entropy", **arguments: A
     """A method that compares, trained on one episode of many ways a step."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 2
-    config.train.ways = data.train_ways
-    config.train.queries = 5
+    config.sample.ways = data.train_ways
+    config.sample.queries = 5
     config.data = data.spec
     config.model = common.embedding(**data.model)
     config.learner = common.learner(config, name, **arguments)
@@ -55,20 +55,20 @@ def adapting(
     """A method that adapts a network, or with ``head=False`` what it puts on an embedding."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 8
-    config.train.queries = 5
+    config.sample.queries = 5
     config.data = data.spec
     make = common.embedding if not head else lambda **given: common.classifier(config, **given)
     config.model = make(**data.model)
     config.learner = common.learner(config, name, head=True, **arguments)
     if evaluated is not None:
-        config.evaluation.learner.steps = evaluated
+        config.evaluations.trained.learner.steps = evaluated
     return config
 
 
 def relation(data: Data) -> ConfigDict:
     """Relation networks, on maps of which half the halvings are left to the comparison."""
     config = comparing(data, "relation", loss="relation_error")
-    config.train.ways = 5
+    config.sample.ways = 5
     widths = {name: value for name, value in data.model.items() if name == "filters"}
     config.model = common.embedding(halvings=2, flatten=False, **widths)
     return config
@@ -79,8 +79,8 @@ def reptile(data: Data) -> ConfigDict:
     config = adapting(
         data, "reptile", evaluated=50, steps=5, learning_rate=data.inner_rate, batch=10
     )
-    config.train.shots = 10
-    config.train.queries = 1
+    config.sample.shots = 10
+    config.sample.queries = 1
     config.objective.make = "jaxmeta.objectives.reptile"
     config.optimizer = ConfigDict(
         {"make": "optax.sgd", "learning_rate": common.cosine(config, 1.0)}
@@ -100,27 +100,36 @@ def pretrained(data: Data) -> ConfigDict:
     """A classifier of all base classes; what is evaluated transfers its features."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 2  # batches of examples a step
-    config.train = ConfigDict({"examples": 64})
+    config.sample = ConfigDict({"batches": 64})
     config.data = data.spec
-    config.augment = ConfigDict(data.augment)
     config.model = common.embedding(**data.model)
-    config.optimizer = ConfigDict(
+    # Gradient descent with Nesterov's momentum, the weights' decay being part of the gradient.
+    decay = {"make": "optax.add_decayed_weights", "weight_decay": 1e-3}
+    descent = ConfigDict(
         {
-            "make": "experiments.configs.common.sgd",
+            "make": "optax.sgd",
             "learning_rate": common.cosine(config, 0.1),
             "momentum": 0.9,
-            "weight_decay": 1e-3,
+            "nesterov": True,
         }
     )
-    config.learner = ConfigDict(
-        {
-            "make": "jaxmeta.learners.classifier",
-            "classes": data.classes,
-            "cosine": data.cosine,
-            "normalization": "transductive",
-        }
-    )
-    config.evaluation.learner = transfer(
+    config.optimizer = ConfigDict({"make": "optax.chain", "args": [decay, descent]})
+    classifier = {
+        "make": "jaxmeta.pretraining.supervised",
+        "classes": data.classes,
+        "cosine": data.cosine,
+    }
+    config.objective = ConfigDict(classifier)
+    if data.augment:
+        config.objective = ConfigDict(
+            {
+                "make": "jaxmeta.objectives.augmented",
+                "objective": classifier,
+                "augment": dict(data.augment),
+            }
+        )
+    config.evaluations = ConfigDict({"nearest_mean": {}}, sort_keys=False)
+    config.evaluations.nearest_mean.learner = transfer(
         "nearest_mean", ways=config.get_oneway_ref("ways"), normalization=data.normalization
     )
     return config

@@ -15,11 +15,13 @@ def get_config() -> ConfigDict:
     config = common.classification(ways=5, shots=1, queries=15)
     config.steps = 1_500
     config.meta_batch = 8
-    config.train.queries = 5
+    config.sample.queries = 5
     config.data = ConfigDict({"make": "jaxmeta.data.glyphs"})
     config.model = common.classifier(config, downsample="stride")
     config.learner = common.maml(config, steps=1, learning_rate=0.4)
-    config.evaluation.learner.steps = 3
+    config.evaluations.trained.learner.steps = 3
     # The floor: the same network, trained on the support set alone.
-    config.evaluation.baseline = common.scratch(config, steps=30, learning_rate=1e-2)
+    config.evaluations.from_scratch = ConfigDict(
+        {"learner": common.scratch(config, steps=30, learning_rate=1e-2)}
+    )
     return config

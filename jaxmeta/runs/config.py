@@ -88,13 +88,33 @@ def _check_counts(config: Mapping[str, Any]) -> None:
         ("evaluation.episodes", evaluation["episodes"], 2),
     ):
         check_count(f"config.{name}", value, least)
-    if config["chunk"] is not None:
-        check_count("config.chunk", config["chunk"], least=1)
+    schedule = config["optimizer"].get("learning_rate")
+    decay = schedule.get("decay_steps") if isinstance(schedule, Mapping) else None
+    for name, value in (
+        ("chunk", config["chunk"]),
+        ("optimizer.learning_rate.decay_steps", decay),
+    ):
+        if value is not None:
+            check_count(f"config.{name}", value, least=1)
     if every < 1 or every % config["log_every"]:
         raise ValueError(
             f"config.evaluation.every is {every}: give a multiple of config.log_every, which is "
             f"{config['log_every']}."
         )
+    learner = config["learner"] or {}
+    if learner.get("normalization") == "running":
+        raise ValueError(
+            "config.learner.normalization is 'running', whose averages that training would never "
+            "move: train with 'transductive', and set it in config.evaluations."
+        )
+    for name, each in config["evaluations"].items():
+        own, trained = each.get("learner", {}), learner.get("steps")
+        steps = own.get("steps")
+        if "make" not in own and trained is not None and steps is not None and steps < trained:
+            raise ValueError(
+                f"config.evaluations.{name}.learner.steps is {steps}, fewer than "
+                f"config.learner.steps, which is {trained}: set both."
+            )
 
 
 def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Model:

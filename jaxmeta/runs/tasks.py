@@ -42,7 +42,10 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             "The data of the train split have no classes to train on without episodes: leave "
             "config.sample.batches out."
         )
-    classes = config["objective"].get("classes")
+    objective = config["objective"]
+    while "objective" in objective:  # one around another, as `augmented` is
+        objective = objective["objective"]
+    classes = objective.get("classes")
     if classes is not None and source.classes is not None and classes < source.classes:
         raise ValueError(
             f"config.objective.classes is {classes} but the train split has {source.classes}: "

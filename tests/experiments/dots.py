@@ -19,7 +19,7 @@ def get_config(method: str = "maml") -> ConfigDict:
     if method == "maml":
         config.model = ConfigDict({"make": "jaxmeta.nn.mlp", "outputs": 3, "hidden": (16,)})
         config.learner = common.maml(config, steps=1, learning_rate=0.4)
-        config.evaluation.learner.steps = 5
+        config.evaluations.trained.learner.steps = 5
     else:
         config.model = common.embedding(filters=4, downsample="stride")
         config.learner = common.prototypical(config)

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import common, evaluate, train
+from experiments import evaluate, train
 from jaxmeta import learners, nn
 from jaxmeta.data import make_episode, sinusoid
-from jaxmeta.runs import workdir
+from jaxmeta.runs import tasks, workdir
+from jaxmeta.runs.config import complete
 from jaxmeta.types import Array, Augment, Batch, Episode, Key, Model, PyTree, Source
 from tests.experiments import dots, waves
 from tests.experiments.conftest import DOTS, WAVES, finish, start
@@ -114,7 +115,9 @@ FIELDS = {
         "dotted name of one",
     ],
     "config.data.ways=3": ["sinusoid takes no argument 'ways': there are none"],
-    "config.evaluation.learner.steps=2.5": ["steps is 2.5: give a whole number, 0 or more"],
+    "config.evaluations.trained.learner.steps=2.5": [
+        "steps is 2.5: give a whole number, 0 or more"
+    ],
     "config.steps=-1": ["config.steps is -1", "0 or more"],
     "config.meta_batch=0": ["config.meta_batch is 0", "1 or more"],
     "config.learner.normalization=running": ["'running', whose averages", "train with 'trans"],
@@ -125,14 +128,13 @@ FIELDS = {
     "config.evaluation.episodes=0": ["config.evaluation.episodes is 0", "2 or more"],
     f"config.data.make={HERE}.crooked": ["(1,)", "(2,)", "needs both alike"],
     "config.chunk=0": ["config.chunk is 0", "1 or more"],
-    "config.chunk=3": ["config.chunk is 3", "divisor of config.meta_batch, which is 8"],
     "config.steps=0": ["config.optimizer.learning_rate.decay_steps is 0", "1 or more"],
-    "config.learner.steps=2 config.evaluation.learner.steps=1": [
-        "config.evaluation.learner.steps is 1",
+    "config.learner.steps=2 config.evaluations.trained.learner.steps=1": [
+        "config.evaluations.trained.learner.steps is 1",
         "config.learner.steps, which is 2",
         "set both",
     ],
-    "config.evaluation.learner.stepz=1": ["maml takes no argument 'stepz'", "steps"],
+    "config.evaluations.trained.learner.stepz=1": ["maml takes no argument 'stepz'", "steps"],
     "config.log_every=2 config.evaluation.every=3": ["every is 3", "log_every, which is 2"],
     f"config.model.make={HERE}.counting": ["'count' is of type int32", "make it floating"],
 }
@@ -147,19 +149,25 @@ def test_of_a_field(flags: str, launch: Launch, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+AUGMENTED = (
+    "config.objective.make=jaxmeta.objectives.augmented "
+    "config.objective.objective.make=jaxmeta.objectives.episodic config.objective.augment.make"
+)
+PADDING = "config.objective.augment.padding"
 EPISODES = {
     "config.ways=13": ["No such episodes of the train split", "13 ways", "has 12", "fewer ways"],
     "config.queries=4": ["1 shots and 4 queries", "5 images", "'pattern 0' has 4", "fewer"],
-    "config.ways=5 config.train.ways=3": ["tells 3 ways", "the valid split have 5", "more ways"],
-    "config.train.ways=4": ["3 outputs", "4 ways", "same number"],
-    "config.evaluation.learner.ways=4": ["3 outputs", "4 ways", "same number"],
+    "config.ways=5 config.sample.ways=3": ["tells 3 ways", "the valid split have 5", "more ways"],
+    "config.sample.ways=4": ["3 outputs", "4 ways", "same number"],
+    "config.evaluations.trained.learner.ways=4": ["3 outputs", "4 ways", "same number"],
     f"config.data.make={HERE}.mislabeled": ["Label 7 is outside the 3 ways", "from 0 to 2"],
     "config.learner.ways=4": ["3 outputs", "4 ways", "same number"],
-    "config.augment.make=jaxmeta.data.crop_and_miror": ["has no", "crop_and_mirror"],
-    "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.pad=2": ["'pad'", "padding"],
-    "config.augment.make=jaxmeta.data.crop_and_mirror config.augment.padding=-1": ["padding is -1"],
-    f"config.augment.make={HERE}.halving": ["makes float32[4, 8, 1] of an example"],
-    "config.augment.padding=2": ["config.augment is {'padding': 2}", "names no function"],
+    f"{AUGMENTED}=jaxmeta.data.crop_and_miror": ["has no", "crop_and_mirror"],
+    f"{AUGMENTED}=jaxmeta.data.crop_and_mirror {PADDING}=-1": ["padding is -1"],
+    f"{AUGMENTED}={HERE}.halving": ["makes float32[4, 8, 1] of an example"],
+    "config.evaluations.trained.lerner=1": ["no field 'lerner'", "learner"],
+    "config.rates.model/layer9=0.0": ["No parameter is named 'model/layer9'", "model/layer0"],
+    "config.init_from.take=model": ["config.init_from has the fields take", "`workdir`"],
     "config.data.make=jaxmeta.data.nothing": ["'jaxmeta.data' has no 'nothing'"],
 }
 
@@ -197,9 +205,9 @@ def test_a_field_that_has_to_be_set(launch: Launch, tmp_path: Path) -> None:
 
 def test_a_config_without_a_needed_field() -> None:
     config = waves.get_config()
-    del config["metric"]
-    with pytest.raises(ValueError, match="The config has no field 'metric': add it to its file"):
-        common.plain(config)
+    del config["metrics"]
+    with pytest.raises(ValueError, match="The config has no field 'metrics': add it"):
+        complete(config)
 
 
 def test_a_workdir_of_another_run(launch: Launch, undisturbed: Path) -> None:
@@ -227,16 +235,17 @@ class Pair(NamedTuple):
 
 def test_inputs_that_a_run_cannot_write_down(tmp_path: Path) -> None:
     image, tokens = np.zeros((2, 3), np.float32), np.zeros((2, 5), np.int32)
-    for x in (Pair(image, tokens), (image, tokens), {1: image}):
+    for x in (Pair(image, tokens), {1: image}):
         episode = make_episode(x, [0, 1], x, [0, 1])
-        with pytest.raises(ValueError, match=r"x are .*, which shapes.json cannot hold: make it"):
-            workdir.claim_folder(tmp_path / "run", {}, episode)
+        with pytest.raises(ValueError, match=r"shapes.json cannot hold: make its inputs arrays"):
+            workdir.claim_folder(tmp_path / "run", {}, workdir.Shapes(episode, episode))
         assert not (tmp_path / "run").exists()
-    for i, x in enumerate((image, {"b": image, "a": tokens}, [{"a": image}, tokens])):
+    kinds = (image, {"b": image, "a": tokens}, [{"a": image}, tokens], (image, tokens))
+    for i, x in enumerate(kinds):
         episode = make_episode(x, [0, 1], x, [0, 1])
-        workdir.claim_folder(tmp_path / str(i), {}, episode)
+        workdir.claim_folder(tmp_path / str(i), {}, workdir.Shapes(episode.query, episode))
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), episode)
-        assert workdir.read_shapes(tmp_path / str(i)) == shapes
+        assert workdir.read_shapes(tmp_path / str(i)) == (shapes.query, shapes)
 
 
 def test_evaluating_on_inputs_of_another_kind(
@@ -299,12 +308,19 @@ def test_labels_outside_the_ways() -> None:
         learner.adapt(params, state, support, jax.random.key(0))
 
 
-def test_a_classifier_of_fewer_classes_than_there_are() -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_classifier_of_fewer_classes_than_there_are(nested: bool) -> None:
     source = dots.patterns(classes=12, examples=4)["train"]
+
+    def sampler(classes: int) -> object:
+        objective: dict[str, Any] = {"classes": classes}
+        objective = {"objective": objective} if nested else objective
+        return tasks.training_sampler(source, {"sample": {"batches": 4}, "objective": objective})
+
     for enough in (12, 13):
-        common.sampler(source, "train", {"examples": 4}, {"classes": enough})
-    with pytest.raises(ValueError, match=r"config.learner.classes is 11 but the train split has"):
-        common.sampler(source, "train", {"examples": 4}, {"classes": 11})
+        sampler(enough)
+    with pytest.raises(ValueError, match=r"classes is 11 but the train split has 12"):
+        sampler(11)
 
 
 def test_a_mistake_in_a_users_own_function_keeps_its_frames(launch: Launch, tmp_path: Path) -> None:

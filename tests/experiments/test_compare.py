@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.common import plain
 
 from experiments import common, comparison, report, train
-from experiments.common import plain
 from experiments.configs import cifar_fs, methods, omniglot
 from experiments.configs import common as configs
 from jaxmeta.objectives import augmented

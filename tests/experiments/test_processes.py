@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from experiments.journal import read_metrics
+
 from tests.experiments.conftest import finish, last_train_state, start_waves
 from tests.experiments.test_survival import wait_for
 

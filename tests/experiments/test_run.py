@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from experiments.journal import read_metrics
 from PIL import Image
 
 from experiments import common, evaluate, train
-from experiments.journal import read_metrics
 from jaxmeta.data import make_episode
 from jaxmeta.runs.workdir import restore
 from jaxmeta.train import start as start_training
@@ -123,7 +123,7 @@ def test_restored_it_classifies_arrays(folder: Path) -> None:
 
 
 def test_a_head_for_more_ways_than_are_evaluated(launch: Launch, tmp_path: Path) -> None:
-    options = ["--config.train.ways=5", "--config.model.outputs=5", "--config.steps=20"]
+    options = ["--config.sample.ways=5", "--config.model.outputs=5", "--config.steps=20"]
     launch(train, f"--config={DOTS}", f"--workdir={tmp_path}/run", *options)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["ways"] == 3

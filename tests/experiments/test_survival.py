@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-
 from experiments.journal import read_metrics
+
 from jaxmeta.runs import checkpoint
 from tests.experiments.conftest import finish, last_train_state, start_waves
 
