@@ -20,8 +20,8 @@ from benchmarks.problem import Problem, make_data
 from benchmarks.report import spread
 from benchmarks.workers import MIB, burst, peak_memory_mib, repeat, timed
 from jaxmeta.data import StreamedSampler, finish, omniglot, stream, streamed_source
-from jaxmeta.distributed.parallel import by_shard_map, over_devices, replicate, sharing
-from jaxmeta.gradients import fitting_chunk, mean_gradient
+from jaxmeta.distributed.parallel import by_shard_map, devices_for, replicate
+from jaxmeta.gradients import estimate, fitting_chunk
 from jaxmeta.types import PyTree, Source
 
 Row = dict[str, Any]
@@ -29,9 +29,9 @@ Row = dict[str, Any]
 
 def meta_step(problem: Problem, differentiation: str = "mixed") -> tuple[Any, PyTree]:
     """The jitted meta-gradient, and arguments for it, where they are used."""
-    devices = sharing(problem.tasks)
+    devices = devices_for(problem.tasks)
     objective = make_objective(problem, make_model(problem), differentiation)
-    gradient = over_devices(mean_gradient(objective), by_shard_map(devices))
+    gradient = estimate(objective, spread=by_shard_map(devices))
     return jax.jit(gradient), replicate(make_arguments(problem, make_data(problem)), devices)
 
 
@@ -72,7 +72,7 @@ def chunks(problem: Problem, sizes: Sequence[int], repetitions: int) -> list[Row
     chosen = {str(size): size for size in sizes}
     chosen["automatic"] = fitting_chunk(objective, *arguments)
     programs = {
-        name: jax.jit(mean_gradient(objective, None if name == "automatic" else size))
+        name: jax.jit(estimate(objective, chunk=None if name == "automatic" else size))
         for name, size in chosen.items()
     }
     compiled = {name: program.lower(*arguments).compile() for name, program in programs.items()}

@@ -6,7 +6,7 @@ from benchmarks import flops
 from benchmarks.implementations import jaxmeta
 from benchmarks.machine import Device, measure_device
 from benchmarks.problem import Arrays, Data, Problem
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 from jaxmeta.types import PyTree
 
 
@@ -28,4 +28,4 @@ def make_reference(problem: Problem, data: Data) -> tuple[Arrays, int, Device]:
 def useful_flops(problem: Problem, arguments: PyTree) -> int:
     """The operations of one meta-gradient as reverse mode over direct convolutions takes them."""
     objective = jaxmeta.make_objective(problem, jaxmeta.make_model(problem), "reverse")
-    return flops.count(jax.make_jaxpr(mean_gradient(objective, 1))(*arguments))
+    return flops.count(jax.make_jaxpr(estimate(objective, chunk=1))(*arguments))

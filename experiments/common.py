@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxmeta import learners
 from jaxmeta.checks import check_count
 from jaxmeta.distributed.parallel import sharing
 from jaxmeta.distributed.processes import is_primary
-from jaxmeta.runs.spec import build, find
+from jaxmeta.runs.spec import build, resolve
 from jaxmeta.types import UNLABELED, Episode, Key, PyTree, Sampler, Source
 
 NEEDED = ("data", "model", "learner", "loss", "metric", "higher_is_better")
@@ -81,14 +81,16 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return fields
 
 
-def load_sources(config: Mapping[str, Any], data_dir: str | None) -> dict[str, Source]:
+def load_sources(
+    config: Mapping[str, Any], data_dir: str | None, trust: Sequence[str] = ()
+) -> dict[str, Source]:
     """The train, valid and test task distributions of a config.
 
     ``data_dir`` is for data that lie in it; glyphs, say, have no use for it.
     """
-    takes_it = "data_dir" in inspect.signature(find(config["data"]["make"])).parameters
+    takes_it = "data_dir" in inspect.signature(resolve(config["data"]["make"], trust)).parameters
     context = {"data_dir": data_dir} if data_dir and takes_it else {}
-    sources: dict[str, Source] = build(config["data"], **context)
+    sources: dict[str, Source] = build(config["data"], trust, **context)
     return sources
 
 

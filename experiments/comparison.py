@@ -18,7 +18,7 @@ from experiments.report import report
 from jaxmeta.distributed.parallel import replicate
 from jaxmeta.evaluate import evaluator, summarize
 from jaxmeta.runs import workdir
-from jaxmeta.runs.spec import build, near
+from jaxmeta.runs.spec import EVERYTHING, build, suggest
 from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 PRETRAINED = "pretrained"
@@ -54,7 +54,7 @@ def chosen(names: Sequence[str]) -> list[str]:
     every = [name for name in methods.TRAINED if name != PRETRAINED] + list(methods.TRANSFERRED)
     for name in names:
         if name not in (*every, "all"):
-            raise ValueError(f"There is no method '{name}': {near(name, every)}.")
+            raise ValueError(f"There is no method '{name}': {suggest(name, every)}.")
     if not names:
         raise ValueError(f"--learners is empty: give all, or some of {', '.join(every)}.")
     return every if "all" in names else list(dict.fromkeys(names))
@@ -109,7 +109,9 @@ def configure(data: methods.Data, run: str, protocol: Protocol) -> dict[str, Any
 
 def check_episodes(data: methods.Data, protocol: Protocol) -> None:
     """Raises ``ValueError`` before anything is trained when the test classes are too small."""
-    source = common.load_sources({"data": data.spec.to_dict()}, protocol.data_dir)["test"]
+    source = common.load_sources({"data": data.spec.to_dict()}, protocol.data_dir, EVERYTHING)[
+        "test"
+    ]
     for shots in protocol.shots:
         counts = {"ways": protocol.ways, "shots": shots, "queries": protocol.queries}
         common.sampler(source, "test", counts, {})
@@ -209,8 +211,8 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     print(f"{name}:", file=sys.stderr)
     prepared = train.prepare(config, folder / run, protocol.data_dir)
     train.train(prepared)
-    restored, info = workdir.load_best(folder / run, changes_of(name, data, protocol))
-    source, metric = prepared.sources["test"], build(config["metric"])
+    restored, info = workdir.load_best(folder / run, changes_of(name, data, protocol), EVERYTHING)
+    source, metric = prepared.sources["test"], build(config["metric"], EVERYTHING)
     key, devices = common.evaluation_key(config, "test"), jax.devices()
     figures, values = {}, {}
     for shots in protocol.shots:

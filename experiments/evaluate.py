@@ -2,7 +2,10 @@
 
   python -m experiments.evaluate --workdir=DIR [--ways=20] [--shots=5] [--queries=10] \
       [--episodes=1000] [--inner_steps=5] [--split=valid] [--data_dir=DIR] \
-      [--data=experiments/configs/OTHER.py]
+      [--data=experiments/configs/OTHER.py] [--trust=mine]
+
+``--trust`` names the packages, with commas between, whose functions the run's config may name
+besides those of jaxmeta and optax. Naming a function runs its package's code.
 
 Prints the result as JSON and adds it to ``evaluations.jsonl`` in the run's folder.
 """
@@ -16,9 +19,11 @@ from experiments import common, program
 from experiments.measure import measure
 from jaxmeta.distributed.processes import is_primary
 from jaxmeta.runs import workdir
+from jaxmeta.runs.spec import EVERYTHING
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
+TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the run's config may name.")
 OVERRIDES = [
     flags.DEFINE_integer("ways", None, "Classes of an episode, if not the run's own."),
     flags.DEFINE_integer("shots", None, "Support examples a class, if not the run's own."),
@@ -35,10 +40,12 @@ def main(arguments: list[str]) -> None:
             raise ValueError("--workdir is needed: the folder of a run, as in runs/quickstart.")
         folder = Path(program.WORKDIR.value)
         config = workdir.read_config(folder)
-        data = config["data"] if DATA.value is None else common.plain(DATA.value)["data"]
-        source = common.load_sources({"data": data}, program.DATA_DIR.value)[SPLIT.value]
+        data, trust = config["data"], tuple(TRUST.value)
+        if DATA.value is not None:  # a file of the user's own, which has run already
+            data, trust = common.plain(DATA.value)["data"], EVERYTHING
+        sources = common.load_sources({"data": data}, program.DATA_DIR.value, trust)
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
-        result = measure(folder, source, SPLIT.value, data, **overrides)
+        result = measure(folder, sources[SPLIT.value], SPLIT.value, data, TRUST.value, **overrides)
     if is_primary():
         with (folder / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(result) + "\n")

@@ -1,7 +1,7 @@
 """Evaluating a run's best checkpoint, and saying under which protocol."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ def measure(
     source: Source,
     split: str,
     data: Mapping[str, Any] | None = None,
+    trust: Sequence[str] = (),
     **overrides: int,
 ) -> dict[str, Any]:
     """Evaluates the best checkpoint of a run, and its baseline if it has one, on the same episodes.
@@ -32,6 +33,7 @@ def measure(
       source: the tasks.
       split: which split the source is: ``"train"``, ``"valid"`` or ``"test"``.
       data: the spec of the source, when it is not the run's own data.
+      trust: packages whose functions the run's config may name, as for ``restore``.
       **overrides: ``ways``, ``shots``, ``queries``, ``episodes`` or ``inner_steps``, when not the
         run's own.
 
@@ -44,7 +46,7 @@ def measure(
         for name, argument in (("ways", "ways"), ("inner_steps", "steps"))
         if name in overrides
     }
-    restored, info = workdir.load_best(folder, changes)
+    restored, info = workdir.load_best(folder, changes, trust)
     evaluation = config["evaluation"]
     episodes = overrides.get("episodes", evaluation["episodes"])
     protocol = {name: overrides.get(name, config[name]) for name in ("ways", "shots", "queries")}
@@ -52,7 +54,7 @@ def measure(
     sample = common.sampler(source, split, protocol, spec)
     _check_inputs(jax.eval_shape(sample, source.data, jax.random.key(0)), folder, restored)
     key = common.evaluation_key(config, split)
-    metric = build(config["metric"])
+    metric = build(config["metric"], trust)
 
     def figures(learner: Learner, params: PyTree, state: PyTree) -> dict[str, float]:
         devices = jax.devices()
@@ -84,7 +86,9 @@ def measure(
         baseline = dict(evaluation["baseline"])
         if "ways" in spec:
             baseline["ways"] = spec["ways"]
-        figures_of_baseline = figures(build(baseline, model=workdir.build_model(config)), (), ())
+        figures_of_baseline = figures(
+            build(baseline, trust, model=workdir.build_model(config, trust)), (), ()
+        )
         result["baseline"] = {"learner": common.name_of(baseline), **figures_of_baseline}
     return result
 

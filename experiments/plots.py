@@ -92,13 +92,13 @@ def learning(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     save(figure, folder / "learning.png")
 
 
-def episode(folder: Path, source: Source) -> None:
+def episode(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
     """Draws the first test episode, ``episode.png``.
 
     Images and curves are drawn; of other inputs, only the predictions against what is right.
     """
     config = workdir.read_config(folder)
-    learner, params, state = workdir.restore(folder)
+    learner, params, state = workdir.restore(folder, trust)
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
     sample = common.sampler(source, "test", protocol, workdir.evaluated_spec(config, {}))
     sample_key, adapt_key = jax.random.split(

@@ -20,7 +20,7 @@ import experiments
 import jaxmeta
 from jaxmeta.distributed.parallel import use_cores
 from jaxmeta.distributed.processes import join
-from jaxmeta.runs.spec import near
+from jaxmeta.runs.spec import suggest
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
@@ -51,7 +51,7 @@ def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") ->
     for field in config:
         open_ended = "make" in known or name.endswith(("evaluation.learner", "config.augment"))
         if field not in known and not open_ended:
-            raise ValueError(f"{name} has no field '{field}': {near(field, known)}.")
+            raise ValueError(f"{name} has no field '{field}': {suggest(field, known)}.")
         if isinstance(config[field], ConfigDict) and isinstance(known.get(field), ConfigDict):
             check_fields(config[field], known[field], f"{name}.{field}")
 

@@ -34,7 +34,7 @@ from jaxmeta.evaluate import Evaluation, evaluator, summarize
 from jaxmeta.gradients import mean_gradient
 from jaxmeta.objectives import augmented
 from jaxmeta.runs import checkpoint, workdir
-from jaxmeta.runs.spec import build
+from jaxmeta.runs.spec import EVERYTHING, build
 from jaxmeta.train import TrainState, Update, first_non_finite, outer_loop, start, streamed_loop
 from jaxmeta.types import Key, Source
 
@@ -74,20 +74,20 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
             f"--parameter_shards is {PARAMETER_SHARDS.value}, and pmap has whole parameters on "
             "every device: leave --spread=pmap out."
         )
-    sources = common.load_sources(config, data_dir)
+    sources = common.load_sources(config, data_dir, EVERYTHING)
     trained_spec, spec = config["learner"], workdir.evaluated_spec(config, {})
     sample = common.sampler(sources["train"], "train", config["train"], trained_spec)
     protocol = {name: config[name] for name in ("ways", "shots", "queries")}
     valid_sample, test_sample = (
         common.sampler(sources[split], split, protocol, spec) for split in ("valid", "test")
     )
-    learner, evaluated = workdir.build_learners(config)
-    loss, metric = build(config["loss"]), build(config["metric"])
-    optimizer = build(config["optimizer"])
+    learner, evaluated = workdir.build_learners(config, EVERYTHING)
+    loss, metric = (build(config[name], EVERYTHING) for name in ("loss", "metric"))
+    optimizer = build(config["optimizer"], EVERYTHING)
     figures = {common.name_of(config["metric"]): metric}
-    objective = build(config["objective"], learner=learner, loss=loss, metrics=figures)
+    objective = build(config["objective"], EVERYTHING, learner=learner, loss=loss, metrics=figures)
     if "augment" in config:
-        objective = augmented(objective, build(config["augment"]))
+        objective = augmented(objective, build(config["augment"], EVERYTHING))
     tasks, shards = config["meta_batch"], PARAMETER_SHARDS.value
     devices = common.devices_for(tasks) if shards == 1 else jax.devices()
     gradient = mean_gradient(objective, config["chunk"])
@@ -118,7 +118,7 @@ def prepare(config: Mapping[str, Any], folder: pathlib.Path, data_dir: str | Non
     common.check_labels(sample, data, trained_spec.get("ways", trained_spec.get("classes")))
     common.check_labels(valid_sample, valid, spec.get("ways"))
     common.check_labels(test_sample, sources["test"].data, spec.get("ways"))
-    workdir.claim(folder, config, example)
+    workdir.claim_folder(folder, config, example)
     for sentence in checkpoint.set_aside_unreadable(folder / "checkpoints", train_state):
         common.say(f"Warning: {sentence}")
 
@@ -170,7 +170,7 @@ def train(run: Run) -> None:
                     info["validation"] = score.mean
                 info["train_seconds"] += time.monotonic() - began
                 # Signals come to one process now and to another after its next steps.
-                stopped = largest(interruption.signal or 0)
+                stopped = global_max(interruption.signal or 0)
                 if due or stopped:
                     score_of_step = info["validation"] if due else math.nan
                     checkpoint.save(checkpoints, step, train_state, info, score_of_step)
@@ -214,11 +214,11 @@ def main(arguments: list[str]) -> None:
     episodes = config["evaluation"]["episodes"]
     common.say(f"Evaluating the best checkpoint on {episodes} test episodes.")
     with program.one_sentence():
-        result = measure(folder, run.sources["test"], "test")
+        result = measure(folder, run.sources["test"], "test", trust=EVERYTHING)
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         if is_primary():
             plots.curve(folder)
-        plots.episode(folder, run.sources["test"])
+        plots.episode(folder, run.sources["test"], EVERYTHING)
     if is_primary():
         print(json.dumps(result, indent=2))
 

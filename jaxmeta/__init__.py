@@ -4,6 +4,6 @@ A :class:`~jaxmeta.types.Learner` says how one task is solved, an Objective what
 minimizes, and :func:`jaxmeta.objectives.episodic` turns the first into the second.
 """
 
-from jaxmeta.types import Aux, Batch, Episode, Learner, Model, Objective, Source
+from jaxmeta.types import Batch, Carried, Episode, Learner, Model, Objective, Report, Source
 
-__all__ = ["Aux", "Batch", "Episode", "Learner", "Model", "Objective", "Source"]
+__all__ = ["Batch", "Carried", "Episode", "Learner", "Model", "Objective", "Report", "Source"]

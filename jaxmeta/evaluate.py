@@ -1,6 +1,6 @@
-"""The one evaluation: the mean over many tasks, with the interval that belongs to it."""
+"""The one evaluation: means over many tasks, with the intervals that belong to them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,18 +9,25 @@ import numpy as np
 
 from jaxmeta.checks import check_count
 from jaxmeta.distributed.memory import tasks_at_a_time
-from jaxmeta.distributed.parallel import map_over_devices
-from jaxmeta.types import Array, Key, Learner, Loss, PyTree, Sampler
+from jaxmeta.distributed.microbatches import (
+    Spread,
+    even_weights,
+    in_chunks,
+    one_device,
+    vmap_tasks,
+)
+from jaxmeta.distributed.processes import shared_sharding
+from jaxmeta.types import Array, Key, Learner, Loss, Metrics, PyTree, Sampler
 
 
 class Evaluation(NamedTuple):
-    """A figure and how sure one may be of it.
+    """A mean over episodes, and how sure one may be of it.
 
     Attributes:
       mean: over episodes.
       ci95: half the width of the 95% interval of the mean, ``1.96 s / sqrt(episodes)``, with s the
         sample standard deviation over episodes.
-      episodes: how many.
+      episodes: number of episodes.
     """
 
     mean: float
@@ -30,57 +37,71 @@ class Evaluation(NamedTuple):
 
 def evaluator(
     learner: Learner,
-    metric: Loss,
+    metrics: Mapping[str, Loss],
     sample: Sampler,
     episodes: int,
     chunk: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
-    shards: int = 1,
-) -> Callable[[PyTree, PyTree, PyTree, Key], Array]:
+    spread: Spread = one_device,
+) -> Callable[[PyTree, PyTree, PyTree, Key], Metrics]:
     """Compiles the evaluation of a learner on drawn episodes.
 
     Episode ``i`` is a function of ``(data, key, i)`` alone: every learner sees the same episodes.
 
     Args:
       learner: adapts to the support set; predictions are made without noise.
-      metric: a figure of the query set.
+      metrics: metrics of the query set, by name.
       sample: draws one task.
-      episodes: how many tasks.
-      chunk: how many tasks are computed at a time; ``None`` chooses as many as fit into the
+      episodes: number of tasks.
+      chunk: number of tasks that are computed at a time; ``None`` chooses as many as fit into the
         memory: see :mod:`jaxmeta.distributed.memory`.
-      devices: where to run, each device taking its share of the episodes.
-      shards: devices of a group over which parameters are cut, as in
-        :func:`jaxmeta.distributed.parallel.by_shard_map`.
+      spread: how the episodes are spread over devices, as in ``by_shard_map(jax.devices())``.
 
     Returns:
-      ``(params, state, data, key) -> values [episodes]``; see :func:`summarize`.
+      ``(params, state, data, key) -> values``, where ``values[name]`` is ``[episodes]``; see
+      :func:`summarize`.
 
     Raises:
-      ValueError: ``episodes`` is not a whole number of 2 or more, what an interval needs, or
-        ``chunk`` is no count.
+      ValueError: ``episodes`` is not an integer of 2 or more, which an interval needs, or ``chunk``
+        is not a positive integer.
+
+    >>> from jaxmeta.data import sinusoid
+    >>> from jaxmeta.learners import maml
+    >>> from jaxmeta.losses import squared_error
+    >>> from jaxmeta.nn import mlp
+    >>> source = sinusoid()["test"]
+    >>> learner = maml(mlp(1, hidden=(4,)), steps=1, loss=squared_error)
+    >>> sample = source.episodes(1, 5, 10)
+    >>> run = evaluator(learner, {"error": squared_error}, sample, episodes=8)
+    >>> key = jax.random.key(0)
+    >>> params, state = learner.init(key, sample(source.data, key))
+    >>> values = run(params, state, source.data, key)
+    >>> summarize(values["error"]).episodes
+    8
     """
     check_count("episodes", episodes, least=2)
     if chunk is not None:
         check_count("chunk", chunk, least=1)
 
-    def part(arguments: tuple[PyTree, PyTree, PyTree, Key], indices: Array) -> Array:
-        params, state, data, key = arguments
+    def one(common: tuple[PyTree, PyTree, PyTree, Key], index: Array) -> Metrics:
+        params, state, data, key = common
+        sample_key, adapt_key = jax.random.split(jax.random.fold_in(key, index))
+        support, query = sample(data, sample_key)
+        adapted, _ = learner.adapt(params, state, support, adapt_key)
+        outputs, _ = learner.predict(params, state, adapted, query.x, query.mask)
+        return {name: metric(outputs, query.y, query.mask) for name, metric in metrics.items()}
 
-        def one(index: Array) -> Array:
-            sample_key, adapt_key = jax.random.split(jax.random.fold_in(key, index))
-            support, query = sample(data, sample_key)
-            adapted, _ = learner.adapt(params, state, support, adapt_key)
-            outputs, _ = learner.predict(params, state, adapted, query.x, query.mask)
-            return metric(outputs, query.y, query.mask)
+    def share(common: PyTree, indices: Array, weights: Array) -> tuple[PyTree, Metrics]:
+        size = chunk or tasks_at_a_time(one, common, indices[0], tasks=indices.size)
+        several = vmap_tasks(one)
+        # There is nothing to add up: the values stay with their episodes.
+        return in_chunks(size)(lambda *given: ((), several(*given[:2])))(common, indices, weights)
 
-        size = tasks_at_a_time(one, indices[0], tasks=indices.size) if chunk is None else chunk
-        return jax.lax.map(one, indices, batch_size=size)
+    def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Metrics:
+        common = (params, state, data, key)
+        return spread(share)(common, jnp.arange(episodes), even_weights(episodes))[1]
 
-    def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Array:
-        shared = part if devices is None else map_over_devices(part, devices, shards)
-        return shared((params, state, data, key), jnp.arange(episodes))
-
-    return jax.jit(run)
+    # Every process is given all values.
+    return jax.jit(run, out_shardings=shared_sharding() if jax.process_count() > 1 else None)
 
 
 def summarize(values: Array | np.ndarray) -> Evaluation:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.data import finish
-from jaxmeta.distributed.microbatches import given
-from jaxmeta.distributed.parallel import Spread, one_device
-from jaxmeta.gradients import Gradient
-from jaxmeta.types import Array, Aux, Key, Metrics, PyTree, Sampler
+from jaxmeta.distributed.microbatches import Spread, even_weights, one_device
+from jaxmeta.gradients import Estimator, PerTask, Totals, mean
+from jaxmeta.gradients.estimate import combined, on_one_share
+from jaxmeta.keys import task_keys
+from jaxmeta.types import Array, Carried, Key, Metrics, Objective, PyTree, Report, Sampler
 
 
 class TrainState(NamedTuple):
@@ -22,42 +23,95 @@ class TrainState(NamedTuple):
       params: what is meta-learned.
       state: what is carried and not differentiated.
       optimizer: the state of the outer optimizer.
+      carry: what each task of a step hands on to the task in its place, ``[meta_batch, ...]``;
+        ``()`` for objectives that carry nothing.
     """
 
     step: Array
     params: PyTree
     state: PyTree
     optimizer: PyTree
+    carry: PyTree = ()
 
 
 Update = Callable[[TrainState, PyTree, Key, int], tuple[TrainState, Metrics]]
 """``(train_state, data, key, steps) -> (train_state, metrics [steps, ...])``."""
 
 
-def start(optimizer: optax.GradientTransformation, params: PyTree, state: PyTree) -> TrainState:
-    """The train state before the first step."""
-    begin = TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params))
+def init_train_state(
+    optimizer: optax.GradientTransformation, params: PyTree, state: PyTree, carry: PyTree = ()
+) -> TrainState:
+    """The train state before the first step.
+
+    Args:
+      optimizer: the outer optimizer.
+      params: initial parameters, as an objective's ``init`` gives them.
+      state: initial state, likewise.
+      carry: what tasks carry into the first step, see :func:`init_carry`.
+
+    >>> init_train_state(optax.sgd(0.1), {"w": jnp.ones(3)}, ()).step.item()
+    0
+    """
+    begin = TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), carry)
     # No leaf may share its buffer, which is donated, with another, as some optimizers' states do.
     return jax.tree.map(jnp.copy, begin)
 
 
+def init_carry(
+    objective: Objective,
+    params: PyTree,
+    state: PyTree,
+    sample: Sampler,
+    data: PyTree,
+    key: Key,
+    meta_batch: int,
+) -> PyTree:
+    """What each of the tasks of a step carries into the first, ``[meta_batch, ...]``.
+
+    Args:
+      objective: what is minimized; one that carries nothing gives ``()``.
+      params: initial parameters.
+      state: initial state.
+      sample: draws one task.
+      data: what it draws from.
+      key: randomness, as the ``carry`` of :func:`jaxmeta.keys.streams`.
+      meta_batch: number of tasks in a step.
+    """
+    begin = objective.carry
+    if begin is None:
+        return ()
+
+    def one(sample_key: Key, carry_key: Key) -> PyTree:
+        return begin(params, state, sample(data, sample_key), carry_key)
+
+    keys = task_keys(key, 0, meta_batch)
+    return jax.vmap(one)(keys.sample, keys.loss)
+
+
 def outer_loop(
-    gradient: Gradient,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     sample: Sampler,
     meta_batch: int,
+    *,
+    estimator: Estimator | None = None,
+    chunk: int | None = None,
     spread: Spread = one_device,
 ) -> Update:
     """Compiles many steps of: draw a meta-batch, estimate the gradient, update the parameters.
 
-    The randomness of a step is ``fold_in(key, step)``, so training continued from a saved train
-    state takes exactly the steps it would have taken.
+    The randomness of a step is a function of the key and the step (:func:`jaxmeta.keys.task_keys`),
+    so training that is continued from a saved train state takes exactly the steps it would have
+    taken.
 
     Args:
-      gradient: the estimator of the outer gradient.
-      optimizer: of the outer loop.
+      objective: what is minimized.
+      optimizer: the outer optimizer.
       sample: draws one task.
-      meta_batch: tasks a step.
+      meta_batch: number of tasks in a step.
+      estimator: how the gradient is estimated; by default :func:`jaxmeta.gradients.mean`.
+      chunk: number of tasks that are computed at a time, at most; ``None`` chooses as many as fit
+        into the memory.
       spread: how the tasks are spread over devices, as in ``by_shard_map(jax.devices())`` of
         :mod:`jaxmeta.distributed.parallel`; each device draws its own.
 
@@ -65,21 +119,29 @@ def outer_loop(
       The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is
       static, the given train state is donated, and the metrics (the objective's, and the
       ``outer_gradient_norm``) have a leading axis of steps.
-    """
 
-    def of_tasks(
-        common: tuple[PyTree, PyTree, PyTree], keys: Key, weights: Array | None
-    ) -> tuple[PyTree, Aux]:
-        params, state, data = common
-        tasks = jax.vmap(sample, in_axes=(None, 0))(data, keys[:, 0])
-        return gradient(params, state, tasks, keys[:, 1], *given(weights))
+    Raises:
+      ValueError: ``chunk`` is not a positive integer.
+    """
+    estimator = mean() if estimator is None else estimator
+    share = on_one_share(objective, estimator, chunk)
+
+    def of_tasks(common: PyTree, items: PyTree, weights: Array) -> tuple[Totals, PerTask]:
+        (params, state, data), (sample_keys, keys, carry) = common, items
+        tasks = jax.vmap(sample, in_axes=(None, 0))(data, sample_keys)
+        return share((params, state), (_carried(objective, tasks, carry), keys), weights)
 
     of_all_tasks = spread(of_tasks)
 
     def one_step(train_state: TrainState, data: PyTree, key: Key) -> tuple[TrainState, Metrics]:
-        keys = jax.random.split(jax.random.fold_in(key, train_state.step), (meta_batch, 2))
-        estimate = of_all_tasks((train_state.params, train_state.state, data), keys, None)
-        return _descend(optimizer, train_state, *estimate)
+        keys = task_keys(key, train_state.step, meta_batch)
+        outcome = of_all_tasks(
+            (train_state.params, train_state.state, data),
+            (keys.sample, keys.loss, train_state.carry),
+            even_weights(meta_batch),
+        )
+        estimated = combined(estimator, *outcome, keys.combine)
+        return _descend(objective, optimizer, train_state, *estimated)
 
     def update(
         train_state: TrainState, data: PyTree, key: Key, steps: int
@@ -90,44 +152,54 @@ def outer_loop(
 
 
 def streamed_loop(
-    gradient: Gradient,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     meta_batch: int,
+    *,
+    estimator: Estimator | None = None,
+    chunk: int | None = None,
     spread: Spread = one_device,
 ) -> Update:
     """The outer loop over meta-batches that are read ahead of their steps.
 
     Args:
-      gradient: the estimator of the outer gradient.
-      optimizer: of the outer loop.
-      meta_batch: tasks a step.
+      objective: what is minimized.
+      optimizer: the outer optimizer.
+      meta_batch: number of tasks in a step.
+      estimator: how the gradient is estimated.
+      chunk: number of tasks that are computed at a time, at most.
       spread: how the tasks are spread over devices.
 
     Returns:
       As :func:`outer_loop`, whose steps it takes bit for bit where nothing is spread; ``data`` is
-      the iterator that :func:`jaxmeta.data.stream` gives, with the ``places`` and the ``put`` of
-      :mod:`jaxmeta.distributed.parallel` where there are several devices, opened at the train
-      state's step.
+      the iterator that :func:`jaxmeta.data.stream` gives, with ``local_tasks`` and
+      ``to_global_array`` of :mod:`jaxmeta.distributed.parallel` where there are several devices,
+      opened at the train state's step.
     """
+    estimator = mean() if estimator is None else estimator
+    share = on_one_share(objective, estimator, chunk)
 
-    def of_tasks(
-        common: tuple[PyTree, PyTree], items: tuple[PyTree, Key], weights: Array | None
-    ) -> tuple[PyTree, Aux]:
-        (choices, images), keys = items
-        return gradient(*common, jax.vmap(finish)(images, choices), keys, *given(weights))
+    def of_tasks(common: PyTree, items: PyTree, weights: Array) -> tuple[Totals, PerTask]:
+        (choices, images), keys, carry = items
+        tasks = jax.vmap(finish)(images, choices)
+        return share(common, (_carried(objective, tasks, carry), keys), weights)
 
     of_all_tasks = spread(of_tasks)
 
     def one_step(train_state: TrainState, item: PyTree, key: Key) -> tuple[TrainState, Metrics]:
-        keys = jax.random.split(jax.random.fold_in(key, train_state.step), (meta_batch, 2))[:, 1]
+        keys = task_keys(key, train_state.step, meta_batch)
         # Items were filled up when they were put on the devices.
         place = jnp.arange(jax.tree.leaves(item)[0].shape[0])
-        weights = None
-        if place.size > meta_batch:
-            weights = jnp.where(place < meta_batch, 1 / meta_batch, 0.0)
-        keys = keys[jnp.minimum(place, meta_batch - 1)]
-        estimate = of_all_tasks((train_state.params, train_state.state), (item, keys), weights)
-        return _descend(optimizer, train_state, *estimate)
+        weights = jnp.where(place < meta_batch, 1 / meta_batch, 0.0)
+        own = jax.tree.map(
+            lambda leaf: leaf[jnp.minimum(place, meta_batch - 1)], (keys.loss, train_state.carry)
+        )
+        totals, per_task = of_all_tasks(
+            (train_state.params, train_state.state), (item, *own), weights
+        )
+        per_task = jax.tree.map(lambda leaf: leaf[:meta_batch], per_task)
+        estimated = combined(estimator, totals, per_task, keys.combine)
+        return _descend(objective, optimizer, train_state, *estimated)
 
     compiled = jax.jit(one_step, donate_argnums=0)
 
@@ -143,17 +215,27 @@ def streamed_loop(
     return update
 
 
+def _carried(objective: Objective, tasks: PyTree, carry: PyTree) -> PyTree:
+    """The tasks as the objective's loss takes them."""
+    return tasks if objective.carry is None else Carried(tasks, carry)
+
+
 def _descend(
-    optimizer: optax.GradientTransformation, train_state: TrainState, gradient: PyTree, aux: Aux
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    train_state: TrainState,
+    gradient: PyTree,
+    report: Report,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the parameters."""
-    step, params, _, optimizer_state = train_state
+    """One update of the parameters, and after them of the state."""
+    step, params, state, optimizer_state, _ = train_state
     # Optax raises floats to the power of an integer count, which "strict" would refuse.
     with jax.numpy_dtype_promotion("standard"):
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         params = optax.apply_updates(params, updates)
-    metrics = {**aux.metrics, "outer_gradient_norm": optax.tree.norm(gradient)}
-    return TrainState(step + 1, params, aux.state, optimizer_state), metrics
+    state = objective.update(state, params, report.statistics)
+    metrics = {**report.metrics, "outer_gradient_norm": optax.tree.norm(gradient)}
+    return TrainState(step + 1, params, state, optimizer_state, report.carry), metrics
 
 
 def first_non_finite(metrics: Metrics, after: PyTree) -> int | None:
@@ -165,6 +247,10 @@ def first_non_finite(metrics: Metrics, after: PyTree) -> int | None:
 
     Returns:
       The row, or ``None`` when all numbers are finite.
+
+    >>> norms = {"outer_gradient_norm": jnp.ones(3)}
+    >>> first_non_finite({"loss": jnp.array([1.0, jnp.nan, 1.0]), **norms}, ())
+    1
     """
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["outer_gradient_norm"])
     sound = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(after))

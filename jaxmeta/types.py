@@ -1,9 +1,9 @@
-"""The types every part of jaxmeta speaks: a task, how it is solved, and what is minimized.
+"""The types that every part of jaxmeta shares: a task, how it is solved, and what is minimized.
 
-Two function types carry the library. A :class:`Learner` says how one task is solved; an
-:class:`Objective` says what the outer loop minimizes. :func:`jaxmeta.objectives.episodic` turns the
-first into the second. Everything is a pure function of pytrees: batch, device and host axes are
-added from outside.
+Two types carry the library. A :class:`Learner` says how one task is solved; an :class:`Objective`
+says what the outer loop minimizes. :func:`jaxmeta.objectives.episodic` turns the first into the
+second. Both are pure functions of pytrees and of *one task*: the axes of a batch, of devices and of
+hosts are added from outside.
 """
 
 from collections.abc import Callable
@@ -124,51 +124,53 @@ class Predict(Protocol):
         """
 
 
-class Aux(NamedTuple):
-    """What an objective reports besides its losses.
+class Report(NamedTuple):
+    """What the loss of one task reports besides its value.
 
     Attributes:
-      state: the new state, already averaged over the batch.
-      metrics: means over the batch by name, ``"loss"`` among them; figures of the inner loop keep
-        their axis of steps.
+      statistics: statistics of this task, not averaged over anything; their mean over the tasks of
+        a step is what :class:`Objective` ``update`` is given.
+      metrics: what is reported, by name. Metrics of an inner loop keep their axis of steps.
+      carry: what this task hands on to its own next step; see :class:`Carried`.
     """
 
-    state: PyTree
-    metrics: Metrics
+    statistics: PyTree = ()
+    metrics: Metrics = {}  # noqa: RUF012
+    carry: PyTree = ()
 
 
-class Objective(Protocol):
-    """What the outer loop minimizes: a loss for each task of a batch, or for each of its terms."""
+class Objective(NamedTuple):
+    r"""What the outer loop minimizes: the mean over tasks of the loss of one task.
 
-    def __call__(
-        self,
-        params: PyTree,
-        state: PyTree,
-        batch: PyTree,
-        keys: Key,
-        weights: Array | None = None,
-        /,
-    ) -> tuple[Array, Aux]:
-        """Computes the losses.
+    .. math:: \min_\theta\; \frac1k \sum_{i=1}^k \ell(\theta, s;\, \text{task}_i)
 
-        ``batch``, ``keys`` and ``weights`` share the leading axis: one key per task (or example),
-        so that the work can be cut along it, into chunks or over devices, without changing a
-        number.
+    A task is what a loss sees together: an episode, two views of a batch of images, a batch of each
+    of two sources. Like those of a :class:`Learner`, the functions know of one task only.
 
-        Args:
-          params: what is meta-learned.
-          state: what is carried and not differentiated.
-          batch: ``[k, ...]``.
-          keys: ``[k]``.
-          weights: ``[k]``, of each task in the means; 0 for the padding that fills up a last share.
-            They sum to 1 over all shares of a batch. ``None`` weighs all alike, and is what an
-            objective is given where batches are cut evenly.
+    Attributes:
+      init: ``(key, task) -> (params, state)``.
+      loss: ``(params, state, task, key) -> (loss, report)``, a scalar and a :class:`Report`.
+      update: ``(state, params, statistics) -> state``, called once a step, after the parameters
+        have moved, with the mean of the tasks' statistics. By default the state stays as it is.
+      carry: ``(params, state, task, key) -> carry``, what a task carries into its first step.
+        Where it is given, ``loss`` is called with a :class:`Carried` as its task.
+    """
 
-        Returns:
-          Losses ``[k]``, not weighed, and of state and metrics the sums weighed by ``weights``
-          (:func:`jaxmeta.distributed.microbatches.weighted`): those of all shares are added.
-        """
+    init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
+    loss: "TaskLoss"
+    update: Callable[[PyTree, PyTree, PyTree], PyTree] = lambda state, params, statistics: state
+    carry: Callable[[PyTree, PyTree, PyTree, Key], PyTree] | None = None
 
+
+class Carried(NamedTuple):
+    """A freshly drawn task, and what the task in its place carried over from the step before."""
+
+    task: PyTree
+    carry: PyTree
+
+
+TaskLoss = Callable[[PyTree, PyTree, PyTree, Key], tuple[Array, Report]]
+"""``(params, state, task, key) -> (loss, report)``; see :class:`Objective`."""
 
 Loss = Callable[[Array, Array, Array], Array]
 """``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over examples with mask 1."""

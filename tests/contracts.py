@@ -18,8 +18,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.distributed.parallel import by_shard_map, over_devices
-from jaxmeta.gradients import Gradient, mean_gradient
+from jaxmeta.distributed.parallel import by_shard_map
+from jaxmeta.gradients import Gradient, estimate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import Statistics, batch_norm, conv2d
 from jaxmeta.objectives import episodic
@@ -37,7 +37,6 @@ class Case(NamedTuple):
       equivariant: relabeling the classes permutes the predictions.
       learns: has parameters that the outer loop trains.
       ordered: the order of the support set matters.
-      base: of base classes, the same in every task, which it knows without a support set.
       objective: ``(learner, loss) -> Objective`` to train it with.
       optimizer: to train it with.
       loss: to train it with.
@@ -47,7 +46,6 @@ class Case(NamedTuple):
     equivariant: bool = False
     learns: bool = True
     ordered: bool = False
-    base: bool = False
     objective: Callable[[Learner, Loss], Objective] = episodic
     optimizer: optax.GradientTransformation = optax.sgd(0.03, momentum=0.9)
     loss: Loss = cross_entropy
@@ -104,13 +102,13 @@ def small_relation():
     return Model(init, apply)
 
 
-def sample(data: object, key: Key, signal: float = 1.0, base: bool = False) -> Episode:
+def sample(data: object, key: Key, signal: float = 1.0) -> Episode:
     """Classes are random prototypes, examples noise around them, and padding is among them.
 
-    Without ``signal`` there is noise alone; ``base`` classes are the same in every task.
+    Without ``signal`` there is noise alone.
     """
     class_key, support_key, query_key = jax.random.split(key, 3)
-    centers = jax.random.normal(jax.random.key(8) if base else class_key, (WAYS, SIZE, SIZE, 1))
+    centers = jax.random.normal(class_key, (WAYS, SIZE, SIZE, 1))
 
     def examples(key: Key, count: int) -> Batch:
         y = jnp.repeat(jnp.arange(WAYS), count)
@@ -135,11 +133,11 @@ def unpadded(leaf: jax.Array) -> jax.Array:
     return jnp.concatenate([leaf[:2], leaf[2 + PADDING :]])
 
 
-@functools.partial(jax.jit, static_argnames=("signal", "base"))
-def tasks(seed: int, signal: float = 1.0, base: bool = False) -> tuple[Episode, Key]:
+@functools.partial(jax.jit, static_argnames="signal")
+def tasks(seed: int, signal: float = 1.0) -> tuple[Episode, Key]:
     """A meta-batch of ``TASKS``, and a key for each of its tasks."""
     keys = jax.random.split(jax.random.key(seed), (2, TASKS))
-    draw = functools.partial(sample, signal=signal, base=base)
+    draw = functools.partial(sample, signal=signal)
     return jax.vmap(draw, in_axes=(None, 0))((), keys[0]), keys[1]
 
 
@@ -173,7 +171,7 @@ def answers(case: Case, *episodes: Episode) -> jax.Array:
 @functools.cache
 def gradient(case: Case) -> Gradient:
     """The outer gradient of ``TASKS`` tasks at once, compiled once for the contracts of a case."""
-    return jax.jit(mean_gradient(case.objective(case.learner, case.loss), chunk=TASKS))
+    return jax.jit(estimate(case.objective(case.learner, case.loss), chunk=TASKS))
 
 
 KEY = jax.random.key(2)
@@ -198,13 +196,13 @@ def chunks_and_devices_equal_all_at_once(case: Case) -> None:
     episodes, keys = tasks(0)
     params, state = case.learner.init(jax.random.key(1), task())
     assert len(jax.devices()) == 8
-    parts = mean_gradient(case.objective(case.learner, case.loss), chunk=1)
+    objective = case.objective(case.learner, case.loss)
     whole = gradient(case)(params, state, episodes, keys)
-    shared = jax.jit(over_devices(parts, by_shard_map(jax.devices())))
+    shared = jax.jit(estimate(objective, chunk=1, spread=by_shard_map(jax.devices())))
     spread = shared(params, state, episodes, keys)
     difference = jax.tree.map(jnp.subtract, whole[0], spread[0])
     assert optax.tree.norm(difference) <= 1e-3 * optax.tree.norm(whole[0])
-    same(spread[1].state, whole[1].state)
+    same(spread[1].statistics, whole[1].statistics)
     same(spread[1].metrics["loss"], whole[1].metrics["loss"])
 
 
@@ -218,8 +216,6 @@ def padding_changes_nothing(case: Case) -> None:
 
 def absent_classes_get_no_probability(case: Case) -> None:
     """A class that the support set does not show is never predicted."""
-    if case.base:
-        pytest.skip("the method knows its classes without a support set")
     episode = task()
     shown = episode.support.mask * (episode.support.y != 1).astype(jnp.float32)
     (logits,) = answers(case, episode._replace(support=episode.support._replace(mask=shown)))
@@ -229,8 +225,6 @@ def absent_classes_get_no_probability(case: Case) -> None:
 
 def unlabeled_examples_have_no_class(case: Case) -> None:
     """Examples without a label are of no class; above all not of the last."""
-    if case.base:
-        pytest.skip("the method knows its classes without a support set")
     episode = task()
 
     def labeled(y: jax.Array) -> Episode:
@@ -269,20 +263,21 @@ def learns_without_recompiling(case: Case) -> None:
     """The loss falls where there is something to learn, and nothing compiles twice."""
     if not case.learns:
         pytest.skip("nothing is meta-learned")
+    objective = case.objective(case.learner, case.loss)
 
     @jax.jit
-    def move(params, moments, grads):
+    def move(params, state, moments, grads, statistics):
         with jax.numpy_dtype_promotion("standard"):
             updates, moments = case.optimizer.update(grads, moments, params)
-            return optax.apply_updates(params, updates), moments
+            params = optax.apply_updates(params, updates)
+        return params, objective.update(state, params, statistics), moments
 
     params, state = case.learner.init(jax.random.key(1), task())
     moments, losses = case.optimizer.init(params), []
     for seed in range(60):
-        grads, aux = gradient(case)(params, state, *tasks(seed, base=case.base))
-        params, moments = move(params, moments, grads)
-        state = aux.state
-        losses.append(aux.metrics["loss"])
+        grads, report = gradient(case)(params, state, *tasks(seed))
+        params, state, moments = move(params, state, moments, grads, report.statistics)
+        losses.append(report.metrics["loss"])
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:5])
     assert gradient(case)._cache_size() == 1
 

@@ -10,15 +10,16 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from rooms before its own, never from later ones.
 ROOMS = (
-    ("types", "checks", "distributed", "distributed.varying"),
+    ("types", "checks", "keys", "distributed", "distributed.varying"),
     ("losses", "nn", "inner", "runs.spec"),
     ("distributed.memory", "distributed.processes"),
     ("distributed.microbatches",),
+    ("distributed.parallel",),
     ("data",),
     ("learners.frames",),
-    ("learners", "pretraining"),
+    ("learners",),
     ("objectives", "gradients"),
-    ("distributed.parallel",),
+    ("pretraining",),
     ("train", "evaluate", "runs.checkpoint"),
     ("runs.workdir",),
     ("runs",),

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.distributed.memory import footprint, tasks_at_a_time
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 from jaxmeta.inner import sgd, unroll
-from jaxmeta.types import Aux
+from jaxmeta.types import Objective, Report
 
 X = jnp.ones(256)
 KIB = 1024
@@ -57,16 +57,16 @@ def test_as_many_tasks_as_fit_and_at_least_one():
 
 
 def test_what_is_chosen_changes_no_number(monkeypatch):
-    def objective(params, state, batch, keys):
-        losses = jnp.mean((batch * params[None]) ** 2, axis=1)
-        return losses, Aux(state, {"loss": jnp.mean(losses)})
-
+    objective = Objective(
+        init=lambda key, task: (X, ()),
+        loss=lambda params, state, task, key: (jnp.mean((task * params) ** 2), Report()),
+    )
     arguments = (X, (), jax.random.normal(jax.random.key(0), (6, 256)), jax.random.split(KEY, 6))
-    whole = mean_gradient(objective, 6)(*arguments)
-    assert "scan" not in str(jax.make_jaxpr(mean_gradient(objective))(*arguments))
+    whole = estimate(objective, chunk=6)(*arguments)
+    assert "scan" not in str(jax.make_jaxpr(estimate(objective))(*arguments))
     monkeypatch.setattr("jaxmeta.distributed.memory.CACHE", 8 * KIB)
-    assert "scan" in str(jax.make_jaxpr(mean_gradient(objective))(*arguments))
-    chosen = mean_gradient(objective)(*arguments)
+    assert "scan" in str(jax.make_jaxpr(estimate(objective))(*arguments))
+    chosen = estimate(objective)(*arguments)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chosen), strict=True):
         assert jnp.allclose(a, b, rtol=1e-6)
 

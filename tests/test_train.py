@@ -10,13 +10,12 @@ import pytest
 
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator, summarize
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 from jaxmeta.learners import from_scratch, maml
 from jaxmeta.losses import squared_error
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic
-from jaxmeta.runs.spec import build
-from jaxmeta.train import first_non_finite, outer_loop, start
+from jaxmeta.train import first_non_finite, init_train_state, outer_loop
 from jaxmeta.types import Batch, Episode, Learner
 
 KEY = jax.random.key(0)
@@ -40,11 +39,11 @@ OBJECTIVE = episodic(LEARNER, squared_error)
 
 
 def loop():
-    return outer_loop(mean_gradient(OBJECTIVE), optax.sgd(0.1, momentum=0.9), sample, meta_batch=3)
+    return outer_loop(OBJECTIVE, optax.sgd(0.1, momentum=0.9), sample, meta_batch=3)
 
 
 def begin():
-    return start(optax.sgd(0.1, momentum=0.9), *LEARNER.init(KEY, sample((), KEY)))
+    return init_train_state(optax.sgd(0.1, momentum=0.9), *LEARNER.init(KEY, sample((), KEY)))
 
 
 def test_meta_gradient_of_a_line_is_its_closed_form():
@@ -56,10 +55,10 @@ def test_meta_gradient_of_a_line_is_its_closed_form():
     by_hand = 2 * np.mean(t**2) * (adapted - slope) * shrink
     batch = jax.tree.map(lambda leaf: leaf[None], episode)
     params, state = LEARNER.init(KEY, episode)
-    grads, aux = mean_gradient(OBJECTIVE)(params, state, batch, KEY[None])
+    grads, report = estimate(OBJECTIVE)(params, state, batch, KEY[None])
     np.testing.assert_allclose(grads["model"]["w"], [[by_hand]], rtol=1e-4)
     loss = np.mean(t**2) * (adapted - slope) ** 2
-    np.testing.assert_allclose(aux.metrics["loss"], loss, rtol=1e-4)
+    np.testing.assert_allclose(report.metrics["loss"], loss, rtol=1e-4)
 
 
 def test_steps_in_one_call_or_many_are_the_same_to_the_bit():
@@ -89,20 +88,21 @@ def test_state_is_an_average_of_what_normalized_the_queries():
         lambda key, episode: ((), {"mean": jnp.zeros(())}), lambda *_: ((), {}), predict
     )
     episodes = jax.vmap(sample, (None, 0))((), jax.random.split(KEY, 5))
-    _, aux = episodic(learner, squared_error, decay=0.75)(
-        (), {"mean": jnp.float32(1.0)}, episodes, jax.random.split(KEY, 5)
-    )
+    objective = episodic(learner, squared_error, decay=0.75)
+    state = {"mean": jnp.float32(1.0)}
+    _, report = estimate(objective)((), state, episodes, jax.random.split(KEY, 5))
     by_hand = 0.75 + 0.25 * np.mean(episodes.query.x)
-    np.testing.assert_allclose(aux.state["mean"], by_hand, rtol=1e-5)
+    updated = objective.update(state, (), report.statistics)
+    np.testing.assert_allclose(updated["mean"], by_hand, rtol=1e-5)
     with pytest.raises(ValueError, match="decay is 2: give the share, from 0 to 1"):
         episodic(learner, squared_error, decay=2)
 
 
 def test_support_and_query_must_be_alike():
-    episode = jax.tree.map(lambda leaf: leaf[None], sample((), KEY))
-    wide = episode._replace(query=episode.query._replace(x=jnp.ones((1, 4, 2))))
+    episode = sample((), KEY)
+    wide = episode._replace(query=episode.query._replace(x=jnp.ones((4, 2))))
     with pytest.raises(ValueError, match=r"shape \(1,\) but query examples have shape \(2,\)"):
-        OBJECTIVE((), {}, wide, KEY[None])
+        OBJECTIVE.loss((), {}, wide, KEY)
 
 
 def test_first_non_finite_row():
@@ -117,9 +117,9 @@ def test_first_non_finite_row():
 @pytest.mark.parametrize("count", [1, 3])
 def test_after_the_first_call_nothing_is_compiled_or_moved(count):
     devices = jax.devices()[:count]
-    gradient, spread = mean_gradient(OBJECTIVE), by_shard_map(devices)
-    update = outer_loop(gradient, optax.adam(0.1), sample, meta_batch=3, spread=spread)
-    initial = start(optax.adam(0.1), *LEARNER.init(KEY, sample((), KEY)))
+    spread = by_shard_map(devices)
+    update = outer_loop(OBJECTIVE, optax.adam(0.1), sample, meta_batch=3, spread=spread)
+    initial = init_train_state(optax.adam(0.1), *LEARNER.init(KEY, sample((), KEY)))
     train_state, key = replicate((initial, KEY), devices)
     train_state, _ = update(train_state, (), key, 5)
     with jax.transfer_guard("disallow"), no_compilation():
@@ -144,14 +144,17 @@ def no_compilation():
 
 
 def test_evaluation_over_devices_is_that_of_one():
-    alone, shared = (
-        evaluator(LEARNER, squared_error, sample, 10, None, jax.devices()[:count])
-        for count in (1, 4)
-    )
+    metrics = {"error": squared_error, "size": lambda outputs, y, mask: jnp.sum(jnp.abs(outputs))}
     params, state = LEARNER.init(KEY, sample((), KEY))
-    np.testing.assert_allclose(
-        alone(params, state, (), KEY), shared(params, state, (), KEY), rtol=1e-6
+    alone, shared, uneven = (
+        evaluator(LEARNER, metrics, sample, 10, spread=by_shard_map(jax.devices()[:count]))(
+            params, state, (), KEY
+        )
+        for count in (1, 5, 4)
     )
+    assert alone.keys() == metrics.keys()
+    for other in (shared, uneven):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), alone, other)
 
 
 def test_evaluation_is_of_the_same_episodes_for_every_learner_and_chunk():
@@ -161,7 +164,7 @@ def test_evaluation_is_of_the_same_episodes_for_every_learner_and_chunk():
 
     blind = Learner(lambda key, episode: ((), ()), lambda *_: ((), {}), seen)
     values = [
-        evaluator(blind, squared_error, sample, 10, chunk)((), (), (), KEY)
+        evaluator(blind, {"error": squared_error}, sample, 10, chunk)((), (), (), KEY)["error"]
         for chunk in (1, 4, None)
     ]
     by_hand = [
@@ -203,30 +206,3 @@ def test_from_scratch_is_adam_on_the_support_set_from_a_fresh_network():
         other, _ = learner.adapt((), (), episode.support, jax.random.key(1))
     kernels = [a.params["model"]["head"]["kernel"] for a in (adapted, other)]
     assert np.abs(kernels[0] - kernels[1]).max() > 0.01
-
-
-def test_build_makes_what_a_spec_names():
-    spec = {
-        "make": "jaxmeta.learners.maml",
-        "model": {"make": "jaxmeta.nn.mlp", "outputs": 1},
-        "loss": {"function": "jaxmeta.losses.squared_error"},
-        "steps": 2,
-    }
-    learner = build(spec)
-    params, _ = learner.init(KEY, sample((), KEY))
-    assert params["model"]["head"]["kernel"].shape == (40, 1)
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"make": "jaxmeta.nn.mlp", "output": 1}, "no argument 'output': .*outputs"),
-        ({"make": "jaxmeta.nn.mlp"}, "needs the argument 'outputs'"),
-        ({"make": "jaxmeta.nn.mpl"}, "no 'mpl'.* mlp"),
-        ({"make": "nowhere.mlp"}, "'nowhere.mlp' cannot be imported"),
-        ({"make": "mlp"}, "give the dotted name"),
-    ],
-)
-def test_build_explains_mistakes(spec, words):
-    with pytest.raises(ValueError, match=words):
-        build(spec)

@@ -11,7 +11,7 @@ import pytest
 from contracts import KEY, TASKS, WAYS, small, task, tasks
 from jax.sharding import PartitionSpec
 
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 from jaxmeta.inner import implicit, sgd, unroll
 from jaxmeta.learners import (
     fine_tuning,
@@ -159,14 +159,14 @@ def test_a_mean_gradient_is_that_of_the_tasks_of_the_device(chunk):
     episodes, keys = tasks(0)
     learner = LEARNERS["maml"]
     params, state = learner.init(KEY, task())
-    gradient = mean_gradient(episodic(learner, cross_entropy), chunk)
+    gradient = estimate(episodic(learner, cross_entropy), chunk=chunk)
 
     def share(*arguments):
         return jax.tree.map(lambda leaf: jax.lax.pmean(leaf, "devices"), gradient(*arguments))
 
     spread = jax.jit(over_devices(share, in_specs=(SHARED, SHARED, CUT, CUT)))
-    mean, aux = spread(params, state, episodes, keys)
-    whole, whole_aux = contracts.gradient(contracts.Case(learner))(params, state, episodes, keys)
+    mean, report = spread(params, state, episodes, keys)
+    whole, whole_report = contracts.gradient(contracts.Case(learner))(params, state, episodes, keys)
     apart = optax.tree.norm(jax.tree.map(jnp.subtract, mean, whole))
     assert apart <= 1e-3 * optax.tree.norm(whole)
-    contracts.same(aux, whole_aux)
+    contracts.same(report, whole_report)

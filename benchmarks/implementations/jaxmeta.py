@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.problem import Arrays, Data, Implementation, Problem
 from jaxmeta import losses, nn
-from jaxmeta.distributed.parallel import by_shard_map, over_devices, replicate, sharing, use_cores
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.distributed.parallel import by_shard_map, devices_for, replicate, use_cores
+from jaxmeta.gradients import estimate
 from jaxmeta.inner import path_name, sgd, unroll
 from jaxmeta.learners import gradient_learner, prototypical
 from jaxmeta.objectives import episodic
@@ -97,11 +97,11 @@ def build(
       at_once: map over all tasks at a time.
     """
     model = model or make_model(problem)
-    devices = jax.devices()[:1] if at_once else sharing(problem.tasks)
-    gradient = mean_gradient(make_objective(problem, model), problem.tasks if at_once else None)
-    spread = over_devices(gradient, by_shard_map(devices))
+    devices = jax.devices()[:1] if at_once else devices_for(problem.tasks)
+    objective, chunk = make_objective(problem, model), problem.tasks if at_once else None
+    gradient = estimate(objective, chunk=chunk, spread=by_shard_map(devices))
     # The gradient alone, as the others compute it: without the figures that training reports.
-    step = jax.jit(lambda *arguments: spread(*arguments)[0])
+    step = jax.jit(lambda *arguments: gradient(*arguments)[0])
     # Where training keeps them: nothing is moved from call to call.
     arguments = replicate(make_arguments(problem, data, parameters), devices)
     return Implementation(lambda: jax.block_until_ready(step(*arguments)), as_arrays)

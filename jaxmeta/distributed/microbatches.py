@@ -1,51 +1,126 @@
-"""Cutting a batch into equal shares, the last filled up with copies that weigh 0."""
+"""Functions of many tasks, computed a few tasks at a time.
+
+A :data:`Mapped` function computes many tasks and returns what is summed over them and what stays
+with each. A :data:`Spread` makes another such function of it, which computes the same in chunks
+(:func:`in_chunks`) or on many devices (:mod:`jaxmeta.distributed.parallel`). Weights, and the
+padding that fills up a last chunk or share, are seen to here and nowhere else.
+"""
+
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.distributed.varying import zeros_like_shapes
 from jaxmeta.types import Array, PyTree
 
+Mapped = Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]]
+"""``(common, items [k, ...], weights [k]) -> (sums, per task [k, ...])``, sums being weighted."""
 
-def cut(items: PyTree, count: int, weights: Array | None = None) -> tuple[PyTree, Array | None]:
-    """Cuts items ``[k, ...]`` into ``count`` shares ``[count, ceil(k / count), ...]``, in order.
-
-    Args:
-      items: a pytree of arrays with one leading axis.
-      count: how many shares.
-      weights: ``[k]``, as for :func:`weighted`.
-
-    Returns:
-      The shares, and the weights of their items ``[count, ceil(k / count)]``; ``None`` where they
-      were ``None`` and nothing had to be filled up, so that nobody multiplies for nothing.
-    """
-    total = jax.tree.leaves(items)[0].shape[0]
-    each = -(-total // count)
-    if each * count != total:
-        places = jnp.arange(each * count)
-        last = jnp.minimum(places, total - 1)
-        items = jax.tree.map(lambda leaf: leaf[last], items)
-        weights = jnp.where(places < total, 1 / total if weights is None else weights[last], 0.0)
-    return jax.tree.map(lambda leaf: leaf.reshape(count, each, *leaf.shape[1:]), (items, weights))
+Spread = Callable[[Mapped], Mapped]
+"""Makes a function of the same values that computes them elsewhere, or a part at a time."""
 
 
-def given(weights: Array | None) -> tuple[Array, ...]:
-    """Weights as a last argument, left out where there are none, for functions that take none."""
-    return () if weights is None else (weights,)
+def one_device(mapped: Mapped) -> Mapped:
+    """All tasks at once, on one device."""
+    return mapped
 
 
-def weighted(values: PyTree, weights: Array | None) -> PyTree:
-    """The weighted sums over the leading axis, and the means where ``weights`` is ``None``.
+def in_chunks(size: int) -> Spread:
+    """Computes so many tasks at a time, in a scan that adds up the sums.
+
+    The last chunk is filled up with copies of the last task that weigh 0, so there is one program
+    for all chunks, and memory is that of one.
 
     Args:
-      values: a pytree of arrays ``[k, ...]``.
-      weights: ``[k]``, 0 for padding; they sum to 1 over all shares of a batch, so that what comes
-        of shares has only to be added.
+      size: number of tasks in a chunk, at most.
     """
-    if weights is None:
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), values)
+
+    def spread(mapped: Mapped) -> Mapped:
+        # Traced for its shapes below and again by the scan: jit remembers the first time.
+        once = jax.jit(mapped)
+
+        def chunked(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
+            total = weights.shape[0]
+            parts = -(-total // size)
+            if parts == 1:
+                return mapped(common, items, weights)
+            padded = pad(items, weights, parts)
+            chunks = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), padded)
+
+            def add(sums: PyTree, chunk: tuple[PyTree, Array]) -> tuple[PyTree, PyTree]:
+                more, per_task = once(common, *chunk)
+                return jax.tree.map(jnp.add, sums, more), per_task
+
+            first = jax.tree.map(lambda leaf: leaf[0], chunks)
+            sums, per_task = jax.lax.scan(
+                add, zeros_like_shapes(jax.eval_shape(once, common, *first)[0]), chunks
+            )
+            return sums, jax.tree.map(lambda leaf: join(leaf)[:total], per_task)
+
+        return chunked
+
+    return spread
+
+
+def pad(items: PyTree, weights: Array, parts: int) -> tuple[PyTree, Array]:
+    """Fills up ``items [k, ...]`` with copies of the last, which weigh 0, for parts of one size.
+
+    >>> items, weights = pad(jnp.arange(3), jnp.full(3, 1 / 3), parts=2)
+    >>> items.tolist(), weights.tolist()[3:]
+    ([0, 1, 2, 2], [0.0])
+    """
+    total = weights.shape[0]
+    places = jnp.arange(-(-total // parts) * parts)
+    if places.size == total:
+        return items, weights
+    last = jnp.minimum(places, total - 1)
+    items = jax.tree.map(lambda leaf: leaf[last], items)
+    return items, jnp.where(places < total, weights[last], 0)
+
+
+def join(parts: Array) -> Array:
+    """``[parts, each, ...]`` to ``[parts * each, ...]``."""
+    return parts.reshape(-1, *parts.shape[2:])
+
+
+def even_weights(tasks: int) -> Array:
+    """``[tasks]``, each its share of the mean."""
+    return jnp.full(tasks, 1 / tasks, jnp.float32)
+
+
+def weighted_sum(values: PyTree, weights: Array) -> PyTree:
+    """Sums over the leading axis, weighted: the mean, where the weights sum to 1.
+
+    Args:
+      values: a pytree of arrays ``[k, ...]``. What has fewer than 32 bits, or is an integer, is
+        summed as float32.
+      weights: ``[k]``.
+    """
 
     def total(leaf: Array) -> Array:
+        exact = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits >= 32
+        leaf = leaf if exact else leaf.astype(jnp.float32)
+        # Not a product of matrices, which accelerators round to fewer bits.
         column = weights.astype(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1))
         return jnp.sum(column * leaf, axis=0)
 
     return jax.tree.map(total, values)
+
+
+def vmap_tasks(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """``vmap`` of ``(common, *items)`` over the leading axis of the items.
+
+    A single task is computed without that axis, which would keep XLA from fusing what it fuses
+    without.
+    """
+
+    @functools.wraps(function)
+    def mapped(common: PyTree, *items: PyTree) -> PyTree:
+        if jax.tree.leaves(items)[0].shape[0] == 1:
+            alone = function(common, *jax.tree.map(lambda leaf: leaf[0], items))
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], alone)
+        return jax.vmap(function, in_axes=(None, *[0] * len(items)))(common, *items)
+
+    return mapped

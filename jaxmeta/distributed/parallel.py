@@ -1,27 +1,20 @@
 """Spreading tasks over devices, those of other processes among them: the only file that does."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmeta.distributed.microbatches import cut, given
-from jaxmeta.gradients import Gradient
+from jaxmeta.distributed.microbatches import Mapped, Spread, join, one_device, pad
 from jaxmeta.types import Array, PyTree
 
 TASKS = "tasks"
 """The name of the axis of devices over which tasks are spread."""
 PARAMETERS = "parameters"
 """The name of the axis over which parameters are, where they do not fit on one device."""
-
-Mean = Callable[[PyTree, PyTree, Array | None], PyTree]
-"""``(common, items [k, ...], weights [k] or None) -> weighed sums over the items``, or means."""
-
-Spread = Callable[[Mean], Mean]
-"""Made by :func:`by_shard_map` or :func:`by_pmap`."""
 
 
 def use_cores() -> None:
@@ -45,7 +38,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def sharing(tasks: int) -> list[jax.Device]:
+def devices_for(tasks: int) -> list[jax.Device]:
     """The devices that are to share so many tasks: those that would have one.
 
     All devices where there are several processes, each of which has to take part.
@@ -86,63 +79,101 @@ def layout(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTr
     return jax.tree.map(lying, tree)
 
 
-def one_device(mean: Mean) -> Mean:
-    """The mean of all items on one device."""
-    return mean
+def layout_of_tasks(
+    tree: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 1
+) -> PyTree:
+    """Where :func:`by_shard_map` leaves what belongs to each of so many tasks."""
+    even = tasks % (len(devices) // shards) == 0
+    where = NamedSharding(_mesh(devices, shards), PartitionSpec(TASKS) if even else PartitionSpec())
+    return jax.tree.map(lambda _: where, tree)
 
 
 def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
-    """Spreads means over devices by ``jax.shard_map``, also over those of other processes.
+    """Spreads tasks over devices by ``jax.shard_map``, also over those of other processes.
 
     Each device takes an equal share of the items, the last ones filled up with copies that weigh 0.
-    What the devices compute is added in one reduction: to rounding, that is what one device
-    computes from all.
+    Their sums are added in one reduction; what belongs to a task stays on its device. To rounding,
+    that is what one device computes from all.
 
     Args:
-      devices: where to run; a single one leaves the mean as it is.
-      shards: devices of a group that computes each task together, from parameters that
+      devices: where to run; a single one leaves the function as it is.
+      shards: number of devices in a group that computes each task together, from parameters that
         :func:`replicate` cut over it; XLA sees to what they tell each other.
 
     Returns:
-      Makes one of a :data:`Mean` that sees one share; its means come to every device.
+      Spreads a function over the devices. Its sums come to every device.
     """
+    mesh, everywhere, by_task = _mesh(devices, shards), PartitionSpec(), PartitionSpec(TASKS)
+    count = len(devices) // shards
+    if count == 1:
+        return one_device
 
-    def over(run: Mean) -> Mean:
-        common, cut_up = PartitionSpec(), PartitionSpec(TASKS)
-
-        def on_one(common: PyTree, *shares: PyTree) -> PyTree:
-            # A shard keeps the axis that pmap takes away.
-            return run(common, *jax.tree.map(lambda leaf: leaf[0], shares))
+    def spread(mapped: Mapped) -> Mapped:
+        def share(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
+            sums, per_task = mapped(common, items, weights)
+            return jax.lax.psum(sums, TASKS), per_task
 
         # Unchecked: the check would have every primitive say over which devices values differ.
-        return jax.shard_map(
-            on_one,
-            mesh=_mesh(devices, shards),
-            in_specs=(common, cut_up, cut_up),
-            out_specs=common,
+        on_all = jax.shard_map(
+            share,
+            mesh=mesh,
+            in_specs=(everywhere, by_task, by_task),
+            out_specs=(everywhere, by_task),
             axis_names={TASKS},
             check_vma=False,
         )
 
-    return lambda mean: _spread(mean, over, len(devices) // shards)
+        def spread_out(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
+            sums, per_task = on_all(common, *pad(items, weights, count))
+            if weights.shape[0] % count == 0:
+                return sums, per_task
+            # Arrays that the devices do not divide are whole on each, as in layout_of_tasks.
+            whole = NamedSharding(mesh, everywhere)
+            per_task = jax.tree.map(lambda leaf: leaf[: weights.shape[0]], per_task)
+            return sums, jax.lax.with_sharding_constraint(per_task, whole)
+
+        return spread_out
+
+    return spread
 
 
 def by_pmap(devices: Sequence[jax.Device]) -> Spread:
-    """As :func:`by_shard_map`, by ``jax.pmap``, over the devices of one process.
+    """Spreads tasks over devices by ``jax.pmap``; otherwise as :func:`by_shard_map`.
+
+    Args:
+      devices: where to run, all of this process.
 
     Raises:
-      ValueError: there are several processes.
+      ValueError: there are other processes.
     """
     if jax.process_count() > 1:
         raise ValueError(
             f"pmap spreads over the devices of one process and there are {jax.process_count()}: "
             "take by_shard_map."
         )
+    count = len(devices)
+    if count == 1:
+        return one_device
 
-    def over(run: Mean) -> Mean:
-        return jax.pmap(run, TASKS, in_axes=(None, 0, 0), out_axes=None, devices=list(devices))
+    def spread(mapped: Mapped) -> Mapped:
+        def share(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
+            sums, per_task = mapped(common, items, weights)
+            return jax.lax.psum(sums, TASKS), per_task
 
-    return lambda mean: _spread(mean, over, len(devices))
+        on_all = jax.pmap(
+            share, TASKS, in_axes=(None, 0, 0), out_axes=(None, 0), devices=list(devices)
+        )
+
+        def spread_out(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
+            shares = jax.tree.map(
+                lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), pad(items, weights, count)
+            )
+            sums, per_task = on_all(common, *shares)
+            return sums, jax.tree.map(lambda leaf: join(leaf)[: weights.shape[0]], per_task)
+
+        return spread_out
+
+    return spread
 
 
 def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
@@ -160,73 +191,7 @@ def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
     return Mesh(np.array(devices).reshape(-1, shards), (TASKS, PARAMETERS))
 
 
-def _spread(mean: Mean, over: Callable[[Mean], Mean], count: int) -> Mean:
-    """Cuts items into shares, and adds up what comes of them.
-
-    Args:
-      mean: over one share.
-      over: maps a function over shares ``[count, ...]`` given as its second and third argument.
-      count: of shares.
-    """
-    if count == 1:
-        return one_device(mean)
-
-    def share(common: PyTree, items: PyTree, weights: Array | None) -> PyTree:
-        add = jax.lax.pmean if weights is None else jax.lax.psum
-        return add(mean(common, items, weights), TASKS)
-
-    mapped = over(share)
-    return lambda common, items, weights: mapped(common, *cut(items, count, weights))
-
-
-def over_devices(gradient: Gradient, spread: Spread) -> Gradient:
-    """Spreads the gradient of a batch that is at hand; the outer loop draws its own on each device.
-
-    Args:
-      gradient: an estimator, as on one device.
-      spread: as in ``by_shard_map(jax.devices())``.
-
-    Returns:
-      An estimator of the same signature and, to rounding, the same values.
-    """
-    mean = spread(
-        lambda common, items, weights: gradient(
-            common[0], common[1], items[0], items[1], *given(weights)
-        )
-    )
-    return lambda params, state, batch, keys, weights=None: mean(
-        (params, state), (batch, keys), weights
-    )
-
-
-def map_over_devices(
-    function: Callable[[PyTree, PyTree], Array], devices: Sequence[jax.Device], shards: int = 1
-) -> Callable[[PyTree, PyTree], Array]:
-    """Spreads ``(common, items [n, ...]) -> values [n, ...]``; all values come to every device."""
-    if len(devices) == 1:
-        return function
-    common, cut_up = PartitionSpec(), PartitionSpec(TASKS)
-
-    def share(common: PyTree, items: PyTree) -> Array:
-        return gather(function(common, jax.tree.map(lambda leaf: leaf[0], items)))
-
-    mapped = jax.shard_map(
-        share,
-        mesh=_mesh(devices, shards),
-        in_specs=(common, cut_up),
-        out_specs=common,
-        axis_names={TASKS},
-        check_vma=False,
-    )
-
-    def spread(common: PyTree, items: PyTree) -> Array:
-        total = jax.tree.leaves(items)[0].shape[0]
-        return mapped(common, cut(items, len(devices) // shards)[0])[:total]
-
-    return spread
-
-
-def places(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> np.ndarray:
+def local_tasks(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> np.ndarray:
     """Which of the tasks of a step this process's devices take, in order, copies included."""
     each = -(-tasks // (len(devices) // shards))
     own = jax.process_index()
@@ -234,8 +199,10 @@ def places(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> np.nda
     return np.minimum(np.add.outer(each * np.array(here), np.arange(each)).reshape(-1), tasks - 1)
 
 
-def put(items: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
-    """Puts what each process has of :func:`places` ``[k, ...]`` where it is computed with.
+def to_global_array(
+    items: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 1
+) -> PyTree:
+    """Puts what each process has of :func:`local_tasks` ``[k, ...]`` where it is computed with.
 
     Returns:
       Arrays of the items of all processes, one share after another.
@@ -248,14 +215,3 @@ def put(items: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 
         ),
         items,
     )
-
-
-def gather(items: PyTree) -> PyTree:
-    """The items of all devices, ``[k, ...] -> [devices * k, ...]``, for a loss that needs them all.
-
-    To be called within a function that is spread over devices, on weights too where they are given:
-    items that weigh 0 are copies, and no examples of anything. The derivative brings to each item
-    what the losses of all devices have to do with it. Only what is computed at a time is gathered,
-    so such an objective wants ``mean_gradient(objective, chunk=k)`` with all of a device's share.
-    """
-    return jax.lax.all_gather(items, TASKS, tiled=True)

@@ -61,7 +61,7 @@ def is_primary() -> bool:
     return jax.process_index() == 0
 
 
-def largest(value: int) -> int:
+def global_max(value: int) -> int:
     """The largest of the values that the processes have; all have to ask."""
     if jax.process_count() == 1:
         return value

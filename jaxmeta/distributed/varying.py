@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxmeta.types import PyTree
 
@@ -33,6 +34,17 @@ def varying_as(function: Callable[..., PyTree], *arguments: PyTree) -> Any:
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return arguments
     return _vary(arguments, _axes((arguments, jax.eval_shape(function, *arguments))))
+
+
+def zeros_like_shapes(shapes: PyTree) -> PyTree:
+    """Zeros of these shapes, as ``jax.eval_shape`` gives them, which vary as they do."""
+
+    def zeros(leaf: Any) -> Any:
+        kind = leaf.manual_axis_type
+        axes = frozenset[str]() if kind is None else kind.varying
+        return _vary(jnp.zeros(leaf.shape, leaf.dtype), axes)
+
+    return jax.tree.map(zeros, shapes)
 
 
 def _axes(tree: PyTree) -> frozenset[str]:

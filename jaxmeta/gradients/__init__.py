@@ -1,5 +1,22 @@
-"""How the gradient of the outer loop is estimated."""
+"""Estimators of the outer gradient, which serve any Objective."""
 
-from jaxmeta.gradients.mean import Gradient, fitting_chunk, mean_gradient
+from jaxmeta.gradients.estimate import Gradient, estimate, fitting_chunk
+from jaxmeta.gradients.estimator import Estimator, PerTask, Totals, reduce_reports, task_losses
+from jaxmeta.gradients.mean import mean
+from jaxmeta.gradients.surgery import by_coefficients, cagrad, pcgrad, worst_case
 
-__all__ = ["Gradient", "fitting_chunk", "mean_gradient"]
+__all__ = [
+    "Estimator",
+    "Gradient",
+    "PerTask",
+    "Totals",
+    "by_coefficients",
+    "cagrad",
+    "estimate",
+    "fitting_chunk",
+    "mean",
+    "pcgrad",
+    "reduce_reports",
+    "task_losses",
+    "worst_case",
+]

@@ -1,93 +1,48 @@
-"""Estimators of the outer gradient, written for any Objective."""
-
-from typing import Protocol
+"""The gradient of the mean loss."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_count
-from jaxmeta.distributed.memory import tasks_at_a_time
-from jaxmeta.distributed.microbatches import cut, given, weighted
-from jaxmeta.distributed.varying import varying_alike
-from jaxmeta.types import Array, Aux, Key, Objective, PyTree
+from jaxmeta.gradients.estimator import (
+    Estimator,
+    PerTask,
+    Totals,
+    reduce_reports,
+    task_losses,
+)
+from jaxmeta.types import Array, Key, Objective, PyTree, Report
 
 
-class Gradient(Protocol):
-    """An estimator of the outer gradient."""
-
-    def __call__(
-        self,
-        params: PyTree,
-        state: PyTree,
-        batch: PyTree,
-        keys: Key,
-        weights: Array | None = None,
-        /,
-    ) -> tuple[PyTree, Aux]:
-        """The gradient and ``Aux``, weighed sums over the tasks; see :class:`Objective`."""
-
-
-def mean_gradient(objective: Objective, chunk: int | None = None) -> Gradient:
+def mean() -> Estimator:
     r"""The gradient of the mean loss, :math:`\nabla \frac1k \sum_i \ell_i(\theta)`.
 
-    Args:
-      objective: the losses.
-      chunk: how many losses are computed at a time, at most; the gradient is accumulated over
-        chunks of one size in a scan, the last filled up with tasks that weigh 0, so memory is that
-        of one chunk. ``None`` chooses as many as fit into the memory: see
-        :mod:`jaxmeta.distributed.memory`.
+    It is accumulated: nothing of a single task is kept.
 
-    Returns:
-      The gradient function.
-
-    Raises:
-      ValueError: ``chunk`` is no count.
+    >>> from jaxmeta.types import Objective, Report
+    >>> from jaxmeta.gradients import estimate
+    >>> squares = Objective(
+    ...     init=lambda key, task: (jnp.zeros(()), ()),
+    ...     loss=lambda params, state, task, key: ((params - task) ** 2 / 2, Report()),
+    ... )
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> gradient, report = estimate(squares)(jnp.ones(()), (), jnp.arange(3.0), keys)
+    >>> gradient.item()
+    0.0
     """
-    if chunk is not None:
-        check_count("chunk", chunk, least=1)
 
-    def mean_loss(
-        params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None
-    ) -> tuple[Array, Aux]:
-        losses, aux = objective(params, state, batch, keys, *given(weights))
-        return weighted(losses, weights), aux
+    def each(
+        objective: Objective,
+        params: PyTree,
+        state: PyTree,
+        tasks: PyTree,
+        keys: Key,
+        weights: Array,
+    ) -> tuple[Totals, PerTask]:
+        def weighted_loss(params: PyTree) -> tuple[Array, Report]:
+            losses, reports = task_losses(objective, params, state, tasks, keys)
+            return jnp.sum(losses * weights.astype(losses.dtype)), reports
 
-    all_at_once = jax.grad(mean_loss, has_aux=True)
+        gradient, reports = jax.grad(weighted_loss, has_aux=True)(params)
+        return reduce_reports(gradient, reports, weights), PerTask((), reports.carry)
 
-    def gradient(
-        params: PyTree, state: PyTree, batch: PyTree, keys: Key, weights: Array | None = None
-    ) -> tuple[PyTree, Aux]:
-        # In a shard_map, so that the gradient is that of the device's own tasks.
-        params, state, batch, keys, weights = varying_alike(params, state, batch, keys, weights)
-        size = chunk or fitting_chunk(objective, params, state, batch, keys)
-        parts = -(-keys.shape[0] // size)
-        if parts == 1:
-            return all_at_once(params, state, batch, keys, weights)
-        (batches, key_parts), weight_parts = cut((batch, keys), parts, weights)
-
-        def add(total: PyTree, part: PyTree) -> tuple[PyTree, Aux]:
-            gradient, aux = all_at_once(params, state, *part)
-            return jax.tree.map(jnp.add, total, gradient), aux
-
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        total, auxes = jax.lax.scan(add, zeros, (batches, key_parts, weight_parts))
-        # Each part's is a mean of its own, or its share of the weighed sum.
-        over = parts if weight_parts is None else 1
-        total = jax.tree.map(lambda leaf: leaf / over, total)
-        return total, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0) / over, auxes)
-
-    return gradient
-
-
-def fitting_chunk(
-    objective: Objective, params: PyTree, state: PyTree, batch: PyTree, keys: Key
-) -> int:
-    """How many losses :func:`mean_gradient` computes at a time by itself.
-
-    As many as fit into the memory, and with which a tenth at most of what is computed is padding.
-    """
-    total = keys.shape[0]
-    one = jax.tree.map(lambda leaf: leaf[:1], (batch, keys))
-    most = tasks_at_a_time(objective, params, state, *one, tasks=total)
-    computed = {size: -(-total // size) * size for size in range(1, most + 1)}
-    return max(size for size in computed if computed[size] <= 1.1 * total)
+    return Estimator(each, combine=lambda gradient, per_task, key: gradient)

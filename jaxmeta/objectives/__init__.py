@@ -1,8 +1,10 @@
 """What the outer loop minimizes: factories returning an Objective."""
 
+from jaxmeta.objectives.along import along
 from jaxmeta.objectives.augmented import augmented
+from jaxmeta.objectives.averages import running_average
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.multi_step import multi_step
 from jaxmeta.objectives.reptile import reptile
 
-__all__ = ["augmented", "episodic", "multi_step", "reptile"]
+__all__ = ["along", "augmented", "episodic", "multi_step", "reptile", "running_average"]

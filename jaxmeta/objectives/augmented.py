@@ -1,53 +1,61 @@
 """Any Objective on examples that are changed at random, anew in each outer step."""
 
+from typing import Any
+
 import jax
 
-from jaxmeta.distributed import microbatches as shares
-from jaxmeta.types import Array, Augment, Aux, Batch, Episode, Key, Objective, PyTree
+from jaxmeta.types import Array, Augment, Batch, Key, Objective, PyTree, Report
 
 
 def augmented(objective: Objective, augment: Augment) -> Objective:
-    r"""The same losses, of tasks whose examples are each changed at random.
+    r"""The same loss, of a task whose examples are each changed at random.
 
-    .. math:: \ell_i\big(\theta;\; \{(a_{ij}(x_{ij}), y_{ij})\}_j\big)
-              \quad \text{for} \quad \ell_i\big(\theta;\; \{(x_{ij}, y_{ij})\}_j\big)
+    .. math:: \ell\big(\theta;\; \{(a_{j}(x_{j}), y_{j})\}_j\big)
+              \quad \text{for} \quad \ell\big(\theta;\; \{(x_{j}, y_{j})\}_j\big)
 
-    where the changes :math:`a_{ij}` are independent and drawn from the key of task i. Evaluation
-    episodes, which no objective sees, stay as they are.
+    where the changes :math:`a_{j}` are independent and drawn from the task's key. Episodes that are
+    evaluated, which no objective sees, stay as they are.
 
     Args:
-      objective: over episodes ``[k, ...]``.
+      objective: over tasks that hold :class:`~jaxmeta.types.Batch` es: a batch, an episode, a pair
+        of them.
       augment: changes one example, as :func:`jaxmeta.data.crop_and_mirror` does an image.
 
     Returns:
-      An objective over the same episodes.
+      An objective over the same tasks.
 
     Raises:
       ValueError: when called, an example comes back in another structure, shape or type.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxmeta.losses import cross_entropy
+    >>> from jaxmeta.nn import mlp
+    >>> from jaxmeta.pretraining import supervised
+    >>> def noisy(key, x):
+    ...     return x + jax.random.normal(key, x.shape, x.dtype)
+    >>> objective = augmented(supervised(mlp(8), classes=3), noisy)
     """
 
     def change(batch: Batch, key: Key) -> Batch:
         x = jax.vmap(augment)(jax.random.split(key, batch.mask.size), batch.x)
-        given, made = (
+        before, after = (
             jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", of)
             for of in (batch.x, x)
         )
-        if given != made:
+        if before != after:
             raise ValueError(
-                f"The augmentation makes {made} of an example {given}: give one that keeps its "
+                f"The augmentation makes {after} of an example {before}: give one that keeps its "
                 "structure, shape and type."
             )
         return batch._replace(x=x)
 
-    def on_changed(
-        params: PyTree, state: PyTree, episodes: Episode, keys: Key, weights: Array | None = None
-    ) -> tuple[Array, Aux]:
-        def changed(episode: Episode, key: Key) -> tuple[Episode, Key]:
-            support_key, query_key, key = jax.random.split(key, 3)
-            support, query = episode
-            return Episode(change(support, support_key), change(query, query_key)), key
+    def task_loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
+        batches, structure = jax.tree.flatten(task, is_leaf=lambda node: isinstance(node, Batch))
+        *keys, key = jax.random.split(key, len(batches) + 1)
+        changed = [
+            change(batch, own) if isinstance(batch, Batch) else batch
+            for batch, own in zip(batches, keys, strict=True)
+        ]
+        return objective.loss(params, state, jax.tree.unflatten(structure, changed), key)
 
-        episodes, keys = jax.vmap(changed)(episodes, keys)
-        return objective(params, state, episodes, keys, *shares.given(weights))
-
-    return on_changed
+    return objective._replace(loss=task_loss)

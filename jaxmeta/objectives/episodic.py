@@ -1,11 +1,12 @@
-"""From a Learner to an Objective: adapt on the support set, be judged on the query set."""
+"""From a Learner to an Objective: adapt to the support set, be judged on the query set."""
 
 from collections.abc import Mapping
 
 import jax
 
-from jaxmeta.objectives.tasks import judge, over_tasks
-from jaxmeta.types import Array, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
+from jaxmeta.objectives.averages import running_average
+from jaxmeta.objectives.queries import check_episode, query_loss
+from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 
 def episodic(
@@ -14,33 +15,40 @@ def episodic(
     metrics: Mapping[str, Loss] | None = None,
     decay: float = 0.9,
 ) -> Objective:
-    r"""The query loss after adaptation, one for each task of a meta-batch.
+    r"""The query loss after adaptation.
 
     .. math:: \ell_i = L\big(\mathrm{predict}(\mathrm{adapt}(\text{support}_i), x_i),\, y_i\big)
 
     Args:
-      learner: solves one task; it is mapped over the tasks here.
+      learner: solves one task.
       loss: the loss of the query set.
-      metrics: further figures of the query set to report, by name.
-      decay: of the running averages in ``state``: each call moves them by ``1 - decay`` towards the
-        mean over tasks of the statistics that normalized the query sets.
+      metrics: further metrics of the query set to report, by name.
+      decay: decay of the running averages in ``state``, which follow the statistics that normalized
+        the query sets; see :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over episodes ``[k, ...]``; it reports the means over tasks of ``loss``, of
-      ``metrics``, and of what the learner reports of its adaptation.
+      An objective over episodes. It reports ``loss``, ``metrics``, and what the learner reports of
+      its adaptation.
 
     Raises:
-      ValueError: ``decay`` lies outside [0, 1] or, when called, the shapes of the support and query
-        examples differ.
+      ValueError: ``decay`` is outside of [0, 1] or, when called, support and query examples differ
+        in shape.
+
+    >>> from jaxmeta.learners import prototypical
+    >>> from jaxmeta.losses import accuracy, cross_entropy
+    >>> from jaxmeta.nn import mlp
+    >>> learner = prototypical(mlp(4), ways=5)
+    >>> objective = episodic(learner, cross_entropy, {"accuracy": accuracy})
     """
-    judged = judge(learner, loss, metrics)
+    of_queries = query_loss(learner, loss, metrics)
 
-    def task(
+    def task_loss(
         params: PyTree, state: PyTree, episode: Episode, key: Key
-    ) -> tuple[Array, PyTree, Metrics]:
+    ) -> tuple[Array, Report]:
+        check_episode(episode)
         adapt_key, predict_key = jax.random.split(key)
-        adapted, reported = learner.adapt(params, state, episode.support, adapt_key)
-        value, used, figures = judged(params, state, adapted, episode.query, predict_key)
-        return value, used, {**reported, **figures}
+        adapted, adaptation = learner.adapt(params, state, episode.support, adapt_key)
+        value, statistics, reported = of_queries(params, state, adapted, episode.query, predict_key)
+        return value, Report(statistics, {**adaptation, **reported})
 
-    return over_tasks(task, decay)
+    return Objective(learner.init, task_loss, running_average(decay))

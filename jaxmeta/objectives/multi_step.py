@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.maml_plus_plus import State, after
-from jaxmeta.objectives.tasks import judge, over_tasks
-from jaxmeta.types import Array, Aux, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
+from jaxmeta.checks import check_count
+from jaxmeta.learners.maml_plus_plus import State
+from jaxmeta.objectives.along import path_loss
+from jaxmeta.objectives.averages import running_average
+from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 
 def multi_step(
@@ -17,6 +19,8 @@ def multi_step(
     decay: float = 0.9,
     *,
     annealing_steps: int,
+    early: Learner | None = None,
+    early_steps: int = 0,
 ) -> Objective:
     r"""A weighted sum of the query losses after 1, ..., T inner steps.
 
@@ -24,70 +28,81 @@ def multi_step(
               w_{t<T} = \frac{1 - a}{T}, \quad w_T = 1 - \sum_{t<T} w_t
 
     where a grows from 0 to 1 over the annealing steps: all steps count alike at first, and only
-    the last in the end. (The authors' code stops at weights a little above zero.) The query set is
-    looked at after every step all along, unless there is no annealing and no step has averages of
-    its own.
+    the last in the end. (The authors' code stops at weights a little above zero.)
 
     Args:
       learner: a :func:`jaxmeta.learners.maml_plus_plus`; its outer steps are counted here.
       loss: the loss of the query set.
-      metrics: further figures of the query set to report, by name, after the last step.
-      decay: of the running averages, as in :func:`jaxmeta.objectives.episodic`; those of each step
-        move towards the statistics of the query set after that step.
-      annealing_steps: outer steps until only the last counts; with 0 it does from the start.
+      metrics: further metrics of the query set to report, by name, after the last step.
+      decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`; those of each
+        inner step follow the statistics of the query set after that step.
+      annealing_steps: number of outer steps until only the last counts; with 0 it does from the
+        start.
+      early: a learner of the same parameters that adapts in the first outer steps instead. With
+        ``maml_plus_plus(..., first_order=True)`` it is the paper's annealing of the order of
+        derivatives.
+      early_steps: number of outer steps in which it does.
 
     Returns:
-      An objective over episodes ``[k, ...]``; the reported ``loss`` is that after the last step.
+      An objective over episodes; the reported ``loss`` is that after the last step.
 
     Raises:
-      ValueError: ``annealing_steps`` is negative or ``decay`` outside [0, 1] or, when called, the
-        learner is of another kind.
+      ValueError: ``annealing_steps`` or ``early_steps`` is not a count, there are early steps and
+        no learner for them, ``decay`` is outside of [0, 1] or, when called, the learner is of
+        another kind.
 
     References:
       Antoniou, Edwards and Storkey, 2019, How to Train Your MAML, equation 4 and section 4.
+
+    >>> from jaxmeta.learners import maml_plus_plus
+    >>> from jaxmeta.losses import cross_entropy
+    >>> from jaxmeta.nn import mlp
+    >>> learner = maml_plus_plus(mlp(5), ways=5)
+    >>> objective = multi_step(learner, cross_entropy, annealing_steps=500)
     """
-    if annealing_steps < 0:
-        raise ValueError(f"annealing_steps is {annealing_steps}: give 0 or more.")
-    judged = judge(learner, loss, metrics)
+    check_count("annealing_steps", annealing_steps)
+    check_count("early_steps", early_steps)
+    if early_steps and early is None:
+        raise ValueError(
+            f"early_steps is {early_steps}, but no learner is given for them: give `early`, or "
+            "leave early_steps out."
+        )
 
-    def task(
-        params: PyTree, state: State, episode: Episode, key: Key
-    ) -> tuple[Array, PyTree, Metrics]:
-        adapt_key, predict_key = jax.random.split(key)
-        adapted, reported = learner.adapt(params, state, episode.support, adapt_key)
-        steps = len(adapted.path) - 1
-        value, used, figures = judged(params, state, adapted, episode.query, predict_key)
-        total = value
-        progress = jnp.clip(state.outer_step / max(annealing_steps, 1), 0, 1)
-        averages = jax.tree.leaves(state.model)
-        of_each_step = bool(averages) and averages[0].shape[0] > 1
-        for step in range(steps):
-            weighed = step > 0 and annealing_steps > 0
-            if not weighed and not of_each_step:
-                continue
-            earlier, at_step, _ = judged(
-                params, state, after(adapted, step), episode.query, predict_key
-            )
-            if of_each_step:  # row 0 too, for the first step's support set
-                used = jax.tree.map(lambda a, b, old: a + b - old, used, at_step, state)
-            if weighed:
-                total += (1 - progress) / steps * (earlier - value)
-        return total, used, {**reported, **figures}
+    def weights(state: State, steps: int) -> Array:
+        progress = jnp.clip(state.outer_step.astype(jnp.float32) / max(annealing_steps, 1), 0, 1)
+        progress = progress if annealing_steps else jnp.ones(())
+        early = (1 - progress) / max(steps, 1)
+        # There is no loss before the first step, unless there is no step.
+        row = jnp.full(steps + 1, early).at[0].set(0)
+        return row.at[steps].set(1 - (steps - 1) * early if steps else 1)
 
-    average = over_tasks(task, decay)
+    late_loss = path_loss(learner, loss, weights, metrics)
+    early_loss = late_loss if early is None else path_loss(early, loss, weights, metrics)
+    average = running_average(decay)
 
-    def objective(
-        params: PyTree, state: State, episodes: Episode, keys: Key, weights: Array | None = None
-    ) -> tuple[Array, Aux]:
+    def task_loss(params: PyTree, state: State, episode: Episode, key: Key) -> tuple[Array, Report]:
         if not isinstance(state, State):
             raise ValueError(
                 "multi_step weighs the inner steps of MAML++: give it a maml_plus_plus learner."
             )
-        # What is added up from shares is whole to rounding only.
-        state = state._replace(outer_step=jnp.round(state.outer_step))
-        losses, aux = average(params, state, episodes, keys, weights)
-        share = 1 if weights is None else jnp.sum(weights)
-        counted = aux.state._replace(outer_step=share * (state.outer_step + 1))
-        return losses, aux._replace(state=counted)
+        given = (params, state, episode, key)
+        if not early_steps:
+            return late_loss(*given)
+        is_early = state.outer_step < early_steps
+        outcome: tuple[Array, Report] = jax.lax.cond(is_early, early_loss, late_loss, *given)
+        return outcome
 
-    return objective
+    def update(state: State, params: PyTree, statistics: State) -> State:
+        def of_own_step(rows: Array) -> Array:
+            """Row t of what was seen after t inner steps, ``[T + 1, rows, ...]`` to ``[rows]``."""
+            places = jnp.arange(rows.shape[1])
+            return rows[jnp.minimum(places, rows.shape[0] - 1), places]
+
+        # Without statistics of each step there is one row, which the last step's move.
+        own = jax.tree.map(
+            lambda rows: of_own_step(rows) if rows.shape[1] > 1 else rows[-1], statistics.model
+        )
+        model = average(state.model, params, own)
+        return State(model, state.outer_step + 1)
+
+    return Objective(learner.init, task_loss, update)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.learners.frames.gradient import Adapted
-from jaxmeta.objectives.tasks import judge, over_tasks
-from jaxmeta.types import Array, Episode, Key, Learner, Loss, Metrics, Objective, PyTree
+from jaxmeta.objectives.averages import running_average
+from jaxmeta.objectives.queries import check_episode, query_loss
+from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 
 def reptile(
@@ -25,12 +26,12 @@ def reptile(
     Args:
       learner: one that :func:`jaxmeta.learners.gradient_learner` made, such as
         :func:`jaxmeta.learners.reptile`.
-      loss: of the query set; reported, not minimized.
-      metrics: further figures of the query set to report, by name.
-      decay: of the running averages, as in :func:`jaxmeta.objectives.episodic`.
+      loss: loss of the query set; reported, not minimized.
+      metrics: further metrics of the query set to report, by name.
+      decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`.
 
     Returns:
-      An objective over episodes ``[k, ...]``; it reports what ``episodic`` does.
+      An objective over episodes; it reports what ``episodic`` does.
 
     Raises:
       ValueError: when called, the learner is of another kind.
@@ -38,21 +39,27 @@ def reptile(
     References:
       Nichol, Achiam and Schulman, 2018, On First-Order Meta-Learning Algorithms, algorithms 1
       (serial) and 2 (batched).
-    """
-    judged = judge(learner, loss, metrics)
 
-    def task(
+    >>> from jaxmeta import learners
+    >>> from jaxmeta.losses import cross_entropy
+    >>> from jaxmeta.nn import mlp
+    >>> objective = reptile(learners.reptile(mlp(5), ways=5), cross_entropy)
+    """
+    of_queries = query_loss(learner, loss, metrics)
+
+    def task_loss(
         params: PyTree, state: PyTree, episode: Episode, key: Key
-    ) -> tuple[Array, PyTree, Metrics]:
+    ) -> tuple[Array, Report]:
+        check_episode(episode)
         adapt_key, predict_key = jax.random.split(key)
         fixed = jax.lax.stop_gradient(params)
-        adapted, reported = learner.adapt(fixed, state, episode.support, adapt_key)
+        adapted, adaptation = learner.adapt(fixed, state, episode.support, adapt_key)
         if not isinstance(adapted, Adapted):
             raise ValueError(
                 "Reptile moves a model's parameters to where an inner loop took them: give it a "
                 "learner made by gradient_learner."
             )
-        _, used, figures = judged(fixed, state, adapted, episode.query, predict_key)
+        _, statistics, reported = of_queries(fixed, state, adapted, episode.query, predict_key)
         apart = jax.tree.map(
             lambda there, here: jnp.zeros(()) if there is None else jnp.sum((here - there) ** 2),
             adapted.fast,
@@ -60,6 +67,6 @@ def reptile(
             is_leaf=lambda leaf: leaf is None,
         )
         distance = jax.tree.reduce(jnp.add, apart) / 2
-        return distance, used, {**reported, **figures}
+        return distance, Report(statistics, {**adaptation, **reported})
 
-    return over_tasks(task, decay)
+    return Objective(learner.init, task_loss, running_average(decay))

@@ -1,5 +1,8 @@
 """Checkpoints by orbax: the latest two, and the best by validation.
 
+Every field of a train state is an item of its own in a checkpoint, so that parameters can be read
+without the optimizer's state, or without knowing the learner at all.
+
 Orbax writes into a temporary folder and renames it when everything is written, so a killed process
 never leaves a broken checkpoint. A failing disk or a power cut may: :func:`set_aside_unreadable`.
 """
@@ -10,26 +13,37 @@ import pathlib
 import tempfile
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxmeta.distributed.processes import is_primary, shared_sharding, barrier
+from jaxmeta.distributed.processes import barrier, is_primary, shared_sharding
 from jaxmeta.types import PyTree
 
-# Of several processes, the first reads without waiting for the others.
-ALONE = ocp.CompositeOptions(
-    multiprocessing_options=ocp.options.MultiprocessingOptions(
-        primary_host=0, active_processes={0}, barrier_sync_key_prefix="alone"
-    )
-)
+State = TypeVar("State")
+"""A ``NamedTuple`` of pytrees, such as :class:`jaxmeta.train.TrainState`."""
 
 
-def open_checkpoints(directory: pathlib.Path, higher_is_better: bool) -> ocp.CheckpointManager:
-    """Opens (or makes) a folder of checkpoints; close it, or use it in a ``with`` statement."""
+def open_checkpoints(
+    directory: pathlib.Path, higher_is_better: bool, read_only: bool = False
+) -> ocp.CheckpointManager:
+    """Opens a folder of checkpoints; close it, or use it in a ``with`` statement.
+
+    Args:
+      directory: the folder, which is made if it does not exist.
+      higher_is_better: whether the best checkpoint has the highest or the lowest validation.
+      read_only: leave the folder as it is. Otherwise what a killed process left half-written is
+        removed, which may also be what a running process is just writing.
+
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     with open_checkpoints(pathlib.Path(name), higher_is_better=True) as checkpoints:
+    ...         checkpoints.all_steps()
+    []
+    """
 
     def validation(metrics: Any) -> float:
         return float(metrics["validation"])
@@ -50,7 +64,8 @@ def open_checkpoints(directory: pathlib.Path, higher_is_better: bool) -> ocp.Che
                     ),
                 ]
             ),
-            cleanup_tmp_directories=True,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
             # A save returns when it is on disk: what was reported as saved is saved.
             enable_async_checkpointing=False,
         ),
@@ -60,16 +75,33 @@ def open_checkpoints(directory: pathlib.Path, higher_is_better: bool) -> ocp.Che
 def save(
     checkpoints: ocp.CheckpointManager,
     step: int,
-    tree: PyTree,
+    train_state: Any,
     info: dict[str, Any],
     validation: float = math.nan,
 ) -> None:
-    """Writes a pytree of arrays and a JSON-able dictionary beside it; an existing step is kept.
+    """Writes a checkpoint, unless there is already one of that step.
 
-    A validation that is not finite cannot be the best: it counts as none.
+    Args:
+      checkpoints: an open folder.
+      step: the number of optimizer steps taken.
+      train_state: a ``NamedTuple`` of pytrees of arrays, each of which becomes an item of its own.
+      info: what to keep beside it, ready for JSON.
+      validation: the score by which the best checkpoint is chosen; one that is not finite counts
+        as none.
 
     Raises:
-      OSError: it could not be written, as on a disk that is full; earlier ones are as they were.
+      OSError: it could not be written, as on a full disk; earlier checkpoints are unchanged.
+
+    >>> from typing import NamedTuple
+    >>> class Line(NamedTuple):
+    ...     params: dict[str, jax.Array]
+    ...     state: tuple[()] = ()
+    >>> line = Line({"slope": jax.numpy.ones(1)})
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     with open_checkpoints(pathlib.Path(name), higher_is_better=True) as checkpoints:
+    ...         save(checkpoints, 10, line, {"note": "first"}, validation=0.5)
+    ...         load(checkpoints, 10, like=line)
+    (Line(params={'slope': Array([1.], dtype=float32)}, state=()), {'note': 'first'})
     """
     if step in checkpoints.all_steps():
         return
@@ -77,60 +109,100 @@ def save(
     try:
         checkpoints.save(
             step,
-            args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(info)),
+            args=ocp.args.Composite(
+                info=ocp.args.JsonSave(info),
+                **{name: ocp.args.StandardSave(item) for name, item in _items(train_state).items()},
+            ),
             metrics=None if not math.isfinite(validation) else {"validation": validation},
             force=True,
         )
     except jax.errors.JaxRuntimeError:  # another process was lost
         raise
     except Exception as error:  # of many types
-        resumes = "starts anew" if kept is None else f"resumes from step {kept}"
+        resumes = "starts over" if kept is None else f"resumes from step {kept}"
         raise OSError(
             f"Step {step} could not be saved in '{checkpoints.directory}' "
-            f"({textwrap.shorten(str(error), 300)}): make room on the disk, or see what ails it, "
-            f"and run the same command, which {resumes}."
+            f"({textwrap.shorten(str(error), 300)}): make room on the disk, or repair it, and run "
+            f"the same command, which {resumes}."
         ) from error
 
 
 def load(
-    checkpoints: ocp.CheckpointManager, step: int, like: PyTree
-) -> tuple[PyTree, dict[str, Any]]:
-    """Reads what :func:`save` wrote.
+    checkpoints: ocp.CheckpointManager, step: int, like: State
+) -> tuple[State, dict[str, Any]]:
+    """Reads what :func:`save` wrote, as far as it is asked for.
 
     Args:
       checkpoints: an open folder.
-      step: which one.
-      like: a pytree of arrays or of ``jax.ShapeDtypeStruct``, giving the structure, and where they
-        have a sharding, where to.
+      step: the number of optimizer steps after which the checkpoint was written.
+      like: a ``NamedTuple`` with some or all of the fields that were saved, each a pytree of arrays
+        or of ``jax.ShapeDtypeStruct`` that gives the structure, and the sharding where it has one.
+        Only these fields are read; one that holds no array is returned as it is.
+
+    Returns:
+      ``(like with the saved arrays, info)``.
     """
     here = shared_sharding()
     args = _restore_args(like, lambda leaf: getattr(leaf, "sharding", None) or here)
     loaded = checkpoints.restore(step, args=args)
-    return loaded["tree"], loaded["info"]
+    fields: Any = like
+    return fields._replace(**{name: loaded[name][name] for name in _items(like)}), loaded["info"]
+
+
+def load_info(checkpoints: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """Reads only the ``info`` that :func:`save` wrote."""
+    return checkpoints.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
+
+
+def load_arrays(checkpoint: pathlib.Path, field: str) -> PyTree:
+    """Reads one field of a checkpoint as NumPy arrays, without knowing its structure.
+
+    Args:
+      checkpoint: the folder of one checkpoint, ``.../checkpoints/STEP``.
+      field: which field of the train state that was saved.
+
+    Returns:
+      Its pytree, with dictionaries in place of named tuples and lists in place of tuples.
+
+    Raises:
+      ValueError: the field holds no array.
+    """
+    path = checkpoint.resolve() / field
+    if not path.exists():
+        raise ValueError(f"'{checkpoint}' holds no arrays of '{field}': give another run.")
+    options = _this_process()
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
+        saved = reader.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))[field]
 
 
 def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
-    """Moves checkpoints that cannot be read out of a folder, beside it; loses nothing.
+    """Moves checkpoints that cannot be read out of their folder, to a place beside it.
 
     Args:
       directory: the folder of checkpoints, not open.
-      like: as for :func:`load`.
+      like: the whole train state, as for :func:`load`; a checkpoint any field of which cannot be
+        read is moved.
 
     Returns:
-      A sentence for each that was moved.
+      A sentence for each checkpoint that was moved.
 
     Raises:
-      ValueError: none can be read; then none is moved.
+      ValueError: no checkpoint can be read; then none is moved.
     """
     steps = [path for path in directory.glob("*") if path.name.isdigit() and is_primary()]
-    alone = SingleDeviceSharding(_roomiest())
+    on_host = SingleDeviceSharding(_host_device())
+    options = _this_process()
     broken = {}
     for path in steps:
         try:
-            handler = ocp.CompositeCheckpointHandler(composite_options=ALONE)
-            options = ALONE.multiprocessing_options
+            handler = ocp.CompositeCheckpointHandler(
+                composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+            )
             with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
-                reader.restore(path.resolve(), args=_restore_args(like, lambda _: alone))
+                reader.restore(path.resolve(), args=_restore_args(like, lambda _: on_host))
             if (path / "metrics").exists():
                 json.loads((path / "metrics" / "metrics").read_text())
         except Exception as error:  # of many types
@@ -149,17 +221,35 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
     return sentences
 
 
-def _roomiest() -> jax.Device:
-    """The host's memory, where jax knows of it: what is on all devices may not fit on one."""
+def _host_device() -> jax.Device:
+    """The CPU where jax has one: what is spread over all devices may not fit on one of them."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return jax.local_devices()[0]
 
 
-def _restore_args(like: PyTree, sharding: Callable[[Any], Sharding]) -> ocp.args.Composite:
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Options by which this process reads without waiting for others."""
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"only{index}"
+    )
+
+
+def _items(train_state: Any) -> dict[str, PyTree]:
+    """The items of a checkpoint: a tree of each field, except of those that hold no array.
+
+    Orbax saves neither a tree without arrays nor an array without a tree: hence the dictionary.
+    """
+    fields = train_state._asdict()
+    return {name: {name: field} for name, field in fields.items() if jax.tree.leaves(field)}
+
+
+def _restore_args(like: Any, sharding: Callable[[Any], Sharding]) -> ocp.args.Composite:
     # A sharding of our own: orbax's default is that of the writer, whose devices may not be here.
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding(leaf)), like
     )
-    return ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())
+    items = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+    return ocp.args.Composite(info=ocp.args.JsonRestore(), **items)

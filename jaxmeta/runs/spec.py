@@ -2,86 +2,174 @@
 
 A *spec* is a mapping with the dotted name of a function under ``make`` and its arguments beside it,
 ``{"make": "jaxmeta.nn.conv4", "filters": 64}``; a mapping ``{"function":
-"jaxmeta.losses.accuracy"}`` is that function itself. Specs nest. Anybody's function can be named,
-so nothing is registered.
+"jaxmeta.losses.accuracy"}`` is that function itself. Specs nest, and nothing is registered: any
+function can be named.
+
+A spec read from a file of somebody else's must not run their code, so only the public functions of
+jaxmeta and optax may be named, unless the caller trusts further packages. What is allowed is
+decided from the name alone, before anything is imported: importing a module runs it.
 """
 
 import difflib
+import functools
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
+EVERYTHING = ("*",)
+"""The ``trust`` of specs that the caller wrote: all that can be imported may be named."""
 
-def build(spec: Any, **context: Any) -> Any:
+ROOMS = ("learners", "objectives", "pretraining", "gradients", "nn", "inner", "data", "losses")
+# The modules whose public functions may always be named. None of them runs a program, imports a
+# module by name, unpickles, or writes where the spec says; data sets read the images of any folder,
+# which is what they are for, and cache them where the user's environment says. The submodules of
+# optax are those that hold transformations, schedules and losses.
+PUBLIC = (
+    *(f"jaxmeta.{room}" for room in ROOMS),
+    *("optax", "optax.contrib", "optax.losses", "optax.projections", "optax.schedules"),
+    *("optax.transforms", "optax.tree"),
+)
+
+
+def build(spec: Any, /, trust: Sequence[str] = (), **context: Any) -> Any:
     """Makes what a spec names.
+
+    An argument named like the function's ``*args`` gives its positional arguments, as a list.
 
     Args:
       spec: a spec; lists and other values are returned with the specs inside them made.
+      trust: packages (or modules) whose functions may be named besides the public ones of jaxmeta
+        and optax; :data:`EVERYTHING` for specs of one's own.
       **context: further arguments for the outermost function.
 
     Returns:
       What the function returned.
 
     Raises:
-      ValueError: no such function, or it takes no such argument.
+      ValueError: the function does not exist, may not be named, or takes no such argument.
+
+    >>> model = build({"make": "jaxmeta.nn.mlp", "outputs": 1, "hidden": [8]})
+    >>> type(model).__name__
+    'Model'
+    >>> clipping = {"make": "optax.clip_by_global_norm", "max_norm": 1.0}
+    >>> adam = {"make": "optax.adam", "learning_rate": 1e-3}
+    >>> optimizer = build({"make": "optax.chain", "args": [clipping, adam]})
+    >>> build({"function": "jaxmeta.losses.accuracy"}).__name__
+    'accuracy'
+    >>> build({"make": "os.system", "command": "true"})
+    Traceback (most recent call last):
+    ValueError: 'os.system' is in the package 'os', which is not trusted: ...
     """
     if isinstance(spec, Mapping):
         if set(spec) == {"function"}:
-            return find(spec["function"])
-        arguments = {name: build(value) for name, value in spec.items() if name != "make"}
+            return resolve(spec["function"], trust)
+        arguments = {name: build(value, trust) for name, value in spec.items() if name != "make"}
         if "make" not in spec:
             return arguments
-        return call(spec["make"], {**arguments, **context})
+        return _call(spec["make"], resolve(spec["make"], trust), {**arguments, **context})
     if isinstance(spec, list | tuple):
-        return [build(value) for value in spec]
+        return [build(value, trust) for value in spec]
     return spec
 
 
-def call(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Calls the function of a dotted name, having checked that it takes the arguments."""
-    function = find(name)
+def resolve(name: str, trust: Sequence[str] = ()) -> Any:
+    """The object of a dotted name.
+
+    Args:
+      name: as in ``"jaxmeta.nn.mlp"``.
+      trust: as for :func:`build`.
+
+    Raises:
+      ValueError: there is no such object, or it may not be named.
+
+    >>> resolve("optax.adam").__name__
+    'adam'
+    """
+    if isinstance(trust, str):
+        raise ValueError(f"trust is '{trust}': give a tuple of packages, as in ('{trust}',).")
+    parts = name.split(".") if isinstance(name, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ValueError(f"'{name}' cannot be imported: give the dotted name of a function.")
+    module_name, _, attribute = name.rpartition(".")
+    trusted = any(
+        package == "*" or f"{name}.".startswith(f"{package}.") for package in trust if package
+    )
+    if not trusted and module_name not in PUBLIC:
+        raise ValueError(_refusal(name))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"'{name}' cannot be imported ({error}): give the dotted name of a function."
+        ) from error
+    # What a public module imported for its own use leads to other modules: it may not be named.
+    public = _public_names(module, module_name)
+    if attribute not in public and not (trusted and hasattr(module, attribute)):
+        raise ValueError(f"'{module_name}' has no '{attribute}': {suggest(attribute, public)}.")
+    return getattr(module, attribute)
+
+
+def suggest(word: str, words: Iterable[str]) -> str:
+    """What somebody may have meant by a word: the words like it, or else all of them.
+
+    >>> suggest("lerning_rate", ["learning_rate", "momentum"])
+    'the near ones are learning_rate'
+    """
+    candidates = [candidate for candidate in words if not candidate.startswith("_")]
+    if not candidates:
+        return "there are none"
+    near = difflib.get_close_matches(word, candidates, n=3, cutoff=0.5)
+    return f"the near ones are {', '.join(near)}" if near else f"choose {', '.join(candidates)}"
+
+
+def _call(name: str, function: Any, arguments: dict[str, Any]) -> Any:
+    """Calls a function, having checked that it takes the arguments."""
     if not callable(function):
-        raise ValueError(f"'{name}' is no function: give the dotted name of one.")
-    signature = inspect.signature(function)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        raise ValueError(f"'{name}' is not a function: give the dotted name of one.")
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for argument in arguments:
-        if argument not in signature.parameters and not takes_any:
+        if argument not in parameters and not takes_any:
             raise ValueError(
-                f"{name} takes no argument '{argument}': {near(argument, signature.parameters)}."
+                f"{name} takes no argument '{argument}': {suggest(argument, parameters)}."
             )
-    for parameter in signature.parameters.values():
+    positional: Sequence[Any] = ()
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            positional = arguments.pop(parameter.name, ())
         required = parameter.default is parameter.empty and parameter.kind in (
             parameter.POSITIONAL_OR_KEYWORD,
             parameter.KEYWORD_ONLY,
         )
         if required and arguments.get(parameter.name) is None:
             raise ValueError(f"{name} needs the argument '{parameter.name}': set it in the spec.")
-    return function(**arguments)
+    return function(*positional, **arguments)
 
 
-def find(name: str) -> Any:
-    """The object of a dotted name.
-
-    Raises:
-      ValueError: there is none.
-    """
-    module_name, _, attribute = name.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ValueError(
-            f"'{name}' cannot be imported ({error}): give the dotted name of a function."
-        ) from error
-    if not hasattr(module, attribute):
-        raise ValueError(f"'{module_name}' has no '{attribute}': {near(attribute, dir(module))}.")
-    return getattr(module, attribute)
+def _refusal(name: str) -> str:
+    package = name.partition(".")[0]
+    if package in ("jaxmeta", "optax"):
+        return (
+            f"'{name}' is not a public function that a spec may name: give one of "
+            f"{', '.join(PUBLIC)}, as in 'jaxmeta.nn.mlp'."
+        )
+    return (
+        f"'{name}' is in the package '{package}', which is not trusted: if you trust its code, say "
+        f"so by trust=('{package}',), or --trust={package} on the command line."
+    )
 
 
-def near(word: str, words: Iterable[str]) -> str:
-    """What may have been meant by a word: the words like it, or else all of them."""
-    candidates = [candidate for candidate in words if not candidate.startswith("_")]
-    if not candidates:
-        return "there are none"
-    near = difflib.get_close_matches(word, candidates, n=3, cutoff=0.5)
-    return f"the near ones are {', '.join(near)}" if near else f"choose {', '.join(candidates)}"
+def _public_names(module: ModuleType, name: str) -> list[str]:
+    """The functions and classes that a module offers and that its own package defines."""
+    package, members = name.partition(".")[0], vars(module)
+
+    def own(value: Any) -> bool:
+        while isinstance(value, functools.partial):  # such as optax.nadam
+            value = value.func
+        return callable(value) and f"{getattr(value, '__module__', '')}.".startswith(f"{package}.")
+
+    # Ours say what they offer; optax's __all__ leaves out much of what it documents.
+    offered = members if package == "optax" else members.get("__all__", members)
+    return [each for each in offered if not each.startswith("_") and own(members.get(each))]

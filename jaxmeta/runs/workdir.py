@@ -1,24 +1,29 @@
-"""What a run leaves behind, and how a trained learner is got back from it.
+"""What a run leaves behind, and how a trained learner is restored from it.
 
 A run's folder holds ``config.json`` (its specs), ``shapes.json`` (the shapes of one episode, so
 that a learner can be restored without the data), ``checkpoints/``, ``metrics.jsonl`` and results.
+
+A folder may be somebody else's: its specs may only name what :mod:`jaxmeta.runs.spec` allows, and
+functions of packages that the caller trusts.
 """
 
 import json
 import os
 import pathlib
 import textwrap
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+from orbax.checkpoint import CheckpointManager
 
-from jaxmeta.runs.spec import build
-from jaxmeta.runs.checkpoint import load, open_checkpoints
+from jaxmeta.distributed.processes import barrier, from_primary, is_primary
 from jaxmeta.nn import mixed_precision
-from jaxmeta.distributed.processes import is_primary, from_primary, barrier
-from jaxmeta.train import TrainState, start
+from jaxmeta.runs.checkpoint import load, load_info, open_checkpoints
+from jaxmeta.runs.spec import build
 from jaxmeta.types import Batch, Episode, Learner, Model, PyTree
+
+Result = TypeVar("Result")
 
 
 class Restored(NamedTuple):
@@ -29,67 +34,119 @@ class Restored(NamedTuple):
     state: PyTree
 
 
-def restore(workdir: str | os.PathLike[str], **changes: Any) -> Restored:
-    """Gives back the learner that a run evaluated, with its best checkpoint by validation.
+class Trained(NamedTuple):
+    """The fields of a train state that inference needs: the optimizer is not among them."""
+
+    params: PyTree
+    state: PyTree
+
+
+def restore(workdir: str | os.PathLike[str], trust: Sequence[str] = (), **changes: Any) -> Restored:
+    """Restores the learner that a run evaluated, with its best checkpoint by validation.
+
+    The optimizer is neither built nor read.
 
     Args:
-      workdir: the folder given to ``experiments.train``.
+      workdir: the folder of a run.
+      trust: packages, as in ``("mine",)``, whose functions the run's config may name besides those
+        of jaxmeta and optax. Naming a function of a package runs its code.
       **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
-        ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; one for
-        more classes serves fewer as it is.
+        ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; a
+        learner with more ways serves fewer as it is.
 
     Returns:
       ``(learner, params, state)``.
 
     Raises:
-      ValueError: the folder holds no run, the run has no checkpoint that can be read, or the
-        learner cannot tell so many classes apart.
+      ValueError: the folder holds no run, its config names a function that is not trusted, it has
+        no checkpoint that can be read, or the learner cannot tell so many classes apart.
     """
-    return load_best(pathlib.Path(workdir), changes)[0]
+    return load_best(pathlib.Path(workdir), changes, trust)[0]
 
 
-def load_best(folder: pathlib.Path, changes: Mapping[str, Any]) -> tuple[Restored, dict[str, Any]]:
-    """As :func:`restore`, with ``best_step`` and what the last checkpoint tells of the training."""
+def load_best(
+    folder: pathlib.Path, changes: Mapping[str, Any], trust: Sequence[str] = ()
+) -> tuple[Restored, dict[str, Any]]:
+    """As :func:`restore`, with the last checkpoint's ``info``, to which ``best_step`` is added."""
     config = read_config(folder)
-    learner = build(evaluated_spec(config, changes), model=build_model(config))
+    trained, learner = build_learners(config, trust, changes)
     shapes = read_shapes(folder)
-    like = abstract_state(config, build_learners(config)[0], shapes)
+    like = Trained(*jax.eval_shape(trained.init, jax.random.key(0), shapes))
     # Traced for its checks: a head with too few outputs is found before anything is computed.
     jax.eval_shape(learner.adapt, like.params, like.state, shapes.support, jax.random.key(0))
+
+    def read(checkpoints: CheckpointManager, best: int, latest: int) -> tuple[Trained, Any]:
+        info = {**load_info(checkpoints, latest), "best_step": best}
+        return load(checkpoints, best, like)[0], info
+
+    trained_state, info = read_best(folder, config, read)
+    return Restored(learner, *trained_state), info
+
+
+def read_best(
+    folder: pathlib.Path,
+    config: Mapping[str, Any],
+    read: Callable[[CheckpointManager, int, int], Result],
+) -> Result:
+    """Reads from a run's checkpoints, and leaves them as they are.
+
+    Args:
+      folder: the folder of the run.
+      config: its config.
+      read: ``(checkpoints, best step, latest step) -> result``; the best is the latest where no
+        checkpoint has a validation.
+
+    Returns:
+      The result.
+
+    Raises:
+      ValueError: there is no checkpoint, or ``read`` failed.
+    """
     try:
-        with open_checkpoints(folder / "checkpoints", config["higher_is_better"]) as checkpoints:
+        with open_checkpoints(
+            folder / "checkpoints", config["higher_is_better"], read_only=True
+        ) as checkpoints:
             latest = from_primary(checkpoints.latest_step())
             best = from_primary(checkpoints.best_step())
             if latest is not None:
-                best = latest if best is None else best
-                train_state, _ = load(checkpoints, best, like)
-                _, info = load(checkpoints, latest, like)
+                return read(checkpoints, latest if best is None else best, latest)
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"A checkpoint in '{folder}' cannot be read ({textwrap.shorten(str(error), 100)}): "
-            "train again in that folder to put it right."
+            "train again in that folder, which sets it aside."
         ) from error
-    if latest is None:
-        raise ValueError(f"'{folder}' has no checkpoint yet: train it first.")
-    return Restored(learner, train_state.params, train_state.state), {**info, "best_step": best}
+    raise ValueError(f"'{folder}' has no checkpoint yet: train it first.")
 
 
-def build_learners(config: Mapping[str, Any]) -> tuple[Learner, Learner]:
-    """The learner as it is trained, and as it is evaluated."""
-    model = build_model(config)
-    return build(config["learner"], model=model), build(evaluated_spec(config, {}), model=model)
+def build_learners(
+    config: Mapping[str, Any], trust: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> tuple[Learner, Learner]:
+    """The learner as it is trained, and as it is evaluated with some arguments changed."""
+    model = build_model(config, trust)
+    evaluated = evaluated_spec(config, changes or {})
+    return build(config["learner"], trust, model=model), build(evaluated, trust, model=model)
 
 
-def build_model(config: Mapping[str, Any]) -> Model:
-    """The model, computing in the precision that the config asks for."""
-    model: Model = build(config["model"])
+def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Model:
+    """The model, computing in the precision that the config asks for.
+
+    >>> config = {"model": {"make": "jaxmeta.nn.mlp", "outputs": 3}, "mixed_precision": True}
+    >>> type(build_model(config)).__name__
+    'Model'
+    """
+    model: Model = build(config["model"], trust)
     return mixed_precision(model) if config.get("mixed_precision") else model
 
 
 def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec of the learner as it is evaluated; it may differ from the one that is trained.
+    """The spec of the learner as it is evaluated, which may differ from the one that is trained.
 
-    One that names a function of its own under ``make`` takes the place of the trained one's.
+    ``config["evaluation"]["learner"]`` holds the arguments that differ, or a whole spec of its own
+    if it names a function under ``make``; ``changes`` do the same to the result.
+
+    >>> config = {"learner": {"make": "mine.solve", "steps": 1}, "evaluation": {"learner": {}}}
+    >>> evaluated_spec(config, {"steps": 10})
+    {'make': 'mine.solve', 'steps': 10}
     """
     if "make" in changes:
         return dict(changes)
@@ -98,16 +155,6 @@ def evaluated_spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
     if "ways" in changes and "ways" in spec:
         changes = {**changes, "ways": max(changes["ways"], spec["ways"])}
     return {**spec, **changes}
-
-
-def abstract_state(config: Mapping[str, Any], learner: Learner, shapes: Episode) -> TrainState:
-    """The shapes of a run's train state, without computing it."""
-    optimizer = build(config["optimizer"])
-
-    def make(episode: Episode) -> TrainState:
-        return start(optimizer, *learner.init(jax.random.key(0), episode))
-
-    return jax.eval_shape(make, shapes)
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -122,20 +169,32 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def claim(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> None:
-    """Makes a folder this config's own, or checks that it already is.
+def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], episode: Episode) -> None:
+    """Makes a folder the run of this config, or checks that it already is.
+
+    Args:
+      folder: the folder, which is made if it does not exist.
+      config: the run's config, ready for JSON.
+      episode: one of its episodes, whose shapes are kept.
 
     Raises:
-      ValueError: the folder holds another config's run or cannot be made, or the inputs are of a
-        type that a file does not hold.
+      ValueError: the folder holds the run of another config or cannot be made, or the inputs are of
+        a type that cannot be written as JSON.
+
+    >>> import tempfile
+    >>> batch = Batch(jax.numpy.ones((2, 4)), jax.numpy.zeros(2), jax.numpy.ones(2))
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     claim_folder(pathlib.Path(name), {"seed": 0}, Episode(batch, batch))
+    ...     read_config(pathlib.Path(name)), read_shapes(pathlib.Path(name)).query.x
+    ({'seed': 0}, ShapeDtypeStruct(shape=(2, 4), dtype=float32))
     """
     tree = jax.tree.map(lambda leaf: 0, {"support": episode.support.x, "query": episode.query.x})
     if not _survives_json(tree):
         raise ValueError(
             f"The inputs x are {jax.tree.structure(episode.support.x)}, which shapes.json cannot "
-            "hold: make it a dictionary, with texts as keys and arrays as values."
+            "hold: make it a dictionary from strings to arrays."
         )
-    # The others look when it is there: a file system may remember that it was not.
+    # The other processes look when it is there: a file system may remember that it was not.
     if is_primary() and not (folder / "config.json").exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +229,14 @@ def read_shapes(folder: pathlib.Path) -> Episode:
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all; of several processes, the first one does."""
+    """Writes a file completely or not at all; of several processes, only the first one writes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     write_atomically(pathlib.Path(name) / "note.txt", "done")
+    ...     (pathlib.Path(name) / "note.txt").read_text()
+    'done'
+    """
     if not is_primary():
         return
     temporary = path.with_name(path.name + ".tmp")

@@ -11,7 +11,7 @@ from benchmarks.flops import count
 from benchmarks.implementations.jaxmeta import make_arguments, make_model, make_objective
 from benchmarks.problem import Problem, make_data
 from benchmarks.scaling import Level
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 
 
 def test_conv4_is_what_is_traced():
@@ -24,7 +24,7 @@ def test_conv4_is_what_is_traced():
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == model.state
 
     objective = make_objective(problem, make_model(problem), "reverse")
-    traced = jax.make_jaxpr(mean_gradient(objective, 1))(*arguments)
+    traced = jax.make_jaxpr(estimate(objective, chunk=1))(*arguments)
     assert count(traced) == scaling.task_flops(model, 3 * 2, 3 * 3, 2)
     reduced = sum(math.prod(value.shape) for value in traced.out_avals)
     assert 4 * reduced == scaling.reduced_bytes(model, 2)

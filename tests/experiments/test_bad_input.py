@@ -109,7 +109,10 @@ FIELDS = {
     "config.model.filters=4": ["mlp takes no argument 'filters'", "outputs, hidden"],
     "config.model.make=jaxmeta.nn.mpl": ["'jaxmeta.nn' has no 'mpl'", "mlp"],
     "config.model.make=jaxmetta.mlp": ["'jaxmetta.mlp' cannot be imported", "dotted name"],
-    "config.model.make=jaxmeta.losses": ["'jaxmeta.losses' is no function", "dotted name of one"],
+    "config.model.make=jaxmeta.losses": [
+        "'jaxmeta.losses' is not a function",
+        "dotted name of one",
+    ],
     "config.data.ways=3": ["sinusoid takes no argument 'ways': there are none"],
     "config.evaluation.learner.steps=2.5": ["steps is 2.5: give a whole number, 0 or more"],
     "config.steps=-1": ["config.steps is -1", "0 or more"],
@@ -227,11 +230,11 @@ def test_inputs_that_a_run_cannot_write_down(tmp_path: Path) -> None:
     for x in (Pair(image, tokens), (image, tokens), {1: image}):
         episode = make_episode(x, [0, 1], x, [0, 1])
         with pytest.raises(ValueError, match=r"x are .*, which shapes.json cannot hold: make it"):
-            workdir.claim(tmp_path / "run", {}, episode)
+            workdir.claim_folder(tmp_path / "run", {}, episode)
         assert not (tmp_path / "run").exists()
     for i, x in enumerate((image, {"b": image, "a": tokens}, [{"a": image}, tokens])):
         episode = make_episode(x, [0, 1], x, [0, 1])
-        workdir.claim(tmp_path / str(i), {}, episode)
+        workdir.claim_folder(tmp_path / str(i), {}, episode)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), episode)
         assert workdir.read_shapes(tmp_path / str(i)) == shapes
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -119,7 +120,9 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["empty", "array", "missing", "info", "metrics"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "params", "optimizer", "missing", "item", "info", "metrics"]
+)
 def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturbed: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(undisturbed, folder)
@@ -128,10 +131,12 @@ def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturb
         shutil.rmtree(newest)
         newest.mkdir()
     elif damage == "missing":
-        next(newest.glob("tree/d/*")).unlink()
+        next(newest.glob("params/d/*")).unlink()
+    elif damage == "item":
+        shutil.rmtree(newest / "optimizer")
     else:
-        pattern = {"array": "tree/d/*", "info": "info/metadata", "metrics": "metrics/metrics"}
-        for file in newest.glob(pattern[damage]):
+        pattern = {"info": "info/metadata", "metrics": "metrics/metrics"}
+        for file in newest.glob(pattern.get(damage, f"{damage}/d/*")):
             file.write_bytes(file.read_bytes()[:20])
     status, errors = finish(start_waves(folder))
     assert status == 0, errors
@@ -143,13 +148,17 @@ def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturb
     assert_same_end(folder, undisturbed)
 
 
+class Weights(NamedTuple):
+    params: dict[str, np.ndarray]
+
+
 def test_the_best_is_the_last_of_equals_and_always_finite(tmp_path: Path) -> None:
-    tree = {"x": np.zeros(2, np.float32)}
+    weights = Weights({"x": np.zeros(2, np.float32)})
     for higher, scores in ((True, [3, 4, 4, np.nan, 1]), (False, [3, 2, 2, np.nan, 2.5])):
         folder = tmp_path / str(higher)
         with checkpoint.open_checkpoints(folder, higher) as checkpoints:
             for step, score in enumerate(scores):
-                checkpoint.save(checkpoints, step, tree, {}, score)
+                checkpoint.save(checkpoints, step, weights, {}, score)
             assert checkpoints.best_step() == 2
             assert checkpoints.all_steps() == [2, 3, 4]
         with checkpoint.open_checkpoints(folder, higher) as checkpoints:

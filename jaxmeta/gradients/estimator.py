@@ -1,0 +1,71 @@
+"""What an estimator of the outer gradient is, and what all estimators share."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from jaxmeta.distributed.microbatches import vmap_tasks, weighted_sum
+from jaxmeta.types import Array, Key, Metrics, Objective, PyTree, Report
+
+
+class Totals(NamedTuple):
+    """What is summed over all tasks of a step, each weighing its share of the mean.
+
+    Attributes:
+      values: what the estimator sums: usually gradients.
+      statistics: mean of the tasks' statistics.
+      metrics: mean of the tasks' metrics.
+    """
+
+    values: PyTree
+    statistics: PyTree
+    metrics: Metrics
+
+
+class PerTask(NamedTuple):
+    """What stays with each task, with a leading axis of tasks.
+
+    Attributes:
+      values: what the estimator wants of each task, such as its gradient.
+      carry: what the tasks carry over to their next step.
+    """
+
+    values: PyTree
+    carry: PyTree
+
+
+class Estimator(NamedTuple):
+    """How the gradient of the outer loop is estimated from the losses of single tasks.
+
+    Attributes:
+      each: ``(objective, params, state, tasks, keys, weights) -> (Totals, PerTask)``, computed on
+        one share of the tasks; the totals of all shares are added. The weights ``[k]`` sum to 1
+        over all shares; 0 marks a copy that fills up the last share, which ``PerTask`` loses again.
+      combine: ``(totals.values, per_task.values, key) -> gradient``, computed once, alike on every
+        device, from the totals and the values of *all* tasks.
+    """
+
+    each: Callable[[Objective, PyTree, PyTree, PyTree, Key, Array], tuple[Totals, PerTask]]
+    combine: Callable[[PyTree, PyTree, Key | None], PyTree]
+
+
+def task_losses(
+    objective: Objective, params: PyTree, state: PyTree, tasks: PyTree, keys: Key
+) -> tuple[Array, Report]:
+    """Losses ``[k]`` and reports ``[k, ...]`` of tasks ``[k, ...]``; the loss is among the metrics.
+
+    An objective that reports another ``"loss"`` than it minimizes, as Reptile does, has its own.
+    """
+
+    def one(common: tuple[PyTree, PyTree], task: PyTree, key: Key) -> tuple[Array, Report]:
+        loss, report = objective.loss(*common, task, key)
+        report = report._replace(metrics={"loss": loss, **report.metrics})
+        return loss, jax.lax.stop_gradient(report)
+
+    return vmap_tasks(one)((params, state), tasks, keys)
+
+
+def reduce_reports(values: PyTree, reports: Report, weights: Array) -> Totals:
+    """The totals of one share: summed values, and the weighted sums of what was reported."""
+    return Totals(values, *weighted_sum((reports.statistics, reports.metrics), weights))

@@ -1,0 +1,87 @@
+"""The query loss along the way of an inner loop, not only at its end."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.objectives.averages import running_average
+from jaxmeta.objectives.queries import check_episode, query_loss
+from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
+
+Weights = Callable[[PyTree, int], Array]
+"""``(state, steps T) -> weights [T + 1]`` of the query losses after 0, ..., T inner steps."""
+
+
+def along(
+    learner: Learner,
+    loss: Loss,
+    weights: Weights,
+    metrics: Mapping[str, Loss] | None = None,
+    decay: float = 0.9,
+) -> Objective:
+    r"""A weighted sum of the query losses after 0, 1, ..., T inner steps.
+
+    .. math:: \ell_i = \sum_{t=0}^{T} w_t\, L\big(\mathrm{predict}(\theta_t^{(i)}, x_i),\, y_i\big)
+
+    Args:
+      learner: one with a ``path``: gradient learners and heads have one.
+      loss: the loss of the query set.
+      weights: ``(state, T) -> [T + 1]``; they may depend on the state, as where they are annealed.
+      metrics: further metrics of the query set to report, by name, after the last step.
+      decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`; they follow
+        the statistics of the query set after the last step.
+
+    Returns:
+      An objective over episodes; the reported ``loss`` is that after the last step.
+
+    Raises:
+      ValueError: the learner has no path, or ``decay`` is outside of [0, 1].
+
+    References:
+      Andrychowicz et al., 2016, Learning to Learn by Gradient Descent by Gradient Descent,
+      equation 3.
+
+    >>> from jaxmeta.learners import maml
+    >>> from jaxmeta.losses import cross_entropy
+    >>> from jaxmeta.nn import mlp
+    >>> def even(state, steps):
+    ...     return jnp.full(steps + 1, 1 / (steps + 1))
+    >>> objective = along(maml(mlp(5), ways=5, steps=3), cross_entropy, even)
+    """
+    task_loss = path_loss(learner, loss, weights, metrics)
+    average = running_average(decay)
+
+    def update(state: PyTree, params: PyTree, statistics: PyTree) -> PyTree:
+        return average(state, params, jax.tree.map(lambda leaf: leaf[-1], statistics))
+
+    return Objective(learner.init, task_loss, update)
+
+
+def path_loss(
+    learner: Learner, loss: Loss, weights: Weights, metrics: Mapping[str, Loss] | None
+) -> Callable[[PyTree, PyTree, Episode, Key], tuple[Array, Report]]:
+    """The loss of :func:`along`; statistics are reported for each step, ``[T + 1, ...]``."""
+    path = learner.path
+    if path is None:
+        raise ValueError(
+            "The learner has no path, for it takes no steps: give one that adapts by an inner "
+            "loop, such as maml, or take the objective `episodic`."
+        )
+    of_queries = query_loss(learner, loss, metrics)
+
+    def task_loss(
+        params: PyTree, state: PyTree, episode: Episode, key: Key
+    ) -> tuple[Array, Report]:
+        check_episode(episode)
+        adapt_key, predict_key = jax.random.split(key)
+        adapted, adaptation = path(params, state, episode.support, adapt_key)
+        # One step after the other, as each looks at the whole query set.
+        values, statistics, reported = jax.lax.map(
+            lambda row: of_queries(params, state, row, episode.query, predict_key), adapted
+        )
+        chosen = weights(state, values.shape[0] - 1)
+        last = jax.tree.map(lambda leaf: leaf[-1], reported)
+        return jnp.sum(chosen * values), Report(statistics, {**adaptation, **last})
+
+    return task_loss
