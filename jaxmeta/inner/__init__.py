@@ -1,9 +1,9 @@
 """The inner loop: how parameters adapt to one task's support set, differentiably.
 
-``unroll`` takes steps of any optax transformation, to be differentiated through; what the outer
-loop may learn *about* adapting (step sizes, a learned optimizer's weights) is its ``hyper``.
-``implicit`` differentiates a minimum instead, and ``minimize`` nothing. A loop of your own is the
-same pair of plain functions.
+``unroll`` takes steps of an optax transformation and is differentiated through; what the outer loop
+may learn *about* adapting (step sizes, the weights of a learned optimizer) is its ``hyper``.
+``implicit`` differentiates a minimum instead, and ``minimize`` treats it as a constant. A loop of
+your own is the same plain functions, ``init`` and ``run``, and ``path`` if it has one.
 """
 
 from jaxmeta.inner.implicit import implicit

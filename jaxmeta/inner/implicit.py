@@ -1,4 +1,4 @@
-"""The minimum of a regularized loss, differentiated by an equation that it obeys."""
+"""The minimum of a regularized loss, differentiated by the equation that it satisfies."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import optax
 
 from jaxmeta.checks import check_count
 from jaxmeta.distributed.varying import varying_as
-from jaxmeta.inner.leaves import check_differentiable
+from jaxmeta.inner.leaves import check_differentiable, merge
 from jaxmeta.inner.loop import InnerLoop, InnerLoss
-from jaxmeta.inner.mixed_mode import among, opened, smooth_parts
+from jaxmeta.inner.mixed_mode import closure_convert, split_floating
 from jaxmeta.inner.unroll import unroll
 from jaxmeta.types import Array, Key, Metrics, PyTree
 
@@ -30,56 +30,63 @@ def implicit(
               = u^\top, \quad \Big(I + \frac1{\lambda + \delta} \nabla^2 L(\theta^*)\Big) u = v
 
     Only the minimum is kept for the outer gradient, so memory does not grow with the steps. Without
-    damping it is as exact as the minimum and the linear system are solved. Noise, if any, is drawn
-    once for all steps, so that there is one loss to minimize.
+    damping the gradient is as exact as the solutions of the minimization and of the linear system.
+    Noise, if any, is drawn once for all steps, so that there is one loss to minimize.
 
     Args:
       optimizer: an optax transformation that minimizes.
-      steps: of it.
-      penalty: lambda.
+      steps: number of optimizer steps.
+      penalty: lambda, the weight of the proximal term.
       solver: of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
         :math:`u = \sum_j (-\nabla^2 L / (\lambda + \delta))^j v`, which converges only where the
         curvature of L is below :math:`\lambda + \delta`.
-      solver_steps: iterations of conjugate gradient, or terms of the series after the first; each
-        takes a product with the second derivatives, and the former one more.
-      damping: delta. Where the loss is not convex the system need not be positive definite, and
-        what conjugate gradient then finds points anywhere; enough damping makes it so, at the price
-        of a gradient nearer to that of first-order MAML, which it becomes as the damping grows.
+      solver_steps: iterations of conjugate gradient, or terms of the series after the first. Each
+        takes one product with the second derivatives, and conjugate gradient one more in all.
+      damping: delta. If the loss is not convex, the system need not be positive definite, and what
+        conjugate gradient finds may point anywhere. Enough damping makes it positive definite, at
+        the price of a gradient nearer to that of first-order MAML, its limit as delta grows.
 
     Returns:
-      An inner loop that learns nothing of its own; its metrics are those of :func:`unroll`, the
-      proximal term included.
+      An inner loop without hyper-parameters and without a path. Its metrics are those of
+      :func:`unroll`, with the proximal term included.
 
     Raises:
-      ValueError: ``steps`` or ``solver_steps`` is no count, the penalty is not positive, the
-        damping is negative, or there is no such solver.
+      ValueError: ``steps`` is negative, ``solver_steps`` or the penalty is not positive, the
+        damping is negative, or the solver is unknown.
       TypeError: when run, a fast leaf is not of a floating type.
 
     References:
       Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients, equations 3
       and 6 and algorithm 2 (their code damps); Lorraine, Vicol and Duvenaud, 2020, Optimizing
       Millions of Hyperparameters by Implicit Differentiation, section 4.1 (Neumann series).
+
+    >>> loop = implicit(optax.sgd(0.1), steps=100, penalty=1.0)
+    >>> loss = lambda theta, key: jax.numpy.sum((theta - 1.0) ** 2) / 2
+    >>> theta, metrics = loop.run(loss, jax.numpy.zeros(2), (), jax.random.key(0))
+    >>> jax.numpy.round(theta, 3).tolist()  # halfway between the start and the minimum of the loss
+    [0.5, 0.5]
     """
     check_count("solver_steps", solver_steps, least=1)
     if penalty <= 0:
-        raise ValueError(f"penalty is {penalty}: give a positive number.")
+        raise ValueError(f"penalty must be positive, but is {penalty}.")
     if damping < 0:
-        raise ValueError(f"damping is {damping}: give 0 or a positive number.")
+        raise ValueError(f"damping must be 0 or more, but is {damping}.")
     if solver not in ("conjugate_gradient", "neumann"):
-        raise ValueError(f"solver is {solver!r}: choose 'conjugate_gradient' or 'neumann'.")
+        raise ValueError(f"solver must be 'conjugate_gradient' or 'neumann', but is {solver!r}.")
     loop = unroll(optimizer, steps, first_order=True)
     damped = penalty + damping
 
     def run(loss: InnerLoss, fast: PyTree, hyper: PyTree, key: Key) -> tuple[PyTree, Metrics]:
         check_differentiable(fast)
         fast, key = varying_as(loss, fast, key)
-        open_loss, consts = opened(loss, fast, key)
+        converted, consts = closure_convert(loss, fast, key)
 
+        # What the loss closes over is an argument, as a custom rule may not close over it.
         @jax.custom_vjp
         def minimum(consts: list[Array], start: PyTree, key: Key) -> tuple[PyTree, Metrics]:
             def proximal(now: PyTree, _: Key) -> Array:
-                apart = optax.tree.norm(optax.tree.sub(now, start), squared=True)
-                return open_loss(consts, now, key) + penalty / 2 * apart
+                distance = optax.tree.norm(optax.tree.sub(now, start), squared=True)
+                return converted(consts, now, key) + penalty / 2 * distance
 
             return loop.run(proximal, start, (), key)
 
@@ -91,7 +98,8 @@ def implicit(
             consts, found, key = saved
 
             def curvature(direction: PyTree) -> PyTree:
-                gradient = jax.grad(lambda now: open_loss(consts, now, key))
+                """The product of the scaled second derivatives with a direction, never a matrix."""
+                gradient = jax.grad(lambda now: converted(consts, now, key))
                 product = jax.jvp(gradient, (found,), (direction,))[1]
                 return jax.tree.map(lambda leaf: leaf / damped, product)
 
@@ -103,15 +111,18 @@ def implicit(
             else:
                 system = lambda u: optax.tree.add(u, curvature(u))  # noqa: E731
                 u, _ = jax.scipy.sparse.linalg.cg(system, v, maxiter=solver_steps)
-            # The minimum moves with what else the loss depends on by -d2L u / (lambda + delta).
-            moving, filled = smooth_parts(consts)
+            # By the same equation the minimum moves with a constant c by -d2L / (dc dtheta) u /
+            # (lambda + delta). Second derivatives are symmetric: it is the derivative of the
+            # gradient by c in the direction u of the parameters, one forward pass.
+            floating, rest = split_floating(consts)
 
-            def gradient_of_consts(now: PyTree) -> list[Array]:
-                return jax.grad(lambda moving: open_loss(filled(moving), now, key))(moving)
+            def gradient_of_consts(now: PyTree) -> list[Array | None]:
+                return jax.grad(lambda floating: converted(merge(floating, rest), now, key))(
+                    floating
+                )
 
             moved = jax.jvp(gradient_of_consts, (found,), (u,))[1]
-            moved = [-leaf / damped for leaf in moved]
-            return among(moved, consts), u, None
+            return jax.tree.map(lambda leaf: -leaf / damped, moved), u, None
 
         minimum.defvjp(forward, backward)
         return minimum(consts, fast, key)

@@ -1,4 +1,4 @@
-"""Which parameters adapt."""
+"""Which parameters adapt, and whether they can."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from jaxmeta.types import PyTree
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """The name of a leaf, as in ``"block0/kernel"``."""
+    """The name of the leaf at a path, as in ``"block0/kernel"``."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -19,18 +19,26 @@ def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTr
 
     Args:
       params: any pytree.
-      fast: tells by a leaf's name, as in ``"block0/kernel"``, whether it adapts.
+      fast: ``(name) -> bool``, whether the leaf of that name, as in ``"block0/kernel"``, adapts.
 
     Returns:
       ``(fast, slow)``, both of the structure of ``params``; :func:`merge` is the inverse.
 
     Raises:
       ValueError: no leaf adapts.
+
+    >>> fast, slow = partition({"body": 1.0, "head": 2.0}, lambda name: name == "head")
+    >>> fast, slow
+    ({'body': None, 'head': 2.0}, {'body': 1.0, 'head': None})
+    >>> merge(fast, slow)
+    {'body': 1.0, 'head': 2.0}
     """
     chosen = jax.tree_util.tree_map_with_path(lambda path, _: fast(path_name(path)), params)
     if not any(jax.tree.leaves(chosen)):
         names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        raise ValueError(f"No parameter adapts: `fast` chose none of {', '.join(names)}.")
+        raise ValueError(
+            f"fast must choose a parameter to adapt, but chose none of {', '.join(names)}."
+        )
     return (
         jax.tree.map(lambda leaf, yes: leaf if yes else None, params, chosen),
         jax.tree.map(lambda leaf, yes: None if yes else leaf, params, chosen),
@@ -45,11 +53,11 @@ def merge(fast: PyTree, slow: PyTree) -> PyTree:
 
 
 def check_differentiable(fast: PyTree) -> None:
-    """Raises ``TypeError`` naming the first leaf that no gradient can move."""
+    """Raises ``TypeError`` naming the first leaf whose type is not floating."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(fast):
         dtype = jnp.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
-                f"Parameter '{path_name(path)}' is of type {dtype}, which no gradient can move: "
-                "make it floating, or a constant of the model instead of a parameter."
+                f"Parameter '{path_name(path)}' must have a floating type to be moved by a "
+                f"gradient, but has {dtype}: convert it, or make it a constant of the model."
             )

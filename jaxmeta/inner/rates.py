@@ -1,4 +1,4 @@
-"""Step sizes, fixed or learned, and hyper-parameters of each step."""
+"""Step sizes, fixed or learned, and hyper-parameters that differ from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,11 +12,20 @@ from jaxmeta.types import Key, PyTree
 
 
 def sgd(rates: PyTree) -> optax.GradientTransformation:
-    """Gradient descent, each update ``-rate * gradient``, with rates that may be learned.
+    """Gradient descent with step sizes that may be learned: each update is ``-rate * gradient``.
 
     Args:
-      rates: a scalar, or a pytree of the parameters' structure holding a scalar or an array of the
-        parameter's shape for each leaf; see :func:`learning_rates`.
+      rates: a scalar, or a pytree with the structure of the parameters that holds for each leaf a
+        scalar or an array of its shape; see :func:`learning_rates`.
+
+    Returns:
+      An optax transformation.
+
+    >>> params = {"a": jnp.ones(2), "b": jnp.ones(())}
+    >>> optimizer = sgd({"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)})
+    >>> updates, _ = optimizer.update(params, optimizer.init(params))
+    >>> updates["a"].tolist(), updates["b"].item()
+    ([-1.0, -2.0], -3.0)
     """
 
     def update(gradient: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
@@ -33,30 +42,36 @@ def learning_rates(value: float, granularity: str = "loop") -> Callable[[Key, Py
     Args:
       value: the rate that learning starts from.
       granularity: ``"loop"`` for one rate, ``"leaf"`` for one per leaf, ``"parameter"`` for one per
-        parameter (Meta-SGD; Li et al., 2017).
+        entry of each leaf (Meta-SGD; Li et al., 2017).
 
     Returns:
       ``(key, fast) -> rates``.
 
     Raises:
       ValueError: the granularity is none of the three.
+
+    >>> fast = {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}
+    >>> jax.tree.map(jnp.shape, learning_rates(0.1, "leaf")(jax.random.key(0), fast))
+    {'bias': (), 'kernel': ()}
     """
     if granularity not in ("loop", "leaf", "parameter"):
-        raise ValueError(f"granularity is {granularity!r}: choose 'loop', 'leaf' or 'parameter'.")
+        raise ValueError(
+            f"granularity must be 'loop', 'leaf' or 'parameter', but is {granularity!r}."
+        )
 
     def init(key: Key, fast: PyTree) -> PyTree:
         if granularity == "loop":
             return jnp.full((), value, jnp.result_type(*jax.tree.leaves(fast)))
-        own = granularity == "parameter"
+        per_entry = granularity == "parameter"
         return jax.tree.map(
-            lambda leaf: jnp.full(leaf.shape if own else (), value, leaf.dtype), fast
+            lambda leaf: jnp.full(leaf.shape if per_entry else (), value, leaf.dtype), fast
         )
 
     return init
 
 
 class PerStep(NamedTuple):
-    """Hyper-parameters of each step, each leaf with a leading axis of steps."""
+    """Hyper-parameters that differ from step to step: each leaf has a leading axis of steps."""
 
     rows: PyTree
 
@@ -64,23 +79,27 @@ class PerStep(NamedTuple):
 def per_step(
     hyper: Callable[[Key, PyTree], PyTree], steps: int
 ) -> Callable[[Key, PyTree], PerStep]:
-    """Gives each step hyper-parameters of its own, all starting from the same values.
+    """Gives each step its own hyper-parameters, all starting from the same values.
 
-    Step t of :func:`unroll` uses row t. Steps beyond the last row use the last row, so that a loop
-    may run longer than it was trained for.
+    Step t of :func:`unroll` uses row t, and steps beyond the last row use the last row, so that a
+    loop may run for longer than it was trained for.
 
     Args:
       hyper: ``(key, fast) -> values`` for one step.
-      steps: how many rows.
+      steps: number of rows.
 
     Returns:
       ``(key, fast) -> PerStep``.
 
     Raises:
-      ValueError: there is no row.
+      ValueError: ``steps`` is not positive.
 
     References:
       Antoniou et al., 2019, How to Train Your MAML, section 4, learns rates per layer and step.
+
+    >>> init = per_step(learning_rates(0.1), steps=5)
+    >>> init(jax.random.key(0), jnp.ones(3)).rows.shape
+    (5,)
     """
     check_count("steps", steps, least=1)
 

@@ -1,4 +1,4 @@
-"""Steps of any optax transformation, differentiated through."""
+"""Steps of an optax transformation, differentiated through."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,47 +24,55 @@ def unroll(
     first_order: bool = False,
     differentiation: str = "mixed",
 ) -> InnerLoop:
-    r"""Takes ``steps`` steps of any optax transformation, to be differentiated through.
+    r"""Takes ``steps`` steps of an optax transformation, to be differentiated through.
 
     .. math:: \theta_{t+1} = \theta_t + u(\nabla L(\theta_t);\, h_t), \qquad t = 0 \dots T-1
 
     Args:
-      optimizer: an optax transformation, or a function ``hyper -> transformation``, when something
+      optimizer: an optax transformation, or a function ``(hyper) -> transformation`` if something
         about it is to be learned. Adam needs ``eps_root > 0`` to be differentiated: the square root
         of a zero second moment has no derivative.
-      steps: T; 0 leaves the leaves as they are.
+      steps: T, number of steps; 0 leaves the leaves as they are.
       hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
-        :func:`learning_rates`, and :func:`per_step` for values of its own for each step.
+        :func:`learning_rates`, and :func:`per_step` for values that differ from step to step.
       first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       differentiation: how the outer gradient goes through the inner ones; the three agree to
         rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps of each
         step only the parameters, the gradient and the optimizer's state, in the same time.
-        ``"reverse"`` keeps all that a step computed, and serves losses with a derivative of their
-        own making, such as straight-through estimators, and forward-mode differentiation of the
-        loop itself.
-        ``"rematerialized"`` is reverse that keeps only each step's parameters and computes the
-        rest again.
+        ``"reverse"`` keeps everything that a step computed. It serves losses with a custom
+        derivative, such as straight-through estimators, and forward-mode differentiation of the
+        loop itself. ``"rematerialized"`` is reverse mode that keeps only the parameters of each
+        step and computes the rest again.
 
     Returns:
-      An inner loop; its metrics are ``support_loss`` and ``gradient_norm``, each ``[steps]``, both
-      measured before the step.
+      An inner loop with a path. Its metrics are ``support_loss`` and ``gradient_norm``, each
+      ``[steps]``, both measured before the step.
 
     Raises:
-      ValueError: ``steps`` is no count, ``hyper`` is given to an optimizer that takes none, or
-        ``differentiation`` is none of the three.
-      TypeError: when run, a fast leaf is not of a floating type.
+      ValueError: ``steps`` is negative, ``hyper`` is given but the optimizer is not a function of
+        it, or ``differentiation`` is none of the three.
+      TypeError: when run, a fast leaf does not have a floating type.
+
+    >>> loop = unroll(optax.sgd(0.5), steps=2)
+    >>> loss, key = lambda theta, key: jnp.sum(theta**2) / 2, jax.random.key(0)
+    >>> theta, metrics = loop.run(loss, jnp.array([4.0]), (), key)
+    >>> theta.tolist(), metrics["support_loss"].tolist()
+    ([1.0], [8.0, 2.0])
+    >>> loop.path(loss, jnp.array([4.0]), (), key)[0].tolist()
+    [[4.0], [2.0], [1.0]]
     """
     check_count("steps", steps)
     if differentiation not in ("mixed", "reverse", "rematerialized"):
         raise ValueError(
-            f"differentiation is {differentiation!r}: choose 'mixed', 'reverse' or "
-            "'rematerialized'."
+            "differentiation must be 'mixed', 'reverse' or 'rematerialized', but is "
+            f"{differentiation!r}."
         )
     fixed = isinstance(optimizer, optax.GradientTransformation)
     if fixed and hyper is not None:
         raise ValueError(
-            "hyper is given, but the optimizer is a fixed transformation: pass a function of hyper."
+            "hyper is given, so the optimizer must be a function of it and not a fixed "
+            "transformation: give unroll(sgd, steps, hyper=...), say."
         )
 
     def transformation(values: PyTree, step: Array | int) -> optax.GradientTransformation:
