@@ -178,14 +178,29 @@ def _transpose_right(ct: Array, a: Array, b: Any, *, gives: str, geometry: Geome
 def _batch(
     operands: Sequence[Array], axes: Sequence[int | None], *, gives: str, geometry: Geometry
 ) -> tuple[Array, int]:
+    """Tasks of a ``vmap`` become images where they share the kernel, and groups otherwise."""
+    # Images do not mix: those of all tasks are one large batch for a kernel that they share. Groups
+    # would need a copy of it for each. Its gradient needs no rule of its own: transposed, the map
+    # of a large batch is one sum over that batch, and no task has a kernel of its own.
+    kernel_axis = {"output": axes[1], "input": axes[0]}
+    shared = gives in kernel_axis and kernel_axis[gives] is None
+    # Kernels of tasks that share their images could be folded into its outputs likewise. They are
+    # not: that gains little, and its transpose, a Winograd kernel map of so many outputs, takes
+    # twice as long as groups do. And where the result is a kernel, each task asks for its own.
+    place = 1 if shared else 0
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
-    stacked = (
-        jnp.broadcast_to(x[None], (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-        for x, axis in zip(operands, axes, strict=True)
-    )
-    a, b = (x.reshape(-1, *x.shape[2:]) for x in stacked)
+
+    def fold(x: Array, axis: int | None) -> Array:
+        if axis is None:
+            if shared:
+                return x
+            x, axis = jnp.broadcast_to(x[None], (size, *x.shape)), 0
+        x = jnp.moveaxis(x, axis, place)
+        return x.reshape(*x.shape[:place], -1, *x.shape[place + 2 :])
+
+    a, b = (fold(x, axis) for x, axis in zip(operands, axes, strict=True))
     out = _map(a, b, gives, geometry)
-    return out.reshape(size, -1, *out.shape[1:]), 0
+    return out.reshape(*out.shape[:place], size, -1, *out.shape[place + 1 :]), place
 
 
 def _by_patches(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from jaxmeta.nn import blocks, conv2d, conv_general_dilated, patches, winograd
+from jaxmeta.nn import blocks, conv2d, conv_general_dilated, convolution, mlp, patches, winograd
 from jaxmeta.nn.geometry import Geometry
 
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -202,6 +202,85 @@ def test_vmap_is_a_loop(axes):
     own = [0 if axis is None else 1 for axis in axes]
     alone = [ONE(x[i * own[0]], kernel[i * own[1]]) for i in range(3)]
     assert_close(together, jax.tree.map(lambda *rows: jnp.stack(rows), *alone))
+
+
+SHARED = {
+    "1x1": Geometry((2, 3), (1, 1), (1, 1), ((0, 0), (0, 0))),
+    "3x3 with stride": Geometry((5, 4), (3, 3), (2, 1), ((1, 0), (0, 2))),
+    "3x3 by Winograd": Geometry((8, 9), (3, 3), (1, 1), ((1, 1), (1, 1))),
+}
+
+
+@pytest.mark.parametrize(
+    ("gives", "mapped"), [("output", 0), ("input", 1), ("kernel", 0), ("kernel", 1)]
+)
+@pytest.mark.parametrize("geometry", SHARED.values(), ids=SHARED)
+def test_what_tasks_share_is_used_as_by_a_loop(geometry, gives, mapped):
+    """Each of the maps, in every order; the derivative by the shared operand is a sum over tasks."""
+    size, channels = 2, 16 if geometry.window == (3, 3) and geometry.stride == (1, 1) else 3
+    shapes = {
+        "x": (1, 2, *geometry.image, channels),
+        "k": (1, *geometry.window, channels, 4),
+        "z": (1, 2, *geometry.output, 4),
+    }
+    a, b = (shapes[name] for name in {"output": "xk", "input": "kz", "kernel": "xz"}[gives])
+    pair = [
+        0.2 * jax.random.normal(key, (size, *shape) if i == mapped else shape)
+        for i, (key, shape) in enumerate(zip(KEYS, (a, b), strict=False))
+    ]
+    axes = [0 if i == mapped else None for i in range(2)]
+
+    def one(a, b):
+        return convolution._map(a, b, gives, geometry)
+
+    def looped(a, b):
+        return jnp.stack([one(a[i], b) if mapped == 0 else one(a, b[i]) for i in range(size)])
+
+    together = compiled(all_orders(jax.vmap(one, axes)))(*pair)
+    assert_close(together, compiled(all_orders(looped))(*pair))
+
+
+def shared_loss(apply):
+    """Of parameters that all tasks share."""
+
+    def loss(params, xs):
+        return jnp.sum(jax.vmap(lambda x: jnp.sum(jnp.sin(apply(params, x))))(xs))
+
+    return loss
+
+
+@pytest.mark.parametrize("tasks", [8, 32])
+def test_a_kernel_that_tasks_share_is_not_copied_for_each(tasks):
+    """The gradient of a perceptron takes the temporary memory of plain products."""
+    model = mlp(8, (256, 256))
+    xs = jax.random.normal(KEYS[0], (tasks, 2, 128))
+    params, _ = model.init(KEYS[1], xs[0])
+
+    def plain(params, x):
+        for name in ("layer0", "layer1"):
+            x = jax.nn.relu(x @ params[name]["kernel"] + params[name]["bias"][None])
+        return x @ params["head"]["kernel"] + params["head"]["bias"][None]
+
+    def temporary(apply):
+        program = jax.jit(jax.grad(shared_loss(apply))).lower(params, xs).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    ours = temporary(lambda params, x: model.apply(params, {}, x)[0])
+    assert ours <= temporary(plain) + 0.25 * size
+    assert ours <= size
+
+
+def test_a_shared_kernel_is_one_product_in_every_order():
+    """The program of a derivative, of the first or the third order, holds no kernel of a task."""
+    kernel, xs = jnp.ones((3, 3, 5, 7)), jnp.ones((11, 2, 6, 6, 5))
+    gradient = jax.grad(shared_loss(lambda k, x: conv2d(x, k, 2)))
+
+    def directional(kernel, xs):
+        return jax.jvp(lambda k: gradient(k, xs), (kernel,), (kernel,))[1]
+
+    program = jax.jit(jax.grad(lambda k, xs: jnp.sum(directional(k, xs)))).lower(kernel, xs)
+    assert "tensor<11x3x3x5x7xf32>" not in program.as_text()
 
 
 def test_vmap_of_vmap_is_a_loop_in_a_loop():
