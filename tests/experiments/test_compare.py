@@ -18,7 +18,7 @@ from experiments.configs import cifar_fs, methods, omniglot
 from experiments.configs import common as configs
 from jaxmeta.objectives import augmented
 from jaxmeta.runs import workdir
-from jaxmeta.runs.spec import build
+from jaxmeta.runs.spec import EVERYTHING, build
 from jaxmeta.types import Batch, Episode, Learner
 from tests.quick import QUICK
 
@@ -53,7 +53,7 @@ def test_every_config_can_be_trained(data, method):
     )
     if "augment" in config:
         objective = augmented(objective, build(config["augment"]))
-    jax.eval_shape(build(config["optimizer"]).init, params)
+    jax.eval_shape(build(config["optimizer"], EVERYTHING).init, params)
     tasks = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), episode)
     losses, aux = jax.eval_shape(objective, params, state, tasks, jax.random.split(key, 2))
     assert losses.shape == (2,)

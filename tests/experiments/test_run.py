@@ -52,7 +52,7 @@ def folder(method: str, runs: dict[str, Path], launch: Launch) -> Path:
 
 
 def again(launch: Launch, folder: Path, *arguments: str) -> dict[str, object]:
-    launch(evaluate, f"--workdir={folder}", *arguments)
+    launch(evaluate, f"--workdir={folder}", "--trust=tests", *arguments)
     return json.loads((folder / "evaluations.jsonl").read_text().splitlines()[-1])
 
 
@@ -100,7 +100,7 @@ def test_evaluating_other_episodes(
     with pytest.raises(
         SystemExit, match="The model has 3 outputs but the learner is to tell 6 ways"
     ):
-        launch(evaluate, f"--workdir={folder}", "--ways=6")
+        launch(evaluate, f"--workdir={folder}", "--trust=tests", "--ways=6")
     assert (folder / "evaluations.jsonl").read_text() == before
 
 
@@ -180,7 +180,7 @@ def test_an_optimizer_whose_state_is_the_parameters() -> None:
 def test_written_on_eight_devices_it_is_read_on_others(folder: Path) -> None:
     assert jax.device_count() == 8
     before = (folder / "result.json").read_text()
-    status, errors = finish(start("evaluate", f"--workdir={folder}"))
+    status, errors = finish(start("evaluate", f"--workdir={folder}", "--trust=tests"))
     assert status == 0, errors
     one = json.loads((folder / "evaluations.jsonl").read_text().splitlines()[-1])
     eight = json.loads(before)
