@@ -12,7 +12,7 @@ from ml_collections.config_dict import placeholder
 
 
 def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
-    """The fields of every experiment; ``sample`` and ``learner`` follow ``ways`` until set apart."""
+    """The fields of every experiment; ``sample`` and ``learner`` follow ``ways`` until set."""
     config = ConfigDict()
     config.seed = 0
     config.steps = 10_000  # outer steps

@@ -15,6 +15,7 @@ from absl.testing import flagsaver
 
 from experiments import program
 from jaxmeta.runs import checkpoint, workdir
+from jaxmeta.runs.writers import read_json_lines
 from jaxmeta.train import TrainState
 from tests.quick import QUICK
 
@@ -70,6 +71,11 @@ def last_train_state(folder: Path) -> list[np.ndarray]:
         if (newest / field).exists()  # a field without arrays is not written
         for leaf in jax.tree.leaves(checkpoint.load_arrays(newest, field))
     ]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's ``metrics.jsonl``."""
+    return read_json_lines(folder / "metrics.jsonl")
 
 
 @pytest.fixture

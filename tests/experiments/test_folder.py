@@ -38,6 +38,8 @@ def test_a_folder_of_class_folders(
     launch(train, f"--config={CONFIG}", f"--workdir={folder}", own, *SMALL)
     result = json.loads((folder / "result.json").read_text())
     assert result["data"]["make"] == "folder"
-    assert result["mean"] > 0.8, "noisy copies of patterns"
+    assert result["evaluations"]["trained"]["metrics"]["accuracy"]["mean"] > 0.8, (
+        "noisy copies of patterns"
+    )
     launch(evaluate, f"--workdir={folder}")
     assert json.loads((folder / "evaluations.jsonl").read_text()) == result

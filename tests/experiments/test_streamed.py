@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiments.journal import read_metrics
 
-from tests.experiments.conftest import finish, last_train_state, start
+from tests.experiments.conftest import finish, last_train_state, read_metrics, start
 from tests.experiments.test_processes import assert_same_to_rounding, free_port, join_flags
 from tests.experiments.test_survival import wait_for
 

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from experiments.journal import read_metrics
 
 from jaxmeta.runs import checkpoint
-from tests.experiments.conftest import finish, last_train_state, start_waves
+from tests.experiments.conftest import finish, last_train_state, read_metrics, start_waves
 
 
 def wait_for(event: Callable[[], bool], process: subprocess.Popen[str]) -> None:
