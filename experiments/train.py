@@ -16,10 +16,10 @@ import sys
 from absl import flags
 
 from experiments import plots, program
+from jaxmeta.distributed.parallel import SPREADS
 from jaxmeta.distributed.processes import is_primary
 from jaxmeta.runs import EVERYTHING, Diverged, Stopped, prepare, train, workdir
 from jaxmeta.runs.measure import measure
-from jaxmeta.runs.run import SPREADS
 
 CONFIG = program.define_config("config", "The experiment.")
 SPREAD = flags.DEFINE_enum("spread", SPREADS[0], SPREADS, "How tasks are spread over devices.")

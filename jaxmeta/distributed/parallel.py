@@ -15,6 +15,8 @@ TASKS = "tasks"
 """The name of the axis of devices over which tasks are spread."""
 PARAMETERS = "parameters"
 """The name of the axis over which parameters are, where they do not fit on one device."""
+SPREADS = ("shard_map", "pmap")
+"""The ways to spread tasks over devices, by name; see :func:`spread_by`."""
 
 
 def use_cores() -> None:
@@ -174,6 +176,28 @@ def by_pmap(devices: Sequence[jax.Device]) -> Spread:
         return spread_out
 
     return spread
+
+
+def spread_by(name: str, devices: Sequence[jax.Device], shards: int = 1) -> Spread:
+    """Spreads tasks over devices in the way of this name.
+
+    Args:
+      name: one of :data:`SPREADS`.
+      devices: where to run.
+      shards: number of devices in a group, as for :func:`by_shard_map`; 1 for pmap.
+
+    Raises:
+      ValueError: there is no such way, or pmap is given several shards or other processes.
+
+    >>> spread_by("shard_map", jax.devices()[:1]) is one_device
+    True
+    """
+    if name not in SPREADS or (name == "pmap" and shards > 1):
+        raise ValueError(
+            f"spread is {name!r} and parameter_shards {shards}: choose one of "
+            f"{', '.join(SPREADS)}, and more than one shard with shard_map only."
+        )
+    return by_pmap(devices) if name == "pmap" else by_shard_map(devices, shards)
 
 
 def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:

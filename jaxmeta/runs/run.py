@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.data import StreamedSampler, stream
-from jaxmeta.distributed.microbatches import Spread
 from jaxmeta.distributed.parallel import (
-    by_pmap,
+    SPREADS,
     by_shard_map,
     devices_for,
     layout,
     layout_of_tasks,
     local_tasks,
     replicate,
+    spread_by,
     to_global_array,
 )
 from jaxmeta.evaluate import Evaluation, evaluator, summarize
@@ -39,8 +39,6 @@ from jaxmeta.train import (
     streamed_loop,
 )
 from jaxmeta.types import Key, PyTree, Source
-
-SPREADS = ("shard_map", "pmap")
 
 
 class Run(NamedTuple):
@@ -134,7 +132,7 @@ def prepare(
     given: Mapping[str, Any],
     folder: pathlib.Path,
     data_dir: str | None = None,
-    spread: str = "shard_map",
+    spread: str = SPREADS[0],
     shards: int = 1,
 ) -> Run:
     """Builds a run and makes the folder its own; every mistake in a config is found here.
@@ -143,17 +141,13 @@ def prepare(
       given: the config.
       folder: where the run lives.
       data_dir: where data sets lie.
-      spread: how tasks are spread over devices, ``"shard_map"`` or ``"pmap"``.
-      shards: number of devices over which parameters are cut; pmap has one.
+      spread: how tasks are spread over devices, as for
+        :func:`jaxmeta.distributed.parallel.spread_by`.
+      shards: number of devices over which parameters are cut.
 
     Raises:
       ValueError: a mistake in the config, or the folder holds another run.
     """
-    if spread not in SPREADS or (spread == "pmap" and shards > 1):
-        raise ValueError(
-            f"spread is {spread!r} and parameter_shards {shards}: choose one of "
-            f"{', '.join(SPREADS)}, and more than one shard with shard_map only."
-        )
     settings = config.complete(given)
     sources = tasks.load_sources(settings, data_dir)
     evaluation = config.evaluation_of(settings)
@@ -171,7 +165,7 @@ def prepare(
     meta_batch, chunk = settings["meta_batch"], settings["chunk"]
     devices = devices_for(meta_batch) if shards == 1 else jax.devices()
     notes = _idle(devices, meta_batch)
-    over: Spread = by_pmap(devices) if spread == "pmap" else by_shard_map(devices, shards)
+    over = spread_by(spread, devices, shards)
     options = {"estimator": estimator, "chunk": chunk, "spread": over}
     outer = outer_loop(objective, optimizer, sample, meta_batch, **options)
     keys = tasks.run_streams(settings)

@@ -20,9 +20,9 @@ from orbax.checkpoint import CheckpointManager
 
 from jaxmeta.distributed.processes import barrier, from_primary, is_primary
 from jaxmeta.inner import path_name
-from jaxmeta.runs import shapes
 from jaxmeta.runs.checkpoint import load, load_info, open_checkpoints
 from jaxmeta.runs.config import build_learner, build_objective, evaluation_of, learner_spec
+from jaxmeta.runs.shapes import from_json, to_json
 from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Episode, Learner, PyTree
 
@@ -210,7 +210,7 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) 
     ...     read_config(folder), read_shapes(folder).episode.query.x
     ({'seed': 0}, ShapeDtypeStruct(shape=(2, 4), dtype=float32))
     """
-    written = {name: shapes.to_json(tree) for name, tree in kept._asdict().items()}
+    written = {name: to_json(tree) for name, tree in kept._asdict().items()}
     # The other processes look when it is there: a file system may remember that it was not.
     if is_primary() and not (folder / "config.json").exists():
         try:
@@ -239,7 +239,7 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) 
 def read_shapes(folder: pathlib.Path) -> Shapes:
     """The shapes of what a run is trained and evaluated on."""
     stored = json.loads((folder / "shapes.json").read_text())
-    return Shapes(**{name: shapes.from_json(tree) for name, tree in stored.items()})
+    return Shapes(**{name: from_json(tree) for name, tree in stored.items()})
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
