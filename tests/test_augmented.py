@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from jaxmeta.data import crop_and_mirror
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 from jaxmeta.learners import prototypical
 from jaxmeta.losses import cross_entropy
 from jaxmeta.nn import mlp
 from jaxmeta.objectives import augmented, episodic
-from jaxmeta.types import Batch, Episode
+from jaxmeta.pretraining import supervised
+from jaxmeta.types import Batch, Episode, Objective, Report
 
 KEY = jax.random.key(0)
 IMAGE = jax.random.uniform(KEY, (5, 7, 2), minval=0.1)
@@ -58,95 +59,108 @@ def test_bad_arguments_of_crop_and_mirror():
         crop_and_mirror(1)(KEY, {"left": jnp.ones((3, 3, 1))})
 
 
-def episodes(tasks=3):
+def draw(key):
     def batch(key, shots):
         y = jnp.repeat(jnp.arange(2), shots)
         return Batch(jax.random.normal(key, (2 * shots, 4)), y, jnp.ones(2 * shots))
 
-    def episode(key):
-        support_key, query_key = jax.random.split(key)
-        return Episode(batch(support_key, 2), batch(query_key, 3))
-
-    return jax.vmap(episode)(jax.random.split(KEY, tasks))
+    support_key, query_key = jax.random.split(key)
+    return Episode(batch(support_key, 2), batch(query_key, 3))
 
 
 LEARNER = prototypical(mlp(3, hidden=(5,)), ways=2, normalization="inductive")
 OBJECTIVE = episodic(LEARNER, cross_entropy)
-EPISODES = episodes()
-KEYS = jax.random.split(jax.random.key(1), 3)
-PARAMS, STATE = LEARNER.init(KEY, jax.tree.map(lambda leaf: leaf[0], EPISODES))
+EPISODE = draw(KEY)
+PARAMS, STATE = LEARNER.init(KEY, EPISODE)
 
 
 def noisy(key, x):
     return x + jax.random.normal(key, x.shape)
 
 
-def test_no_change_changes_no_loss():
-    losses, aux = augmented(OBJECTIVE, lambda key, x: x)(PARAMS, STATE, EPISODES, KEYS)
-    plain, plain_aux = OBJECTIVE(PARAMS, STATE, EPISODES, KEYS)
-    np.testing.assert_array_equal(losses, plain)
-    jax.tree.map(np.testing.assert_array_equal, aux, plain_aux)
+def look(params, state, task, key):
+    """An objective's loss that reports the task and the key that it is handed."""
+    return jnp.zeros(()), Report(statistics=(task, key))
 
 
-def test_it_is_the_objective_of_changed_episodes():
+def seen(augment, task, key=KEY):
+    objective = augmented(Objective(lambda key, task: ((), ()), look), augment)
+    return objective.loss((), (), task, key)[1].statistics
+
+
+def test_no_change_changes_nothing_but_the_key():
+    task, key = seen(lambda key, x: x, EPISODE)
+    jax.tree.map(np.testing.assert_array_equal, task, EPISODE)
+    assert key != KEY
+
+
+def test_it_is_the_objective_of_the_changed_task():
     """A change that is a function of the example alone can be made beforehand."""
-    support, query = (batch._replace(x=2 * batch.x + 1) for batch in EPISODES)
-    losses, _ = augmented(OBJECTIVE, lambda key, x: 2 * x + 1)(PARAMS, STATE, EPISODES, KEYS)
-    expected, _ = OBJECTIVE(PARAMS, STATE, Episode(support, query), KEYS)
-    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+    def double(key, x):
+        return 2 * x + 1
+
+    support, query = (batch._replace(x=2 * batch.x + 1) for batch in EPISODE)
+    loss, report = augmented(OBJECTIVE, double).loss(PARAMS, STATE, EPISODE, KEY)
+    expected = OBJECTIVE.loss(PARAMS, STATE, Episode(support, query), KEY)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
+    assert report.metrics.keys() == expected[1].metrics.keys()
+    kept = augmented(OBJECTIVE, double)._replace(loss=OBJECTIVE.loss)
+    assert kept == OBJECTIVE
 
 
-def test_every_example_of_every_task_is_changed_by_itself():
-    """The objective is handed the examples; equal ones no longer are."""
-    seen = {}
+def test_every_example_is_changed_by_itself():
+    """Equal examples of one task, in whichever batch, no longer are."""
+    alike = jax.tree.map(jnp.zeros_like, EPISODE)
+    (support, query), key = seen(noisy, alike)
+    examples = np.concatenate([support.x, query.x])
+    assert len(np.unique(examples, axis=0)) == len(examples) == 4 + 6
+    # Labels, masks and what else the task holds stay as they are.
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        Episode(*(b._replace(x=()) for b in (support, query))),
+        Episode(*(b._replace(x=()) for b in alike)),
+    )
+    # What the key was split for is not drawn from it again.
+    assert key not in (KEY, *jax.random.split(KEY, 2))
 
-    def look(params, state, batch, keys):
-        seen["x"] = np.concatenate([batch.support.x, batch.query.x], axis=1)
-        seen["keys"] = jax.random.key_data(keys)
-        return OBJECTIVE(params, state, batch, keys)
 
-    alike = jax.tree.map(lambda leaf: jnp.zeros_like(leaf), EPISODES)
-    augmented(look, noisy)(PARAMS, STATE, alike, KEYS)
-    examples = seen["x"].reshape(-1, 4)
-    assert len(np.unique(examples, axis=0)) == len(examples) == 3 * (4 + 6)
-    # What the keys were split for is not drawn from them again.
-    assert not np.any(np.all(seen["keys"] == jax.random.key_data(KEYS), axis=-1))
+def test_the_batches_of_any_task_are_changed_and_nothing_else():
+    views = {"first": EPISODE.support, "second": (EPISODE.query, jnp.arange(3.0))}
+    task, _ = seen(lambda key, x: -x, views)
+    np.testing.assert_array_equal(task["first"].x, -EPISODE.support.x)
+    np.testing.assert_array_equal(task["second"][0].x, -EPISODE.query.x)
+    np.testing.assert_array_equal(task["second"][1], jnp.arange(3.0))
 
 
 def test_a_task_is_changed_by_its_own_key():
     """So the tasks of a step can be cut into chunks, and a key means the same change."""
     objective = augmented(OBJECTIVE, noisy)
-    whole = mean_gradient(objective)(PARAMS, STATE, EPISODES, KEYS)
-    chunks = mean_gradient(objective, chunk=1)(PARAMS, STATE, EPISODES, KEYS)
+    keys = jax.random.split(jax.random.key(1), 3)
+    episodes = jax.vmap(draw)(keys)
+    whole, chunks = (
+        jax.jit(estimate(objective, chunk=chunk))(PARAMS, STATE, episodes, keys) for chunk in (3, 1)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, chunks)
-    other, _ = objective(PARAMS, STATE, EPISODES, jax.random.split(KEY, 3))
-    losses, _ = objective(PARAMS, STATE, EPISODES, KEYS)
-    assert not np.any(losses == other)
+    one, again, other = (
+        objective.loss(PARAMS, STATE, EPISODE, key)[0] for key in (keys[0], keys[0], keys[1])
+    )
+    assert one == again != other
 
 
-def test_weights_weigh_the_changed_tasks():
-    weights = jnp.array([0.5, 0.5, 0.0])
-    objective = augmented(OBJECTIVE, noisy)
-    losses, aux = objective(PARAMS, STATE, EPISODES, KEYS, weights)
-    np.testing.assert_allclose(aux.metrics["loss"], np.mean(losses[:2]), rtol=1e-6)
+def test_a_batch_of_ordinary_training_is_changed_as_well():
+    objective = supervised(mlp(3), classes=2)
+    params, state = objective.init(KEY, EPISODE.query)
+    loss, _ = augmented(objective, lambda key, x: 3 * x).loss(params, state, EPISODE.query, KEY)
+    beforehand = EPISODE.query._replace(x=3 * EPISODE.query.x)
+    np.testing.assert_allclose(loss, objective.loss(params, state, beforehand, KEY)[0], rtol=1e-6)
 
 
 def test_examples_may_be_of_several_arrays():
-    def paired(batch):
-        return batch._replace(x={"a": batch.x, "b": -batch.x})
-
-    def apart(params, state, batch, keys):
-        support, query = (given._replace(x=given.x["a"] + given.x["b"]) for given in batch)
-        return OBJECTIVE(params, state, Episode(support, query), keys)
-
-    def change(key, x):
-        return {"a": x["a"] + 1, "b": 2 * x["b"]}
-
-    pairs = Episode(*map(paired, EPISODES))
-    losses, _ = augmented(apart, change)(PARAMS, STATE, pairs, KEYS)
-    support, query = (batch._replace(x=1 - batch.x) for batch in EPISODES)
-    expected, _ = OBJECTIVE(PARAMS, STATE, Episode(support, query), KEYS)
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    paired = EPISODE.support._replace(x={"a": EPISODE.support.x, "b": -EPISODE.support.x})
+    changed, _ = seen(lambda key, x: {"a": x["a"] + 1, "b": 2 * x["b"]}, paired)
+    np.testing.assert_array_equal(changed.x["a"], EPISODE.support.x + 1)
+    np.testing.assert_array_equal(changed.x["b"], -2 * EPISODE.support.x)
 
 
 CHANGES = {
@@ -160,4 +174,4 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_is_not_the_like_of_the_example_is_refused(change):
     with pytest.raises(ValueError, match=r"of an example float32\[4\]: give one that keeps"):
-        augmented(OBJECTIVE, change)(PARAMS, STATE, EPISODES, KEYS)
+        augmented(OBJECTIVE, change).loss(PARAMS, STATE, EPISODE, KEY)

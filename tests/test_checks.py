@@ -9,12 +9,16 @@ from jaxmeta import data, learners, nn
 from jaxmeta.checks import check_count
 from jaxmeta.evaluate import evaluator
 from jaxmeta.inner import implicit, learning_rates, minimize, per_step, sgd, unroll
+from jaxmeta.losses import cross_entropy
+from jaxmeta.objectives import multi_step
+from jaxmeta.pretraining import supervised
 
 MODEL = nn.mlp(3)
+MAMLPP = learners.maml_plus_plus(MODEL, 3)
 OF_WAYS = [
     getattr(learners, name)
     for name in learners.__all__
-    if name not in ("Comparison", "Head", "classifier") and not name.endswith("_learner")
+    if name not in ("Comparison", "Head") and not name.endswith("_learner")
 ]
 
 
@@ -35,10 +39,15 @@ def test_a_learner_tells_ways_apart(make, ways):
         (lambda: implicit(optax.sgd(0.1), 2, 1.0, solver_steps=1.5), "solver_steps is 1.5"),
         (lambda: per_step(learning_rates(0.1), 0), "steps is 0: give a whole number, 1 or more"),
         (lambda: learners.maml_plus_plus(MODEL, 3, steps=1.5), "steps is 1.5"),
-        (lambda: learners.maml_plus_plus(MODEL, 3, first_order_until=-1), "until is -1"),
+        (lambda: learners.maml_plus_plus(MODEL, 3, steps=-1), "steps is -1"),
+        (lambda: multi_step(MAMLPP, cross_entropy, annealing_steps=-1), "annealing_steps is -1"),
+        (
+            lambda: multi_step(MAMLPP, cross_entropy, annealing_steps=0, early_steps=0.5),
+            "early_steps is 0.5",
+        ),
         (lambda: learners.reptile(MODEL, 3, batch=1.5), "batch is 1.5"),
         (lambda: learners.matching(MODEL, 3, reads=0), "reads is 0"),
-        (lambda: learners.classifier(MODEL, 2.5), "classes is 2.5"),
+        (lambda: supervised(MODEL, 2.5), "classes is 2.5"),
         (lambda: evaluator(None, None, None, 2.5), "episodes is 2.5: give a whole number, 2 or"),
         (lambda: evaluator(None, None, None, 1), "episodes is 1"),
         (lambda: nn.mlp(0), "A layer's size is 0: give a whole number, 1 or more"),
