@@ -79,7 +79,9 @@ def by_coefficients(coefficients: Coefficients) -> Estimator:
 def gram_matrix(gradients: PyTree) -> Array:
     """Inner products ``[k, k]`` of gradients ``[k, ...]``, over all leaves together."""
     rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
-    return sum((row @ row.T for row in rows[1:]), start=rows[0] @ rows[0].T)
+    # In full precision: whether gradients conflict is told by the sign of a small difference.
+    products = [jnp.matmul(row, row.T, precision=jax.lax.Precision.HIGHEST) for row in rows]
+    return sum(products[1:], start=products[0])
 
 
 def pcgrad() -> Estimator:
