@@ -9,22 +9,29 @@ import pytest
 
 from jaxmeta.data import make_episode
 from jaxmeta.runs.checkpoint import open_checkpoints, save
-from jaxmeta.runs.spec import build
-from jaxmeta.runs.workdir import claim_folder
+from jaxmeta.runs.config import build_objective, complete
+from jaxmeta.runs.workdir import Shapes, claim_folder
 from jaxmeta.types import PyTree
 
-CONFIG = {
-    "model": {"make": "jaxmeta.nn.mlp", "outputs": 1, "hidden": [4]},
-    "learner": {
-        "make": "jaxmeta.learners.maml",
-        "steps": 1,
-        "learning_rate": 0.1,
-        "loss": {"function": "jaxmeta.losses.squared_error"},
-    },
-    "optimizer": {"make": "optax.adam", "learning_rate": 1e-3},
-    "evaluation": {"learner": {}},
-    "higher_is_better": False,
-}
+SQUARED_ERROR = {"function": "jaxmeta.losses.squared_error"}
+CONFIG = complete(
+    {
+        "data": {"make": "jaxmeta.data.sinusoid"},
+        "ways": 1,
+        "shots": 3,
+        "queries": 3,
+        "model": {"make": "jaxmeta.nn.mlp", "outputs": 1, "hidden": [4]},
+        "learner": {
+            "make": "jaxmeta.learners.maml",
+            "steps": 1,
+            "learning_rate": 0.1,
+            "loss": SQUARED_ERROR,
+        },
+        "loss": SQUARED_ERROR,
+        "metrics": {"error": SQUARED_ERROR},
+        "higher_is_better": False,
+    }
+)
 
 
 class Saved(NamedTuple):
@@ -42,9 +49,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, S
     folder = tmp_path_factory.mktemp("trained") / "run"
     x, y = jnp.ones((3, 1)), jnp.zeros((3, 1))
     episode = make_episode(x, y, x, y)
-    learner = build(CONFIG["learner"], model=build(CONFIG["model"]))
-    params, state = jax.jit(learner.init)(jax.random.key(0), episode)
-    claim_folder(folder, CONFIG, episode)
+    params, state = jax.jit(build_objective(CONFIG).init)(jax.random.key(0), episode)
+    claim_folder(folder, CONFIG, Shapes(episode, episode))
     states = {}
     with open_checkpoints(folder / "checkpoints", CONFIG["higher_is_better"]) as checkpoints:
         for step, validation in ((1, 3.0), (2, 1.0), (3, 2.0)):

@@ -23,7 +23,7 @@ def assert_best(restored, trained):
 
 
 def test_the_best_checkpoint_and_what_the_last_one_tells(trained):
-    restored, info = load_best(trained[0], {})
+    restored, info = load_best(trained[0])
     assert_best(restored, trained)
     assert info == {"train_seconds": 3, "best_step": 2}
 
@@ -40,7 +40,10 @@ def test_no_command_of_a_config_is_run(folder, tmp_path):
         {"model": ours},
         {"model": {**CONFIG["model"], "outputs": command}},
         {"learner": {**CONFIG["learner"], "loss": {"function": "os.system"}}},
-        {"evaluation": {"learner": command}},
+        {"evaluations": {"trained": {"learner": command}}},
+        {"loss": command},
+        {"metrics": {"error": command}},
+        {"objective": command},
         {"optimizer": command},
     ):
         edit_config(folder, **{**CONFIG, **fields})
