@@ -25,11 +25,11 @@ def with_rates(
       An optimizer whose ``init`` raises ``ValueError`` where there is no part of a name.
 
     >>> import jax.numpy as jnp
-    >>> frozen = with_rates(optax.sgd(1.0), {"model": 0.0})
+    >>> optimizer = with_rates(optax.sgd(1.0), {"model": 0.1})
     >>> params = {"model": jnp.ones(()), "head": jnp.ones(())}
-    >>> updates, _ = frozen.update(params, frozen.init(params), params)
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
     >>> updates["model"].item(), updates["head"].item()
-    (0.0, -1.0)
+    (-0.1..., -1.0)
     """
     if not rates:
         return optimizer
