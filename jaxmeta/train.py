@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.data import StreamedSampler
-from jaxmeta.distributed.microbatches import Spread, even_weights, one_device
+from jaxmeta.distributed.microbatches import Spread, even_weights, one_device, pad
 from jaxmeta.gradients import Estimator, PerTask, Totals, mean
 from jaxmeta.gradients.estimate import combined, on_one_share
 from jaxmeta.keys import task_keys
@@ -191,11 +191,9 @@ def streamed_loop(
     def one_step(train_state: TrainState, item: PyTree, key: Key) -> tuple[TrainState, Metrics]:
         keys = task_keys(key, train_state.step, meta_batch)
         # Items were filled up when they were put on the devices.
-        place = jnp.arange(jax.tree.leaves(item)[0].shape[0])
-        weights = jnp.where(place < meta_batch, 1 / meta_batch, 0.0)
-        own = jax.tree.map(
-            lambda leaf: leaf[jnp.minimum(place, meta_batch - 1)], (keys.loss, train_state.carry)
-        )
+        filled = jax.tree.leaves(item)[0].shape[0]
+        own = (keys.loss, train_state.carry)
+        own, weights = pad(own, even_weights(meta_batch), parts=filled)
         totals, per_task = of_all_tasks(
             (train_state.params, train_state.state), (item, *own), weights
         )
