@@ -41,7 +41,7 @@ def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
     )
 
 
-OPEN_ENDED = (".learner", ".evaluations", ".metrics", ".rates", ".init_from")
+OPEN_ENDED = (".learner", ".estimator", ".evaluations", ".metrics", ".rates", ".init_from")
 """Fields of a config whose own fields anybody may name."""
 
 
@@ -145,7 +145,7 @@ def together(main: Callable[[list[str]], None], arguments: list[str]) -> None:
 def parse(arguments: list[str]) -> list[str]:
     """Parses flags, and checks that the fields set exist."""
     try:
-        rest = flags.FLAGS(arguments)
+        rest = _parsed(arguments)
         for name in ("config", "data"):
             given = name in flags.FLAGS and flags.FLAGS[name].value is not None
             if given and isinstance(flags.FLAGS[name].parser, ConfigFileFlagParser):
@@ -170,3 +170,15 @@ def parse(arguments: list[str]) -> list[str]:
     except (flags.Error, ValueError) as error:
         sys.exit(f"Error: {error}")
     return rest
+
+
+def _parsed(arguments: list[str]) -> list[str]:
+    """Parses flags; raises ``ValueError`` with a remedy where one names a field that is none."""
+    try:
+        return flags.FLAGS(arguments)
+    except ValueError as error:
+        raise ValueError(
+            f"A flag of the config cannot be read ({str(error).splitlines()[0]}): write names with "
+            "slashes in brackets, as in \"--config.rates['model/head']=0.1\", and set what has no "
+            "fields yet in a config file."
+        ) from error

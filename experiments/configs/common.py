@@ -28,7 +28,7 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
         config.sample[field] = config.get_oneway_ref(field)
     config.learner = placeholder(ConfigDict)
     config.objective = ConfigDict({"make": "jaxmeta.objectives.episodic"})
-    config.estimator = placeholder(ConfigDict)  # a spec, if not the mean
+    config.estimator = ConfigDict()  # a spec, if not the mean
     config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": cosine(config, 1e-3)})
     config.evaluation = ConfigDict()
     config.evaluation.every = 500  # outer steps between validations, each with a checkpoint

@@ -1,4 +1,7 @@
-"""The smallest classification: tell patterns of dots apart, by ``maml`` or ``prototypical``."""
+"""The smallest classification: tell patterns of dots apart, by ``maml`` or ``prototypical``.
+
+``augmented`` is the latter, trained on examples that are changed.
+"""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,6 +26,14 @@ def get_config(method: str = "maml") -> ConfigDict:
     else:
         config.model = common.embedding(filters=4, downsample="stride")
         config.learner = common.prototypical(config)
+    if method == "augmented":
+        config.objective = ConfigDict(
+            {
+                "make": "jaxmeta.objectives.augmented",
+                "objective": {"make": "jaxmeta.objectives.episodic"},
+                "augment": {"make": "jaxmeta.data.crop_and_mirror", "padding": 1},
+            }
+        )
     config.evaluation.every = 20
     config.evaluation.validation_episodes = 4
     config.evaluation.episodes = 8

@@ -268,7 +268,7 @@ def test_a_run_that_cannot_be_is_told_before_any_is_trained(tmp_path: Path, monk
         if folder.name == "pretrained":
             raise ValueError("too few classes")
 
-    monkeypatch.setattr(train, "prepare", prepare)
+    monkeypatch.setattr(comparison, "prepare", prepare)
     monkeypatch.setattr(comparison, "compare", lambda *arguments: trained.append(arguments))
     protocol = comparison.Protocol(5, [1], 15, 2, None, 0, None)
     names = ["ridge", "nearest_mean", "fine_tuning_whole"]

@@ -29,7 +29,7 @@ def test_a_folder_of_class_folders(
 ) -> None:
     monkeypatch.setenv("JAXMETA_CACHE_DIR", str(tmp_path / "cache"))
     data = patterns(classes=20, examples=11)["train"].data
-    for i, image in enumerate(np.asarray(data.images)[..., 0]):
+    for i, image in enumerate(np.asarray(data.examples)[..., 0]):
         path = tmp_path / "images" / f"class{i // 11}" / f"{i % 11}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
@@ -38,8 +38,7 @@ def test_a_folder_of_class_folders(
     launch(train, f"--config={CONFIG}", f"--workdir={folder}", own, *SMALL)
     result = json.loads((folder / "result.json").read_text())
     assert result["data"]["make"] == "folder"
-    assert result["evaluations"]["trained"]["metrics"]["accuracy"]["mean"] > 0.8, (
-        "noisy copies of patterns"
-    )
+    accuracy = result["evaluations"]["trained"]["metrics"]["accuracy"]
+    assert accuracy["mean"] > 0.8, "noisy copies of patterns"
     launch(evaluate, f"--workdir={folder}")
     assert json.loads((folder / "evaluations.jsonl").read_text()) == result

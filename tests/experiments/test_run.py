@@ -158,19 +158,15 @@ def test_no_step_needs_no_training(launch: Launch, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_step"] == 0
 
 
-def blank() -> Augment:
+def blank(padding: int) -> Augment:
     return lambda key, image: jnp.zeros_like(image)
 
 
 def test_training_examples_are_changed_and_evaluated_ones_are_not(
     launch: Launch, tmp_path: Path
 ) -> None:
-    options = [
-        "--config.objective.make=jaxmeta.objectives.augmented",
-        "--config.objective.objective.make=jaxmeta.objectives.episodic",
-        "--config.objective.augment.make=tests.experiments.test_run.blank",
-    ]
-    launch(train, f"--config={DOTS}:prototypical", f"--workdir={tmp_path}/run", *options)
+    blanked = "--config.objective.augment.make=tests.experiments.test_run.blank"
+    launch(train, f"--config={DOTS}:augmented", f"--workdir={tmp_path}/run", blanked)
     rows = read_metrics(tmp_path / "run")
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert len(losses) == 2

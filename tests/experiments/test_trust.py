@@ -24,7 +24,9 @@ def waves() -> dict[str, Source]:
 def means(folder: Path) -> list[float]:
     """The mean of the run's own evaluation, and of the last one since."""
     lines = (folder / "evaluations.jsonl").read_text().splitlines()
-    return [json.loads(text)["mean"] for text in ((folder / "result.json").read_text(), lines[-1])]
+    results = [json.loads(text) for text in ((folder / "result.json").read_text(), lines[-1])]
+    rows = [result["evaluations"]["trained"]["metrics"] for result in results]
+    return [row["squared_error"]["mean"] for row in rows]
 
 
 @pytest.fixture
@@ -32,10 +34,11 @@ def folder(undisturbed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("field", ["data", "model", "learner", "metric"])
+@pytest.mark.parametrize("field", ["data", "model", "learner", "loss", "metrics", "objective"])
 def test_a_command_in_a_config_is_not_run(field: str, folder: Path, launch: Launch) -> None:
     marker = folder / "marker"
-    edit_config(folder, **{field: {"make": "os.system", "command": f"touch {marker}"}})
+    command = {"make": "os.system", "command": f"touch {marker}"}
+    edit_config(folder, **{field: {"error": command} if field == "metrics" else command})
     text = sentence(launch, evaluate, f"--workdir={folder}")
     assert "'os.system'" in text
     assert "--trust=os" in text
