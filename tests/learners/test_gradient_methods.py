@@ -8,23 +8,27 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.gradients import mean_gradient
+from jaxmeta.gradients import estimate
 from jaxmeta.inner import sgd, unroll
+from jaxmeta.keys import task_keys
 from jaxmeta.learners import (
     anil,
+    fine_tuning,
     gradient_learner,
+    imaml,
     maml,
     maml_plus_plus,
     meta_sgd,
+    proto_maml,
     prototypical,
     reptile,
 )
-from jaxmeta.learners.frames.gradient import draw
-from jaxmeta.losses import cross_entropy
+from jaxmeta.learners.frames.gradient import draw_minibatch
+from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import from_functions, mlp
-from jaxmeta.objectives import episodic, multi_step
+from jaxmeta.objectives import along, episodic, multi_step
 from jaxmeta.objectives import reptile as reptile_objective
-from jaxmeta.train import outer_loop, start
+from jaxmeta.train import init_train_state, outer_loop
 from jaxmeta.types import Batch, Episode, Model
 
 KEY = jax.random.key(0)
@@ -47,7 +51,17 @@ FIRST = jax.tree.map(lambda leaf: leaf[0], TASKS)
 
 
 def gradient_of(objective, params, state):
-    return jax.jit(mean_gradient(objective))(params, state, TASKS, KEYS)
+    return jax.jit(estimate(objective))(params, state, TASKS, KEYS)
+
+
+def losses(objective, params, state):
+    """The loss of each task, and the mean of what they report."""
+    values, reports = jax.vmap(objective.loss, (None, None, 0, 0))(params, state, TASKS, KEYS)
+    return values, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), reports)
+
+
+def losses_of(objective):
+    return jax.jit(functools.partial(losses, objective))
 
 
 def same(one, other):
@@ -66,8 +80,8 @@ def test_meta_sgd_with_frozen_rates_is_maml():
     assert optax.tree.norm(gradient["hyper"]) > 1e-3
 
 
-@pytest.mark.parametrize(("first_order_until", "first_order"), [(0, False), (5, True)])
-def test_maml_plus_plus_with_everything_off_is_maml(first_order_until, first_order):
+@pytest.mark.parametrize("first_order", [False, True])
+def test_maml_plus_plus_with_everything_off_is_maml(first_order):
     ours = maml_plus_plus(
         MODEL,
         3,
@@ -75,79 +89,174 @@ def test_maml_plus_plus_with_everything_off_is_maml(first_order_until, first_ord
         learning_rate=0.2,
         learned_rates=False,
         per_step_normalization=False,
-        first_order_until=first_order_until,
+        first_order=first_order,
     )
     params, state = ours.init(KEY, FIRST)
     reference = maml(MODEL, 3, steps=3, learning_rate=0.2, first_order=first_order)
-    theirs, aux = gradient_of(episodic(reference, cross_entropy), params, {})
+    theirs, report = gradient_of(episodic(reference, cross_entropy), params, {})
     for objective in (
         episodic(ours, cross_entropy),
         multi_step(ours, cross_entropy, annealing_steps=0),
     ):
         gradient, own = gradient_of(objective, params, state)
         same(gradient, theirs)
-        same(own.metrics, aux.metrics)
+        same(own.metrics, report.metrics)
 
 
 def test_maml_plus_plus_with_everything_off_averages_as_maml_does():
     ours = maml_plus_plus(scaled(), 3, steps=3, learned_rates=False, per_step_normalization=False)
     params, state = ours.init(KEY, FIRST)
-    reference = maml(scaled(), 3, steps=3, learning_rate=0.1)
-    theirs, aux = gradient_of(episodic(reference, cross_entropy, decay=0.5), params, jnp.zeros(4))
+    reference = episodic(maml(scaled(), 3, steps=3, learning_rate=0.1), cross_entropy, decay=0.5)
+    theirs, report = gradient_of(reference, params, jnp.zeros(4))
+    average = reference.update(jnp.zeros(4), params, report.statistics)
     objective = multi_step(ours, cross_entropy, decay=0.5, annealing_steps=0)
     gradient, own = gradient_of(objective, params, state)
     same(gradient, theirs)
-    np.testing.assert_allclose(own.state.model[0], aux.state, rtol=1e-5)
     weighed = multi_step(ours, cross_entropy, decay=0.5, annealing_steps=5)
-    _, own = gradient_of(weighed, params, state)
-    np.testing.assert_allclose(own.state.model[0], aux.state, rtol=1e-5)
+    for statistics in (own.statistics, losses_of(weighed)(params, state)[1].statistics):
+        updated = objective.update(state, params, statistics)
+        np.testing.assert_allclose(updated.model[0], average, rtol=1e-5)
 
 
 def test_derivative_order_rises_at_its_step():
-    ours = maml_plus_plus(
-        MODEL, 3, steps=2, learned_rates=False, per_step_normalization=False, first_order_until=7
+    make = functools.partial(
+        maml_plus_plus, MODEL, 3, steps=2, learned_rates=False, per_step_normalization=False
     )
+    ours, early = make(), make(first_order=True)
     params, state = ours.init(KEY, FIRST)
-    objective = multi_step(ours, cross_entropy, annealing_steps=1)
-    early, aux = gradient_of(objective, params, state._replace(outer_step=jnp.float32(6)))
-    assert aux.state.outer_step == 7
-    late, _ = gradient_of(objective, params, aux.state)
-    apart = optax.tree.norm(optax.tree.sub(early, late)) / optax.tree.norm(late)
-    assert apart > 1e-3
+    gradient = jax.jit(
+        estimate(multi_step(ours, cross_entropy, annealing_steps=1, early=early, early_steps=7))
+    )
+
+    def at(outer_step):
+        return gradient(params, state._replace(outer_step=jnp.int32(outer_step)), TASKS, KEYS)[0]
+
+    first, second = (
+        gradient_of(multi_step(learner, cross_entropy, annealing_steps=0), params, state)[0]
+        for learner in (early, ours)
+    )
+    same(at(6), first)
+    same(at(7), second)
+    assert optax.tree.norm(optax.tree.sub(first, second)) > 1e-3 * optax.tree.norm(second)
 
 
-def test_derivative_order_that_nobody_counts_is_not_silent():
-    ours = maml_plus_plus(MODEL, 3, steps=1, first_order_until=7)
+def test_outer_steps_are_counted_exactly_by_the_objective_alone():
+    """An int32 that grows by one a step, which neither the learner nor averaging touches."""
+    ours = maml_plus_plus(MODEL, 3, steps=1)
     params, state = ours.init(KEY, FIRST)
-    for objective, counted in (
-        (multi_step(ours, cross_entropy, annealing_steps=0), True),
-        (episodic(ours, cross_entropy), False),
-    ):
-        objective = jax.jit(objective)
-        _, aux = objective(params, state, TASKS, KEYS)
-        assert np.isfinite(aux.metrics["loss"])
-        losses, aux = objective(params, aux.state, TASKS, KEYS)
-        assert np.isfinite(losses).all() == counted
-        assert np.isfinite(aux.state.outer_step) == counted
+    many = state._replace(outer_step=jnp.int32(2**24 + 1))  # which no float32 holds
+    counted = multi_step(ours, cross_entropy, annealing_steps=5)
+    left_alone = episodic(ours, cross_entropy)
+    for objective, expected in ((counted, 2**24 + 2), (left_alone, 2**24 + 1)):
+        _, report = losses_of(objective)(params, many)
+        after = objective.update(many, params, report.statistics).outer_step
+        assert after == expected
+        assert after.dtype == jnp.int32
 
 
 def test_multi_step_loss_is_the_weighted_sum_of_the_losses_after_each_step():
     ours = maml_plus_plus(MODEL, 3, steps=3, learning_rate=0.5)
     params, state = ours.init(KEY, FIRST)
-    objective = jax.jit(multi_step(ours, cross_entropy, annealing_steps=4))
+    objective = losses_of(multi_step(ours, cross_entropy, annealing_steps=4))
 
     @functools.cache
     def after(steps):
         reference = episodic(maml(MODEL, 3, steps=steps, learning_rate=0.5), cross_entropy)
-        return jax.jit(reference)(params, {}, TASKS, KEYS)[0]
+        return losses_of(reference)(params, {})[0]
 
     for outer, share in ((0, 1.0), (1, 0.75), (4, 0.0), (9, 0.0)):
         weights = np.array([share, share, 3 - 2 * share]) / 3
         by_hand = sum(w * after(t) for w, t in zip(weights, (1, 2, 3), strict=True))
-        state = state._replace(outer_step=jnp.float32(outer))
-        losses, aux = objective(params, state, TASKS, KEYS)
+        losses, report = objective(params, state._replace(outer_step=jnp.int32(outer)))
         np.testing.assert_allclose(losses, by_hand, rtol=1e-4)
-        np.testing.assert_allclose(aux.metrics["loss"], jnp.mean(after(3)), rtol=1e-4)
+        np.testing.assert_allclose(report.metrics["loss"], jnp.mean(after(3)), rtol=1e-4)
+
+
+def test_along_is_the_weighted_sum_of_the_losses_after_0_to_t_steps():
+    """Value and gradient are those of learners that stop earlier."""
+    weights = jnp.array([0.5, -1.0, 2.0])
+
+    def reference(steps):
+        return episodic(maml(MODEL, 3, steps=steps, learning_rate=0.5), cross_entropy)
+
+    def weighted(params):
+        return sum(w * losses(reference(t), params, state)[0] for t, w in enumerate(weights))
+
+    def along_it(params):
+        return losses(objective, params, state)
+
+    learner = maml(MODEL, 3, steps=2, learning_rate=0.5)
+    objective = along(learner, cross_entropy, lambda state, steps: weights, {"hits": accuracy})
+    params, state = learner.init(KEY, FIRST)
+    (values, report), gradient, by_hand, gradient_by_hand = jax.jit(
+        lambda p: (along_it(p), jax.jacrev(along_it)(p)[0], weighted(p), jax.jacrev(weighted)(p))
+    )(params)
+    same(values, by_hand)
+    same(gradient, gradient_by_hand)
+    # What is reported is of the adaptation and of the last step.
+    assert report.metrics["support_loss"].shape == (2,)
+    assert report.metrics["hits"].shape == ()
+    last = losses_of(reference(2))(params, state)[1]
+    np.testing.assert_allclose(report.metrics["loss"], last.metrics["loss"], rtol=1e-5)
+
+
+def test_along_averages_the_statistics_after_the_last_step():
+    learner = maml(scaled(), 3, steps=2)
+    params, state = learner.init(KEY, FIRST)
+    objective = along(learner, cross_entropy, lambda state, steps: state[:3], decay=0.5)
+    _, report = losses_of(objective)(params, state)
+    assert report.statistics.shape == (3, 4)
+    after = objective.update(state, params, report.statistics)
+    np.testing.assert_allclose(after, jnp.mean(TASKS.query.x, axis=(0, 1)) / 2, rtol=1e-5)
+
+
+def test_a_learner_without_a_path_has_nothing_to_go_along():
+    for learner in (prototypical(MODEL, 3), imaml(MODEL, 3)):
+        with pytest.raises(ValueError, match=r"has no path.*take the objective `episodic`"):
+            along(learner, cross_entropy, lambda state, steps: jnp.ones(steps + 1))
+
+
+PATHS = {
+    "maml": lambda steps: maml(MODEL, 3, steps=steps, learning_rate=0.3),
+    "inductive": lambda steps: maml(scaled(), 3, steps=steps, normalization="inductive"),
+    "first order, in minibatches": lambda steps: reptile(MODEL, 3, steps=steps, batch=2),
+    "momentum": lambda steps: gradient_learner(
+        MODEL, unroll(optax.sgd(0.1, momentum=0.9), steps), 3
+    ),
+    "meta_sgd": lambda steps: meta_sgd(MODEL, 3, steps=steps),
+    "maml_plus_plus": lambda steps: maml_plus_plus(
+        scaled(), 3, steps=steps, normalization="inductive"
+    ),
+    "anil": lambda steps: anil(MODEL, 3, steps=steps),
+    "proto_maml": lambda steps: proto_maml(MODEL, 3, steps=steps, learning_rate=0.1),
+    "fine_tuning": lambda steps: fine_tuning(MODEL, 3, steps=steps, head="cosine"),
+}
+
+
+@pytest.mark.parametrize("make", PATHS.values(), ids=PATHS)
+def test_row_t_of_the_path_is_what_adapt_gives_after_t_steps(make):
+    longest = make(2)
+    params, state = longest.init(KEY, FIRST)
+
+    def answer(learner, adapted):
+        return learner.predict(params, state, adapted, FIRST.query.x)[0]
+
+    @jax.jit
+    def both():
+        path, path_metrics = longest.path(params, state, FIRST.support, KEY)
+        rows = [jax.tree.map(lambda leaf, t=t: leaf[t], path) for t in range(3)]
+        alone = [make(t).adapt(params, state, FIRST.support, KEY) for t in range(3)]
+        answers = (
+            [answer(longest, row) for row in rows],
+            [answer(make(t), adapted) for t, (adapted, _) in enumerate(alone)],
+        )
+        return rows, [adapted for adapted, _ in alone], answers, path_metrics, alone[2][1]
+
+    rows, alone, answers, path_metrics, metrics = both()
+    same(rows, alone)
+    same(*answers)
+    same(path_metrics, metrics)
+    assert np.abs(answers[0][2] - answers[0][0]).max() > 1e-3
 
 
 def test_rates_are_learned_for_each_step_and_leaf():
@@ -178,13 +287,13 @@ def test_each_step_has_scales_and_averages_of_its_own():
     assert params["model"]["scale"].shape == (3, 4)
     assert params["model"]["kernel"].shape == (4, 3)
     assert state.model.shape == (3, 4)
-    gradient, aux = gradient_of(
-        multi_step(ours, cross_entropy, decay=0.5, annealing_steps=1), params, state
-    )
+    objective = multi_step(ours, cross_entropy, decay=0.5, annealing_steps=1)
+    gradient, report = gradient_of(objective, params, state)
+    after = objective.update(state, params, report.statistics)
     assert (jnp.linalg.norm(gradient["model"]["scale"], axis=1) > 1e-4).all()
     # All three rows saw the same query sets, as nothing before the normalization adapts.
     means = jnp.mean(TASKS.query.x, axis=(0, 1)) / 2
-    np.testing.assert_allclose(aux.state.model, jnp.stack([means] * 3), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(after.model, jnp.stack([means] * 3), rtol=1e-3, atol=1e-6)
 
 
 def test_running_averages_of_a_step_serve_that_step_alone():
@@ -223,9 +332,9 @@ def test_two_steps_by_hand_each_with_its_own_rates_scale_and_averages():
         kernels.append(kernels[-1] - rates[step] * jax.grad(loss)(kernels[-1], step))
     state = state._replace(model=averages)
     params = {"model": model, "hyper": hyper}
+    path, _ = ours.path(params, state, support, KEY)
+    same(path.fast["kernel"], jnp.stack(kernels))
     adapted, _ = ours.adapt(params, state, support, KEY)
-    for fast, kernel in zip(adapted.path, kernels, strict=True):
-        np.testing.assert_allclose(jax.tree.leaves(fast)[0], kernel, rtol=1e-4, atol=1e-6)
     answer, _ = ours.predict(params, state, adapted, query.x)
     np.testing.assert_allclose(answer, logits(kernels[2], 2, query.x), rtol=1e-4, atol=1e-5)
 
@@ -234,8 +343,13 @@ def test_more_steps_than_trained_go_on_with_the_last():
     ours = maml_plus_plus(MODEL, 3, steps=2)
     params, state = ours.init(KEY, FIRST)
     longer = maml_plus_plus(MODEL, 3, steps=4)
-    adapted, _ = longer.adapt(params, state, FIRST.support, KEY)
-    assert len(adapted.path) == 5
+    last = jax.tree.map(lambda rates: jnp.repeat(rates[-1:], 2, axis=0), params["hyper"])
+    rates = jax.tree.map(lambda *rows: jnp.concatenate(rows), params["hyper"], last)
+    told = {**params, "hyper": rates}
+    (adapted, _), (expected, _) = (
+        longer.adapt(given, state, FIRST.support, KEY) for given in (params, told)
+    )
+    same(adapted, expected)
     assert np.isfinite(longer.predict(params, state, adapted, FIRST.query.x)[0]).all()
 
 
@@ -246,8 +360,8 @@ def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
     params, state = learner.init(KEY, FIRST)
     objective = reptile_objective(learner, cross_entropy)
     rate, key = 0.3, jax.random.key(5)
-    update = outer_loop(mean_gradient(objective), optax.sgd(rate), sample, tasks)
-    after, metrics = update(start(optax.sgd(rate), params, state), (), key, 2)
+    update = outer_loop(objective, optax.sgd(rate), sample, tasks)
+    after, metrics = update(init_train_state(optax.sgd(rate), params, state), (), key, 2)
 
     @jax.jit
     def adapt(phi, support):
@@ -260,8 +374,8 @@ def test_reptile_moves_towards_the_mean_of_what_was_adapted(tasks):
 
     theta = params["model"]
     for step in range(2):
-        keys = jax.random.split(jax.random.fold_in(key, step), (tasks, 2))
-        adapted = [adapt(theta, sample((), k).support) for k in keys[:, 0]]
+        drawn = task_keys(key, step, tasks).sample
+        adapted = [adapt(theta, sample((), k).support) for k in drawn]
         mean = jax.tree.map(lambda *leaves: sum(leaves) / tasks, *adapted)
         theta = jax.tree.map(lambda t, m: t + rate * (m - t), theta, mean)
     same(after.params["model"], theta)
@@ -290,25 +404,25 @@ def test_minibatches_are_different_examples_without_padding():
     support = Batch(jnp.arange(6.0)[:, None], jnp.arange(6), jnp.array([1, 1, 0, 1, 1, 0.0]))
     seen = set()
     for seed in range(20):
-        drawn = draw(support, 3, jax.random.key(seed))
+        drawn = draw_minibatch(support, 3, jax.random.key(seed))
         chosen = drawn.y.tolist()
         assert len(set(chosen)) == 3
         assert drawn.mask.tolist() == [1, 1, 1]
         seen |= set(chosen)
     assert seen == {0, 1, 3, 4}
-    assert draw(support, 9, KEY).mask.sum() == 4
+    assert draw_minibatch(support, 9, KEY).mask.sum() == 4
 
 
 def test_objectives_refuse_learners_they_are_not_for():
     weighed = functools.partial(multi_step, annealing_steps=1)
     for make, learner, message in (
         (reptile_objective, prototypical(MODEL, 3), "made by gradient_learner"),
-        (weighed, anil(MODEL, 3), "give it a maml_plus_plus learner"),
+        (weighed, maml(MODEL, 3), "give it a maml_plus_plus learner"),
     ):
         params, state = learner.init(KEY, FIRST)
         with pytest.raises(ValueError, match=message):
-            make(learner, cross_entropy)(params, state, TASKS, KEYS)
-    with pytest.raises(ValueError, match="annealing_steps is -1"):
-        multi_step(maml_plus_plus(MODEL, 3), cross_entropy, annealing_steps=-1)
+            make(learner, cross_entropy).loss(params, state, FIRST, KEY)
+    with pytest.raises(ValueError, match=r"early_steps is 2.*: give `early`"):
+        multi_step(maml_plus_plus(MODEL, 3), cross_entropy, annealing_steps=0, early_steps=2)
     with pytest.raises(ValueError, match="batch is 0"):
         reptile(MODEL, 3, batch=0)

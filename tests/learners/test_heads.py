@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from jaxmeta.inner import sgd, unroll
 from jaxmeta.learners import (
     anil,
-    classifier,
     fine_tuning,
     gradient_learner,
     logistic_regression,
@@ -19,7 +18,8 @@ from jaxmeta.learners import (
     prototypical,
 )
 from jaxmeta.losses import cross_entropy
-from jaxmeta.nn import from_functions, mlp
+from jaxmeta.nn import conv4, from_functions, mlp
+from jaxmeta.pretraining import supervised
 from jaxmeta.types import Batch, Episode
 
 KEY = jax.random.key(0)
@@ -207,10 +207,7 @@ def test_logistic_regression_runs_vmapped():
 
 
 def test_features_of_a_classifier_serve_every_learner_that_transfers_them():
-    trained = classifier(EMBEDDING, 7)
-    params, state = trained.init(KEY, TASK)
-    logits, _ = trained.predict(params, state, None, QUERY.x)
-    assert logits.shape == (5, 7)
+    params, _ = supervised(EMBEDDING, 7).init(KEY, QUERY)
     for learner in (
         nearest_mean(EMBEDDING, 3),
         fine_tuning(EMBEDDING, 3, steps=1),
@@ -221,13 +218,39 @@ def test_features_of_a_classifier_serve_every_learner_that_transfers_them():
         assert solve(learner, params).shape == (5, 3)
 
 
-def test_a_cosine_classifier_by_hand():
-    trained = classifier(IDENTITY, 2, cosine=True, temperature=0.5)
-    kernel = jnp.array([[1.0, 0.0], [0.0, 3.0], [0.0, 0.0], [0.0, 0.0]])
-    params = {"model": {}, "head": {"kernel": kernel, "bias": jnp.zeros(2)}}
-    logits, _ = trained.predict(params, {}, None, QUERY.x)
-    by_hand = 2 * Q[:, :2] / np.linalg.norm(Q, axis=1, keepdims=True)
-    np.testing.assert_allclose(logits, by_hand, rtol=1e-4)
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_classifier_by_hand(cosine):
+    """The loss and the accuracy of a batch of which one example is padding."""
+    objective = supervised(IDENTITY, 3, cosine=cosine, temperature=0.5)
+    params, _ = objective.init(KEY, QUERY)
+    assert params["head"].keys() == ({"kernel"} if cosine else {"kernel", "bias"})
+    kernel = jax.random.normal(jax.random.key(3), (4, 3))
+    bias = jnp.zeros(3) if cosine else jnp.array([0.5, -1.0, 0.0])
+    params["head"] = {"kernel": kernel, "bias": bias}
+    masked = QUERY._replace(mask=jnp.array([1, 1, 1, 1, 0.0]))
+    loss, report = objective.loss(params, {}, masked, KEY)
+    rows, columns = Q[:4], np.asarray(kernel, np.float64)
+    if cosine:
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        columns = columns / np.linalg.norm(columns, axis=0, keepdims=True) / 0.5
+    logits = rows @ columns + np.asarray(bias)
+    labels = np.asarray(QUERY.y)[:4]
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(loss, -log_p[np.arange(4), labels].mean(), rtol=1e-4)
+    hits = np.mean(logits.argmax(axis=1) == labels)
+    np.testing.assert_allclose(report.metrics["accuracy"], hits, rtol=1e-6)
+
+
+def test_a_classifier_averages_the_statistics_of_its_batches():
+    objective = supervised(conv4(filters=4), 3, decay=0.75)
+    batch = QUERY._replace(x=jax.random.normal(KEY, (5, 16, 16, 1)))
+    params, state = jax.jit(objective.init)(KEY, batch)
+    _, report = jax.jit(objective.loss)(params, state, batch, KEY)
+    after = objective.update(state, params, report.statistics)
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state, report.statistics)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after, expected)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after, state)
+    assert min(jax.tree.leaves(moved)) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -238,7 +261,8 @@ def test_a_cosine_classifier_by_hand():
         (lambda: fine_tuning(IDENTITY, 3, entropy=-1), "entropy is -1: give 0 or more"),
         (lambda: logistic_regression(IDENTITY, 3, inverse_penalty=0), "inverse_penalty is 0"),
         (lambda: logistic_regression(IDENTITY, 3, steps=-1), "steps is -1"),
-        (lambda: classifier(IDENTITY, 3, normalization="inductive"), "has no support set"),
+        (lambda: supervised(IDENTITY, 3, temperature=0), "temperature is 0: give a positive"),
+        (lambda: supervised(IDENTITY, 3, decay=2), "decay is 2: give the share"),
     ],
 )
 def test_wrong_arguments_are_told(make, message):

@@ -216,7 +216,7 @@ SHARED = {
 )
 @pytest.mark.parametrize("geometry", SHARED.values(), ids=SHARED)
 def test_what_tasks_share_is_used_as_by_a_loop(geometry, gives, mapped):
-    """Each of the maps, in every order; the derivative by the shared operand is a sum over tasks."""
+    """Each map, in every order; the derivative by the shared operand is a sum over tasks."""
     size, channels = 2, 16 if geometry.window == (3, 3) and geometry.stride == (1, 1) else 3
     shapes = {
         "x": (1, 2, *geometry.image, channels),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.nn import conv4, mixed_precision
-from jaxmeta.runs.workdir import build_model
+from jaxmeta.runs.config import build_model
 
 KEY = jax.random.key(0)
 # One process compiles for all.
