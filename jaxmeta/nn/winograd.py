@@ -18,7 +18,9 @@ import numpy as np
 from jaxmeta.nn.geometry import Geometry, Pair, pad
 from jaxmeta.types import Array
 
-# Of both directions at once: rows are places of the transform, columns those of a tile.
+# The matrices of F(2, 3). The images' works along one direction after the other, since the tiles
+# overlap and are cut as strided views. Kernel and output have no such views: the Kronecker product
+# transforms both directions at once, its rows being places of the transform, columns of a tile.
 _B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _KERNEL = np.kron(_KERNEL, _KERNEL)
@@ -46,6 +48,8 @@ def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
     """Kernel and output give images: the convolution with the kernel turned round."""
+    # An output in row i sees row i + a - p of the image. Seen from that row it is a' = 2 - a, with a
+    # padding of p' = 2 - p: the kernel back to front.
     turned = kernel[:, ::-1, ::-1].swapaxes(3, 4)
     (top, bottom), (left, right) = geometry.padding
     return _correlate(z, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)), geometry.image)
