@@ -173,7 +173,7 @@ def streamed_loop(
       spread: how the tasks are spread over devices.
 
     Returns:
-      As :func:`outer_loop`, whose steps it takes bit for bit where nothing is spread; ``data`` is
+      As :func:`outer_loop`, whose tasks it takes bit for bit; ``data`` is
       the iterator that :func:`jaxmeta.data.stream` gives, with ``local_tasks`` and
       ``to_global_array`` of :mod:`jaxmeta.distributed.parallel` where there are several devices,
       opened at the train state's step.

@@ -11,7 +11,7 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     """A random crop of the padded image, flipped left to right with probability 1/2.
 
     The image is padded with zeros and a window of its own size is cut out of it, each with the same
-    probability. It suits images of things: a character's mirror image is another one.
+    probability. It suits images of things: the mirror image of a character is another character.
 
     Args:
       padding: number of pixels added on each side; 0 mirrors only.
@@ -32,13 +32,13 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     (8, 8, 3)
     """
     check_count("padding", padding)
-    # Not with the library: it brings absl's flags along.
+    # Not imported with the library, because it defines flags of absl.
     import dm_pix
 
     def augment(key: Key, image: Array) -> Array:
         if getattr(image, "ndim", None) != 3:
             raise ValueError(
-                f"crop_and_mirror got one example of shape {jax.tree.map(jnp.shape, image)}: give "
+                f"crop_and_mirror got an example of shape {jax.tree.map(jnp.shape, image)}; give "
                 "images [height, width, channels]."
             )
         crop_key, mirror_key = jax.random.split(key)

@@ -17,8 +17,8 @@ def host_arrays(x: PyTree) -> PyTree:
       x: any pytree of arrays ``[n, ...]``; a list is a list of n examples, which are stacked.
 
     Raises:
-      ValueError: a value is not finite, not a number, or an integer beyond 32 bits; or the examples
-        of a list differ in shape.
+      ValueError: a value is not finite, is not a number, or is an integer beyond 32 bits; or the
+        examples of a list differ in shape.
     """
 
     def is_list(node: Any) -> bool:
@@ -33,8 +33,8 @@ def host_arrays(x: PyTree) -> PyTree:
             )
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"The {len(node)} examples of a list cannot be stacked ({error}); give examples "
-                "of one structure and shape."
+                f"The {len(node)} examples of a list cannot be stacked ({error}); give examples of "
+                "one structure and shape."
             ) from error
         return jax.tree.map(host_array, rows)
 
@@ -57,7 +57,7 @@ def host_array(values: Any) -> np.ndarray:
     # jnp's, which knows bfloat16.
     if not (values.dtype == bool or jnp.issubdtype(values.dtype, np.floating)):
         raise ValueError(f"The inputs have type {values.dtype}; give arrays of numbers.")
-    with np.errstate(over="ignore"):  # told of below
+    with np.errstate(over="ignore"):  # refused below
         values = values.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0].tolist()
@@ -76,15 +76,16 @@ def described(tree: PyTree) -> PyTree:
 
 
 def make_inputs(x: PyTree) -> PyTree:
-    """Makes inputs of a user's own arrays, as the episodes of this library have them.
+    """Makes model inputs of a user's own arrays, such as queries that have no labels.
 
     Args:
       x: any pytree of arrays ``[n, ...]``, or a list of n examples. uint8 becomes float32 in
-        ``[0, 1]``, other integers (say, tokens) int32, floats and booleans (say, masks) float32.
+        ``[0, 1]``; other integers, such as tokens, become int32; floats and booleans, such as
+        masks, become float32.
 
     Raises:
-      ValueError: a value is not finite, no number, or an integer beyond 32 bits; or the examples of
-        a list differ in shape.
+      ValueError: a value is not finite, is not a number, or is an integer beyond 32 bits; or the
+        examples of a list differ in shape.
 
     >>> import numpy as np
     >>> make_inputs({"image": np.array([[0, 255]], np.uint8), "tokens": [[7, 8]]})
@@ -103,8 +104,8 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = 
         :func:`make_inputs`.
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
-      unlabeled: allow the label -1, an example without a label, which a support set may have. It
-        has that meaning for classes only, so ``ways`` must be given.
+      unlabeled: allow the label -1, which marks an example without a label in a support set. It has
+        that meaning for classes only, so ``ways`` must be given.
 
     Returns:
       The batch, its mask all ones.
@@ -121,31 +122,31 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = 
     y = np.asarray(y)
     if y.ndim == 0 or set(lengths(x)) != {y.shape[0]}:
         raise ValueError(
-            f"A batch needs as many inputs as labels and got {lengths(x)} inputs for labels of "
-            f"shape {list(y.shape)}; give both the same leading axis."
+            f"The batch has {lengths(x)} inputs and labels of shape {list(y.shape)}; give both the "
+            "same leading axis."
         )
     labels = np.issubdtype(y.dtype, np.integer)
     if y.ndim != (1 if labels or ways is not None else 2):
         raise ValueError(
-            f"The batch has {y.dtype} y of shape {list(y.shape)}; give integer labels as [n] or "
-            "float targets as [n, d]."
+            f"y has type {y.dtype} and shape {list(y.shape)}; give integer labels [n] or float "
+            "targets [n, d]."
         )
     if not labels:
         if ways is not None:
             raise ValueError(
-                f"Labels of {ways} ways must be integers and are {y.dtype}; convert them, or leave "
-                "ways out for regression targets."
+                f"The labels of {ways} ways have type {y.dtype}; give integers, or leave ways out "
+                "for regression targets."
             )
         return Batch(x, make_inputs(y), jnp.ones(y.shape[0], jnp.float32))
-    # -1 is an integer like any other unless it stands among the numbers of known classes.
+    # Only among labels of known classes does -1 mean an example without a label.
     least = UNLABELED if unlabeled and ways is not None else 0
     wrong = y[(y < least) | (y >= (np.inf if ways is None else ways))]
     if wrong.size:
         problem = "negative" if ways is None else f"outside 0..{ways - 1} ({ways} ways)"
         remedy = "number the classes from 0"
         if unlabeled:
-            remedy += f", and give {UNLABELED} to examples without a label"
-            remedy += " and the number of ways" if ways is None else ""
+            remedy += f", and label examples of no known class {UNLABELED}"
+            remedy += " and give ways" if ways is None else ""
         raise ValueError(f"Label {wrong.flat[0]} is {problem}; {remedy}.")
     return Batch(x, jnp.asarray(host_array(y), jnp.int32), jnp.ones(y.shape[0], jnp.float32))
 
@@ -159,7 +160,7 @@ def make_episode(
       support_x: inputs to learn from, a pytree of arrays ``[n, ...]``.
       support_y: their labels ``[n]``, -1 where there is none (``ways`` must then be given), or
         targets ``[n, d]``.
-      query_x: inputs to be judged on, a pytree of arrays ``[m, ...]``.
+      query_x: inputs to predict on, a pytree of arrays ``[m, ...]``.
       query_y: their labels ``[m]`` or targets ``[m, d]``.
       ways: the number of classes, as in :func:`make_batch`.
 

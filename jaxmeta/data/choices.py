@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.checks import check_count
 from jaxmeta.data.sampling import distinct_of_many
-from jaxmeta.data.sizes import static_places
 from jaxmeta.types import Array, Batch, Episode, Key, PyTree
 
 
@@ -27,7 +27,7 @@ class ClassData(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Which examples a task has, and everything else about it but their content.
+    """Which examples a task has, and everything else about it except their content.
 
     Attributes:
       rows: int32 ``[m]``, the examples of each :class:`~jaxmeta.types.Batch` of the task, one batch
@@ -42,7 +42,7 @@ class Choice(NamedTuple):
 
 
 Choose = Callable[[ClassData, Key], Choice]
-"""``(data, key) -> Choice``, pure; it looks at ``starts`` and ``counts`` and at no example."""
+"""``(data, key) -> Choice``, pure; it reads ``starts`` and ``counts`` and no example."""
 
 
 def class_data(examples: PyTree, counts: np.ndarray) -> ClassData:
@@ -55,13 +55,14 @@ def class_data(examples: PyTree, counts: np.ndarray) -> ClassData:
 
 
 def batch_choices(size: int, total: int, variants: int) -> Choose:
-    """How ordinary batches are drawn: uniform over all examples and variants, with replacement."""
-    size = static_places("examples", size, None)
+    """How ordinary batches are drawn: uniformly over examples and variants, with replacement."""
+    check_count("size", size, least=1)
 
     def choose(data: ClassData, key: Key) -> Choice:
         row_key, variant_key = jax.random.split(key)
         rows = jax.random.randint(row_key, (size,), 0, total, jnp.int32)
-        # The class of a row is the last one that starts at or before it.
+        # The class of a row is the last one that starts at or before it; of classes that start at
+        # the same row, all but the last are empty.
         y = variants * (jnp.searchsorted(data.starts, rows, side="right") - 1).astype(jnp.int32)
         variant = None
         if variants > 1:
@@ -74,13 +75,11 @@ def batch_choices(size: int, total: int, variants: int) -> Choose:
 
 def instance_choices(ways: int, shots: int, queries: int, total: int, variants: int) -> Choose:
     """How episodes are drawn in which every example, or variant of one, is a class of its own."""
-    ways, shots, queries = (
-        static_places(name, value, None)
-        for name, value in (("ways", ways), ("shots", shots), ("queries", queries))
-    )
+    for name, value in (("ways", ways), ("shots", shots), ("queries", queries)):
+        check_count(name, value, least=1)
     if ways > total:
         raise ValueError(
-            f"An episode of {ways} instances needs as many examples and this split has {total}; "
+            f"An episode of {ways} instances needs {ways} examples and this split has {total}; "
             "ask for fewer ways."
         )
 

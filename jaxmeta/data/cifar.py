@@ -87,7 +87,7 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
       Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
 
     Raises:
-      ValueError: the size is no count, or a class is missing from the data.
+      ValueError: ``size`` is not a positive integer, or a class is missing from the data.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
     return _sources({part: names.split() for part, names in CIFAR_FS.items()}, size, data_dir)
@@ -107,7 +107,7 @@ def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
       Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
 
     Raises:
-      ValueError: the size is no count, or a class is missing from the data.
+      ValueError: ``size`` is not a positive integer, or a class is missing from the data.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
     return _sources(fc100_classes(), size, data_dir)
@@ -131,7 +131,7 @@ def _load(size: int, data_dir: DataDir) -> ClassImages:
     """All classes, from zips, their folders or TFDS, in canonical order."""
     root = find_data(data_dir, "cifar100")
     found = sorted(root.glob("*.zip")) if root else []
-    # TFDS, too, calls its folder cifar100; there are no classes in that one.
+    # TFDS also calls its folder cifar100, but has no class folders in it.
     if root and not found and any((root / c).is_dir() for c in " ".join(COARSE.values()).split()):
         found = [root]
     if not found:

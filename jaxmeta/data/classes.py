@@ -11,8 +11,8 @@ class ClassImages(NamedTuple):
 
     Attributes:
       images: uint8 ``[n, size, size, channels]``; or int64 ``[n]``, the number of the record that
-        holds each.
-      counts: int64 ``[classes]``, how many images each class has, in the order of ``images``.
+        holds each image.
+      counts: int64 ``[classes]``, the number of images of each class, in the order of ``images``.
       names: what each class is called.
     """
 
@@ -49,7 +49,7 @@ def random_split(
 
 
 def shuffled(names: Sequence[str], seed: int) -> list[str]:
-    """The names in an order that is the same on every machine, for ever."""
+    """The names in an order that is the same on every machine, forever."""
     # RandomState's stream is frozen by numpy's promise; that of default_rng is not.
     return [names[i] for i in np.random.RandomState(seed).permutation(len(names))]
 

@@ -27,15 +27,15 @@ class Drawn(NamedTuple):
 def paired(samplers: PyTree) -> Sampler:
     """Draws one task from each sampler, side by side and independently.
 
-    For losses that see several sources together: a labeled batch beside one of another domain, or a
-    batch of each of several data sets.
+    For losses that see several sources together: a labeled batch beside one from another domain, or
+    one batch from each of several data sets.
 
     Args:
-      samplers: any pytree of samplers, as a dictionary by name or a tuple.
+      samplers: any pytree of samplers, such as a dictionary by name or a tuple.
 
     Returns:
-      A sampler whose data are a pytree of the sources' data, and whose tasks are one of the tasks,
-      in the structure of ``samplers``.
+      A sampler whose data are the sources' data, and whose tasks are their tasks, both in the
+      structure of ``samplers``.
 
     Raises:
       ValueError: there is no sampler; when called, the data have another structure.
@@ -50,7 +50,7 @@ def paired(samplers: PyTree) -> Sampler:
     """
     each, structure = jax.tree.flatten(samplers)
     if not each:
-        raise ValueError(f"paired got {samplers}; give one sampler or more.")
+        raise ValueError(f"paired got {samplers}; give at least one sampler.")
 
     def sample(data: PyTree, key: Key) -> PyTree:
         parts = _parts(structure, data)
@@ -66,7 +66,7 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
 
     .. math:: p(\text{task}) = \sum_i w_i\, p_i(\text{task})
 
-    Under ``vmap`` every sampler draws, and all but one of the tasks are dropped.
+    Under ``vmap`` every sampler draws, and all but one of their tasks are dropped.
 
     Args:
       samplers: samplers of tasks that have one structure and one shape; ``max_ways`` and
@@ -90,7 +90,7 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
     """
     each, structure = jax.tree.flatten(tuple(samplers))
     if not each:
-        raise ValueError("mixture got 0 samplers; give one or more.")
+        raise ValueError("mixture got 0 samplers; give at least one.")
     given = [1.0] * len(each) if weights is None else [float(weight) for weight in weights]
     sound = all(math.isfinite(weight) and weight >= 0 for weight in given) and sum(given) > 0
     if len(given) != len(each) or not sound:
@@ -121,13 +121,13 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
 
 
 def views(sample: Sampler, augment: Augment, count: int = 2) -> Sampler:
-    """Draws batches of which every example is seen in several random views.
+    """Draws batches in which every example is seen in several random views.
 
-    A task for contrastive learning, in which views of one example belong together.
+    It is a task for contrastive learning, where the views of one example belong together.
 
     Args:
       sample: a sampler of batches, ``source.batches(size)``.
-      augment: ``(key, x) -> x`` makes a view of one example, as
+      augment: ``(key, x) -> x`` makes a view of one example, such as
         :func:`~jaxmeta.data.crop_and_mirror` of an image.
       count: the number of views.
 
@@ -135,7 +135,7 @@ def views(sample: Sampler, augment: Augment, count: int = 2) -> Sampler:
       A sampler of batches whose ``x`` is a tuple of ``count`` independent views ``[n, ...]``.
 
     Raises:
-      ValueError: ``count`` is no positive integer; when called, the tasks are no batches.
+      ValueError: ``count`` is not a positive integer; when called, the tasks are not batches.
 
     >>> import jax
     >>> from jaxmeta.data import array_source
@@ -152,8 +152,8 @@ def views(sample: Sampler, augment: Augment, count: int = 2) -> Sampler:
         batch = sample(data, sample_key)
         if not isinstance(batch, Batch):
             raise ValueError(
-                f"views got a task of type {type(batch).__name__}; give a sampler of batches, as "
-                "source.batches(size)."
+                f"views got a task of type {type(batch).__name__}; give a sampler of batches, such "
+                "as source.batches(size)."
             )
         keys = jax.random.split(view_key, (count, batch.mask.size))
         return batch._replace(x=tuple(jax.vmap(augment)(each, batch.x) for each in keys))
@@ -167,6 +167,6 @@ def _parts(structure: jax.tree_util.PyTreeDef, data: PyTree) -> list[PyTree]:
         return structure.flatten_up_to(data)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The data of combined samplers have not their structure ({error}); give the data of "
-            "each source where its sampler stands."
+            f"The data of combined samplers do not have their structure ({error}); give the data "
+            "of each source in the place of its sampler."
         ) from error

@@ -21,7 +21,7 @@ Decode = Callable[[PyTree, Array], PyTree]
 def decode_inputs(example: PyTree, variant: int | Array = 0) -> PyTree:
     """Scales uint8 to float32 in ``[0, 1]``, and leaves everything else as it is.
 
-    It is what :func:`jaxmeta.data.make_inputs` does to a user's own arrays.
+    So does :func:`jaxmeta.data.make_inputs` with a user's own arrays.
 
     Args:
       example: any pytree of arrays.
@@ -37,15 +37,15 @@ def decode_inputs(example: PyTree, variant: int | Array = 0) -> PyTree:
 def _scaled(values: Array) -> Array:
     if values.dtype != np.uint8:
         return values
-    # XLA turns a division into this product, and jit shall not change a bit.
+    # XLA turns a division by 255 into this product, so written as one it is the same bits without
+    # jit.
     return values.astype(jnp.float32) * np.float32(1 / 255)
 
 
 def decode_rotated_image(image: Array, variant: int | Array) -> Array:
     """Turns a square image counter-clockwise by ``variant`` quarters, and scales it to ``[0, 1]``.
 
-    With it, ``class_source(..., decode=decode_rotated_image, variants=4)`` makes four classes of
-    each one (Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks", 2016).
+    ``class_source(..., decode=decode_rotated_image, variants=4)`` makes four classes of each one.
 
     Args:
       image: ``[size, size, channels]``, uint8.
@@ -53,6 +53,9 @@ def decode_rotated_image(image: Array, variant: int | Array) -> Array:
 
     Raises:
       ValueError: the example is not a square image.
+
+    References:
+      Santoro et al., 2016, Meta-Learning with Memory-Augmented Neural Networks.
 
     >>> import jax.numpy as jnp
     >>> decode_rotated_image(jnp.array([[[0], [255]], [[0], [0]]], jnp.uint8), 1)[..., 0]
@@ -62,13 +65,13 @@ def decode_rotated_image(image: Array, variant: int | Array) -> Array:
     if getattr(image, "ndim", None) != 3 or image.shape[0] != image.shape[1]:
         raise ValueError(
             f"Examples of shape {jax.tree.map(jnp.shape, image)} cannot be rotated; give square "
-            "images [size, size, channels], or leave rotations out."
+            "images [size, size, channels], or do without rotations."
         )
-    # All four turns and a choice among them: under vmap a branch would compute them all, too.
+    # All four turns, and a choice among them: under vmap a branch would compute all of them, too.
     turns = [jnp.rot90(image, r) for r in range(4)]
     return _scaled(jnp.select([variant == r for r in range(4)], turns))
 
 
 def rotated(rotations: bool) -> dict[str, Any]:
-    """The arguments that make quarter turns of images classes of their own, where that is asked."""
+    """The arguments that make quarter turns of images classes of their own, if wanted."""
     return {"decode": decode_rotated_image, "variants": 4} if rotations else {}

@@ -16,13 +16,19 @@ from jaxmeta.types import UNLABELED, Array, Batch, Episode, Key
 def episode_choices(
     counts: np.ndarray, names: Sequence[str], variants: int
 ) -> Callable[..., Choose]:
-    """How episodes are drawn from classes of so many examples.
+    """How episodes are drawn from classes with these numbers of examples.
+
+    Args:
+      counts: integers ``[classes]``, the number of examples of each class.
+      names: what each class is called, for error messages.
+      variants: the number of classes made of each one.
 
     Returns:
       What takes the arguments that ``episodes`` of :func:`~jaxmeta.data.class_source` takes, and
       returns a :data:`Choose` in place of a sampler.
     """
-    # One bound for all classes keeps shapes static; a smaller class never reaches beyond its count.
+    # One bound for all classes keeps shapes static; what is drawn of a smaller class stays below
+    # its own count.
     largest = int(counts.max(initial=0))
 
     def episodes(
@@ -44,22 +50,21 @@ def episode_choices(
         check_count("distractors", distractors)
         if distractors and not unlabeled:
             raise ValueError(
-                f"An episode has {distractors} distractors but nothing unlabeled to show of them; "
-                "give unlabeled examples too."
+                f"distractors is {distractors} but unlabeled is 0; give the number of unlabeled "
+                "examples of each class."
             )
         if imbalanced and not shots_range:
             raise ValueError(
-                f"An imbalanced episode draws each class's shots and got {shots} for all; give a "
+                f"shots is {shots}, but an imbalanced episode draws those of each class; give a "
                 "range, as in (1, 5)."
             )
-        most_ways = slots_ways if (known := known_number(most_of_ways)) is None else known
-        most_shots = slots_shots if (known := known_number(most_of_shots)) is None else known
+        most_ways = known_number("ways", most_of_ways) or slots_ways
+        most_shots = known_number("shots", most_of_shots) or slots_shots
         if most_ways + distractors > variants * len(counts):
             others = f" and {distractors} distractors" if distractors else ""
             raise ValueError(
-                f"An episode of {most_ways} ways{others} needs as many classes and this split has "
-                f"{variants * len(counts)}; ask for fewer ways, or give it more classes (add some, "
-                "or split them in other fractions)."
+                f"An episode of {most_ways} ways{others} needs {most_ways + distractors} classes "
+                f"and this split has {variants * len(counts)}; ask for fewer, or give it more."
             )
         poorest = int(np.argmin(counts))
         needed = most_shots + queries + unlabeled
@@ -67,8 +72,8 @@ def episode_choices(
             others = f", {unlabeled} unlabeled" if unlabeled else ""
             raise ValueError(
                 f"An episode of {most_shots} shots{others} and {queries} queries needs {needed} "
-                f"examples a class and {names[poorest]!r} has {counts[poorest]}; ask for fewer or "
-                "drop the class."
+                f"examples of each class and {names[poorest]!r} has {counts[poorest]}; ask for "
+                "fewer, or leave the class out."
             )
 
         def choose(data: ClassData, key: Key) -> Choice:

@@ -1,8 +1,8 @@
 """Few-shot tasks from examples sorted by class, as pure functions of ``(data, key)``.
 
-A task is made in two steps: :mod:`jaxmeta.data.choices` draws which examples it has, never looking
-at one, and :func:`finish` makes the task of them. :func:`class_source` has all examples on the
-device and does both at once; :mod:`jaxmeta.data.streaming` reads them in between.
+A task is made in two steps: :mod:`jaxmeta.data.choices` draws which examples it has without
+looking at any, and :func:`finish` makes the task of them. :func:`class_source` has all examples on
+the device and does both at once; :mod:`jaxmeta.data.streaming` reads them in between.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,11 +53,11 @@ def class_source(
     - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
     - ``imbalanced=True``: each class of a task draws its number of shots.
     - ``unlabeled=3``: the support set has three further examples of each class with label -1.
-    - ``distractors=2``: it has as many of two further classes, which are none of the ways; they
-      stand before those of the ways.
+    - ``distractors=2``: the support set also has three unlabeled examples of each of two classes
+      that are not among the ways; they stand before those of the ways.
 
-    ``source.batches(size)`` draws ordinary batches, uniformly over all examples, labeled by class
-    of the source, of which there are ``source.classes``. ``source.instances(ways, shots, queries)``
+    ``source.batches(size)`` draws ordinary batches, uniformly over all examples, with labels below
+    ``source.classes``. ``source.instances(ways, shots, queries)``
     draws episodes in which every example is a class of its own: the support and query set of a way
     are copies of one example, to be changed by :func:`jaxmeta.objectives.augmented`.
 
@@ -110,9 +110,9 @@ def class_source(
 
 
 def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants: int = 1) -> Source:
-    """The source of a user's own arrays, in any order, and their labels.
+    """A source of labeled examples in any order.
 
-    Classes are numbered in the order of their labels, and named by them.
+    Classes are numbered in the order of the sorted labels, and named by them.
 
     Args:
       x: any pytree of arrays ``[n, ...]``, or a list of n examples.
@@ -121,7 +121,7 @@ def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants:
       variants: as in :func:`class_source`.
 
     Raises:
-      ValueError: as :func:`class_source`, or the labels are no labels ``[n]``.
+      ValueError: as :func:`class_source`, or ``y`` is not integers from 0 or strings ``[n]``.
 
     >>> import numpy as np
     >>> tokens, mask = np.array([[5, 2], [7, 0], [3, 3], [9, 0]]), np.array([[1, 1], [1, 0]] * 2)
@@ -132,11 +132,11 @@ def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants:
     x, y = host_arrays(x), np.asarray(y)
     if y.ndim != 1 or y.dtype.kind not in "iuSU" or set(lengths(x)) != {len(y)}:
         raise ValueError(
-            f"array_source got {lengths(x)} examples and {y.dtype} labels of shape "
-            f"{list(y.shape)}; give one integer or string label to each example."
+            f"array_source got {lengths(x)} examples and labels of type {y.dtype} and shape "
+            f"{list(y.shape)}; give each example one integer or string."
         )
     if y.dtype.kind == "i" and y.size and y.min() < 0:
-        raise ValueError(f"Label {y.min()} is negative; leave out the examples without a label.")
+        raise ValueError(f"Label {y.min()} is negative; leave out examples without a label.")
     labels, classes, counts = np.unique(y, return_inverse=True, return_counts=True)
     order = np.argsort(classes, kind="stable")
     examples = jax.tree.map(lambda leaf: leaf[order], x)
@@ -154,25 +154,29 @@ def check_classes(counts: np.ndarray, names: Sequence[str], examples: Sequence[i
       examples: the number of examples, of each array that there is.
 
     Raises:
-      ValueError: the counts are not one for each name, or do not sum to the number of examples.
+      ValueError: the counts are not one for each name, or do not sum to the number of examples, or
+        there are no examples.
     """
     if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
-        raise ValueError(f"The counts are {counts.tolist()}; give one integer for each class.")
+        raise ValueError(
+            f"The counts are {counts.tolist()}; give one non-negative integer for each class."
+        )
     if len(counts) != len(names) or set(examples) != {counts.sum()}:
         raise ValueError(
             f"The source has {list(examples)} examples, counts that sum to {counts.sum()} over "
-            f"{len(counts)} classes, and {len(names)} names; give one count and one name for each "
-            "class."
+            f"{len(counts)} classes, and {len(names)} names; give each class one name, and a count "
+            "of its examples."
         )
     if not counts.sum():
-        raise ValueError("The source has 0 examples; give each class some.")
+        raise ValueError("The source has 0 examples; give at least one.")
 
 
 def check_decode(decode: Decode, variants: int, like: PyTree) -> None:
     """Traces ``decode`` on one example of these shapes, so that its errors come early.
 
     Raises:
-      ValueError: from ``decode``, or there are several variants and it makes only one.
+      ValueError: from ``decode``, or there are several variants and it is the default, which
+        ignores them.
     """
     check_count("variants", variants, least=1)
     if variants > 1 and decode is decode_inputs:
@@ -190,7 +194,7 @@ def source_of_choices(
     variants: int,
     sampler: Callable[[Choose], Sampler],
 ) -> Source:
-    """The source whose tasks are chosen here.
+    """A source that chooses its tasks as :mod:`jaxmeta.data.choices` does.
 
     Args:
       data: what the choices are made from.
@@ -198,7 +202,7 @@ def source_of_choices(
       names: what each class is called, for error messages.
       variants: the number of classes made of each one; variant r of class c is class
         ``variants * c + r``.
-      sampler: makes a sampler of what chooses, by fetching and decoding the examples.
+      sampler: makes a sampler that fetches and decodes what was chosen.
     """
     total = int(counts.sum())
     episodes = episode_choices(counts, names, variants)
@@ -214,10 +218,11 @@ def source_of_choices(
 
 
 def finish(examples: PyTree, choice: Choice, decode: Decode) -> PyTree:
-    """The task of a choice, once its examples are there: decoded, and 0 where it is padded.
+    """Makes the task of a choice from its examples: decoded, and 0 where the task is padded.
 
     Args:
-      examples: any pytree of arrays ``[m, ...]``, the example of each row; any for padding.
+      examples: any pytree of arrays ``[m, ...]``, the example of each row; those of padding may be
+        anything.
       choice: what was drawn.
       decode: makes the model's input of one example.
     """

@@ -264,7 +264,7 @@ def glyphs(
       The sources ``train``, ``valid`` and ``test``.
 
     Raises:
-      ValueError: a size or a number is below 1.
+      ValueError: ``classes`` is not three numbers, or a number is not a positive integer.
 
     >>> sources = glyphs(classes=(6, 3, 3), examples=4, size=12, rotations=True)
     >>> sources["train"].classes, sources["train"].data.examples.shape

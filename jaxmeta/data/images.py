@@ -38,7 +38,7 @@ def load_images(
     16 bits keep the upper 8.
 
     The result is kept in ``$JAXMETA_CACHE_DIR`` (else ``$XDG_CACHE_HOME/jaxmeta``, else
-    ``~/.cache/jaxmeta``) and made anew when a file's name, size or time changes.
+    ``~/.cache/jaxmeta``) and made again when a file's name, size or time changes.
 
     Args:
       path: the folder or ``.zip``, with images in PNG, JPEG, WebP, BMP or GIF (its first frame).
@@ -51,8 +51,8 @@ def load_images(
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: the size is no count, no image in it, an image outside of any class folder, or one
-        that cannot be read.
+      ValueError: ``size`` is not a positive integer, there is no image, or an image is outside of
+        any class folder or cannot be read.
     """
     check_count("size", size, least=1)
     path = Path(path).expanduser().resolve()
@@ -89,15 +89,15 @@ def folder(
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.5, 0.25, 0.25),
 ) -> dict[str, Source]:
-    """Any images of a user's own, as few-shot tasks.
+    """A user's own images as few-shot tasks.
 
     Sub-folders ``train``, ``valid`` (or ``val``) and ``test``, with class folders in each, are the
     split; where there are none, the classes are split at random.
 
     Args:
       path: a folder or zip of class folders, as in :func:`load_images`.
-      size: side in pixels. 84 is what mini-ImageNet's tables use, with four poolings by 2 in conv4;
-        small pictures are better left at their own size.
+      size: side in pixels. 84 is usual for mini-ImageNet with conv4, which pools by 2 four times;
+        smaller pictures are better left at their own size.
       grayscale: one channel instead of three.
       rotations: quarter turns are classes of their own.
       seed: of the random split.
@@ -108,8 +108,8 @@ def folder(
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: as :func:`load_images`, only two of the three sub-folders are there, or a part of
-        the split is left without a class.
+      ValueError: as :func:`load_images`; or only two of the three sub-folders are there, or a part
+        of the split has no class.
     """
     data = load_images(path, size, grayscale)
     tops = [name.split("/")[0] for name in data.names]
@@ -156,7 +156,7 @@ def cached(stem: str, key: object, make: Callable[[], ClassImages]) -> ClassImag
 
     Args:
       stem: the start of the file's name, for people.
-      key: everything that decides the result, as its ``repr`` tells.
+      key: everything that decides the result; its ``repr`` is hashed.
       make: called when there is no such file or it is broken.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -169,7 +169,7 @@ def cached(stem: str, key: object, make: Callable[[], ClassImages]) -> ClassImag
         try:
             _write_cache(file, data)
         except OSError as error:
-            sentence = f"{file} cannot be written ({error}); images are decoded anew each time."
+            sentence = f"{file} cannot be written ({error}); images are decoded again each time."
             warnings.warn(sentence, stacklevel=2)
     return data
 
@@ -208,7 +208,7 @@ def _list_folder(path: Path) -> tuple[list[str], object]:
 
 
 def _is_image(name: str) -> bool:
-    # macOS puts hidden copies with image suffixes, which are no images, into its zips.
+    # macOS puts hidden files with image suffixes, which are not images, into its zips.
     hidden = name.startswith((".", "__MACOSX/")) or "/." in name
     return name.lower().endswith(SUFFIXES) and not hidden
 

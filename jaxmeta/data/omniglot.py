@@ -12,14 +12,14 @@ from jaxmeta.data.images import find_data, load_images
 from jaxmeta.types import Source
 
 CHARACTER_SPLITS = {"characters": (1100, 100, 423), "vinyals": (1028, 172, 423)}
-"""How many of the shuffled characters are for training, validation and test."""
+"""Numbers of the shuffled characters for training, validation and test."""
 
 ALPHABET_SPLITS = {
     "alphabets": "images_background",
     "background_small1": "images_background_small1",
     "background_small2": "images_background_small2",
 }
-"""Which archive is learned from; ``images_evaluation`` is the test."""
+"""The archive for training and validation; ``images_evaluation`` is the test."""
 
 _TFDS_PARTS = {
     "images_background": "train",
@@ -37,7 +37,7 @@ def omniglot(
     seed: int = 0,
     streamed: bool = False,
 ) -> dict[str, Source]:
-    """Omniglot as few-shot tasks. Always say which split: they differ by points of accuracy.
+    """Omniglot as few-shot tasks. Always report the split: they differ by points of accuracy.
 
     - ``characters``: all 1,623 characters shuffled; 1,200 to learn from, the last 100 of them held
       out for validation, and 423 for test (Santoro et al., 2016; Finn et al., "MAML", 2017).
@@ -55,9 +55,9 @@ def omniglot(
       data_dir: a folder with ``omniglot/images_background.zip`` and the like (or the folders they
         unpack to), or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds
         them, else TFDS's default.
-      seed: of the shuffle of characters, or of which alphabets validate.
+      seed: of the shuffle of the characters, or of the alphabets.
       streamed: read images from TFDS when an episode needs them, as for sets that do not fit on the
-        device (:func:`~jaxmeta.data.stream`); zips and folders are not looked at. A key
+        device (:func:`~jaxmeta.data.stream`); zips and folders are not looked at. A key still
         means the same episode.
 
     Returns:
@@ -65,7 +65,7 @@ def omniglot(
       paper 0.
 
     Raises:
-      ValueError: there is no such split, or the size is no count.
+      ValueError: there is no such split, or ``size`` is not a positive integer.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
     """
     if split not in [*CHARACTER_SPLITS, *ALPHABET_SPLITS]:

@@ -23,8 +23,8 @@ def sinusoid() -> dict[str, Source]:
       The sources ``train``, ``valid`` and ``test``.
 
     Raises:
-      ValueError: from ``episodes``, when ``ways`` or ``max_ways`` is not 1, or there are no shots
-        or queries.
+      ValueError: from ``episodes``, when ``ways`` or ``max_ways`` is not 1, or ``shots`` or
+        ``queries`` is not a positive integer.
 
     References:
       Finn, Abbeel and Levine, 2017, Model-Agnostic Meta-Learning, section 5.1; the sign of the
@@ -46,10 +46,10 @@ def _episodes(
     max_ways: int | None = None,
     max_shots: int | None = None,
 ) -> Sampler:
-    if known_number(ways) != 1 or max_ways not in (None, 1):
+    if known_number("ways", ways) != 1 or max_ways not in (None, 1):
         raise ValueError(
-            f"sinusoid has no classes and got ways={ways} and max_ways={max_ways}; "
-            "give ways=1 and leave max_ways out."
+            f"ways is {ways} and max_ways is {max_ways}, but sinusoid has no classes; give ways=1 "
+            "and leave max_ways out."
         )
     places = static_places("shots", shots, max_shots)
     queries = static_places("queries", queries, None)

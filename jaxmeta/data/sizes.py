@@ -4,32 +4,37 @@ import operator
 
 import jax
 
+from jaxmeta.checks import check_count
 from jaxmeta.types import Array
 
 
-def known_number(value: int | Array) -> int | None:
-    """The number, or ``None`` where it is traced and only known at run time."""
-    try:
-        return operator.index(value)
-    except jax.errors.TracerIntegerConversionError:
+def known_number(name: str, value: int | Array) -> int | None:
+    """The number, or ``None`` where it is traced and only known at run time.
+
+    Raises:
+      ValueError: it is known, and not a positive integer.
+    """
+    if isinstance(value, jax.core.Tracer):
         return None
+    check_count(name, value, least=1)
+    return operator.index(value)
 
 
 def static_places(name: str, value: int | Array, maximum: int | None) -> int:
     """How many places the shape has: ``maximum``, or ``value`` itself where that is ``None``.
 
     Raises:
-      ValueError: the value is below 1, above the maximum, or traced where there is none.
+      ValueError: the value is not a positive integer, is above the maximum, or is traced where
+        there is no maximum.
     """
-    known = known_number(value)
-    if known is not None and known < 1:
-        raise ValueError(f"An episode needs at least one of its {name} and got {known}; raise it.")
+    known = known_number(name, value)
     if maximum is None:
         if known is None:
-            raise ValueError(f"The number of {name} is traced; give max_{name} for a static shape.")
+            raise ValueError(f"{name} is traced; give max_{name}, so that the shape is static.")
         return known
-    if maximum < (known or 1):
-        raise ValueError(f"max_{name}={maximum} is below {name}={known or 1}; raise it.")
+    check_count(f"max_{name}", maximum, least=1)
+    if known is not None and maximum < known:
+        raise ValueError(f"max_{name} is {maximum} and {name} is {known}; raise max_{name}.")
     return maximum
 
 
@@ -39,10 +44,14 @@ def most_and_range(
     """The largest number, and the two ends when it is given as a range.
 
     Raises:
-      ValueError: it has not two ends, or not in order.
+      ValueError: a range is not two positive integers in order.
     """
     if not isinstance(value, tuple | list):
         return value, None
-    if len(value) != 2 or not 1 <= value[0] <= value[1]:
+    try:
+        least, most = map(operator.index, value)
+    except (TypeError, ValueError):  # not integers, or not two of them
+        least = most = 0
+    if not 1 <= least <= most:
         raise ValueError(f"The range of {name} is {value}; give (least, most), from 1.")
-    return operator.index(value[1]), (operator.index(value[0]), operator.index(value[1]))
+    return most, (least, most)

@@ -1,10 +1,10 @@
 """Examples that do not fit on the device: tasks are chosen first, and read ahead of their steps.
 
 Which examples a task has is drawn without looking at one (:mod:`jaxmeta.data.choices`), so a step's
-meta-batch is a function of ``(key, step)`` and can be read by anyone, at any time: ahead of the
-step by other threads, from the middle after a restart, a part of it by each host. Examples cross to
-the device as they are stored, images as uint8, and are decoded there. The only module that imports
-``grain``, and only when called.
+meta-batch is a function of ``(key, step)`` and can be read anywhere, at any time: ahead of the step
+by other threads, from the middle of a run after a restart, a part of it by each host. Examples
+cross to the device as they are stored, images as uint8, and are decoded there. This is the only
+module that imports ``grain``, and only when called.
 """
 
 import dataclasses
@@ -31,20 +31,20 @@ class Records(Protocol):
         """How many records there are."""
 
     def __getitem__(self, number: int, /) -> Any:
-        """One of them; called by several threads at once."""
+        """One record; several threads call this at once."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedSampler:
     """A sampler whose tasks :func:`~jaxmeta.data.stream` reads ahead.
 
-    Called like any other it draws the same tasks, and whoever runs it waits for the host to read
-    them: enough for an evaluation, and for the shapes of a task.
+    It can be called like any other sampler and then draws the same tasks, but the device waits for
+    the host to read them. An evaluation does so.
 
     Attributes:
-      choose: which examples a task has.
-      read: those examples, on the host: rows ``[...]`` to a pytree of arrays ``[..., *shape]``.
-      like: the shape and type of one example.
+      choose: draws which examples a task has.
+      read: reads examples on the host: rows ``[...]`` to a pytree of arrays ``[..., *shape]``.
+      like: the shapes and types of one example.
       decode: makes the model's input of one example.
     """
 
@@ -77,7 +77,7 @@ def streamed_source(
     variants: int = 1,
     where: Callable[[int], str] = "Record {}".format,
 ) -> Source:
-    """The tasks of :func:`~jaxmeta.data.class_source`, whose examples are read when needed.
+    """A source like :func:`~jaxmeta.data.class_source` whose examples are read when needed.
 
     With the same examples in the same order, a key means the same task, bit for bit. The samplers
     are :class:`~jaxmeta.data.StreamedSampler`.
@@ -106,7 +106,7 @@ def streamed_source(
     """
     if not sum(map(len, classes.values())):
         raise ValueError(
-            "A streamed source has no records; give each class the numbers of its own."
+            "A streamed source has 0 records; give each class the numbers of its records."
         )
     counts = np.array([len(numbers) for numbers in classes.values()])
     order = np.concatenate([np.asarray(numbers, np.int64) for numbers in classes.values()])
@@ -131,7 +131,7 @@ def streamed_source(
             if _like(values) != like:
                 raise ValueError(
                     f"{where(int(order[row]))} is {described(values)} and the first record is "
-                    f"{described(like)}; give a read that makes all alike."
+                    f"{described(like)}; give a read that makes all of them alike."
                 )
             for leaf, value in zip(*map(jax.tree.leaves, (examples, values)), strict=True):
                 leaf[place] = value
@@ -157,7 +157,7 @@ def read_record(
     """
     try:
         return decode(records[number])
-    except Exception as error:  # both raise whatever they like
+    except Exception as error:  # records and decoders raise errors of any type
         raise ValueError(
             f"{where(number)} cannot be read ({type(error).__name__}: {error}); "
             "repair it or leave it out."
@@ -177,26 +177,26 @@ def stream(
 ) -> Iterator[PyTree]:
     """The meta-batches of :func:`~jaxmeta.train.outer_loop`, read ahead of their steps.
 
-    The item of a step depends on ``(data, key, step)`` alone, so a stream that starts at a step
-    goes on exactly as one that came to it. Reading starts at once; ``close()`` ends it.
+    The item of a step depends on ``(data, key, step)`` alone, so a stream that starts in the middle
+    goes on exactly as one that started at 0. Reading starts at once; ``close()`` ends it.
 
     Args:
-      sample: from a streamed source.
-      data: of that source.
+      sample: a sampler of a streamed source.
+      data: the data of that source.
       key: the key of the run, as the outer loop is given it.
-      meta_batch: number of tasks of a step, over all hosts.
+      meta_batch: number of tasks in a step, over all hosts.
       start: the first step.
       stop: the step after the last.
-      places: which tasks of each meta-batch are wanted: those of this host, as
-        :func:`jaxmeta.distributed.parallel.places` tells them.
+      places: which tasks of each meta-batch are read: those of this host, as
+        :func:`jaxmeta.distributed.parallel.local_tasks` gives them.
       put: sends an item to the devices, in the thread that read it.
-      ahead: the number of steps that are read at once, each by its own thread, before they are
-        asked for; ``None`` is one for each core, at most 16.
+      ahead: number of steps that are read at a time, each by its own thread, before they are asked
+        for; ``None`` is one for each core, at most 16.
 
     Returns:
-      For each step ``(choices, examples)``, or what ``put`` makes of them: every leaf of the
-      choices, and the examples as they are stored, with a leading axis of tasks.
-      ``jax.vmap(sample.finish)(examples, choices)`` are the tasks.
+      An iterator over steps, of ``(choices, examples)``, or what ``put`` makes of them. Both have a
+      leading axis of tasks; the examples are as they are stored, and
+      ``jax.vmap(sample.finish)(examples, choices)`` makes the tasks.
 
     Raises:
       ValueError: when an item is asked for, one of its examples cannot be read.
@@ -213,7 +213,7 @@ def stream(
     """
     import grain  # heavy, and needed only here
 
-    # Drawn beside the accelerator, which has other work; threefry has the same bits everywhere.
+    # Drawn on the CPU, because the accelerator has other work; threefry has the same bits on both.
     cpu = jax.local_devices(backend="cpu")[0]
     data, key = jax.device_put((data, key), cpu)
 

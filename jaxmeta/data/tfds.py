@@ -45,7 +45,7 @@ def omniglot(part: str, size: int, data_dir: DataDir = None) -> ClassImages:
 def streamed_omniglot(
     parts: Sequence[str], size: int, data_dir: DataDir = None
 ) -> tuple[Callable[..., Source], list[dict[str, np.ndarray]]]:
-    """Several of those parts, whose images are read when they are needed, in the same order.
+    """Several of those parts, in the same order, whose images are read when they are needed.
 
     The first time, each part is read through once to find that order, which is remembered.
 
@@ -138,7 +138,7 @@ def _load(
 
 
 def _records(builder: Any, split: str) -> tuple[Any, Callable[[int], str]]:
-    """The records of a split, and what to call each in an error message."""
+    """The records of a split, and what an error message calls each of them."""
     import tensorflow_datasets as tfds
 
     def where(number: int) -> str:
@@ -176,7 +176,7 @@ def _index(
 
 
 def _prepared(name: str, data_dir: DataDir) -> Any:
-    """TFDS's builder of the data set, downloaded and prepared if it is not yet."""
+    """TFDS's builder of the data set, which is downloaded and prepared if necessary."""
     instead = f"or set --data_dir or JAXMETA_DATA_DIR to a folder that holds {name}/ as zips"
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise ModuleNotFoundError(
@@ -199,7 +199,7 @@ def _prepared(name: str, data_dir: DataDir) -> Any:
             )
     try:
         builder.download_and_prepare()
-    except Exception as error:  # TFDS lets through whatever its many parts raise
+    except Exception as error:  # TFDS raises errors of many types
         raise RuntimeError(
             f"TensorFlow Datasets could not prepare {name} "
             f"({type(error).__name__}: {str(error)[:200]}); check the network, {instead}."

@@ -64,7 +64,7 @@ def test_unpacked_folders_are_read_like_zips(tmp_path):
         for part, source in sources.items():
             assert source.data.counts.tolist() == [2] * len(split[part])
             expected = np.repeat([colors[name] for name in split[part]], 2)
-            assert source.data.images[:, 0, 0, 0].tolist() == expected.tolist()
+            assert source.data.examples[:, 0, 0, 0].tolist() == expected.tolist()
     shutil.rmtree(tmp_path / "cifar100/apple")
     with pytest.raises(ValueError, match="no class 'apple'"):
         cifar_fs(2, tmp_path)

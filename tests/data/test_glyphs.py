@@ -19,7 +19,7 @@ def sources():
 
 
 def page(source):
-    images = np.asarray(source.data.images)
+    images = np.asarray(source.data.examples)
     return images.reshape(-1, SMALL["examples"], *images.shape[1:])
 
 
@@ -112,7 +112,7 @@ def test_characters_are_as_hard_to_tell_apart_as_omniglot(sources):
 def test_rotations_make_four_classes_of_each():
     turned = glyphs(**SMALL, rotations=True)["valid"]
     turned.episodes(12, 1, 1)
-    with pytest.raises(ValueError, match="13 ways"):
+    with pytest.raises(ValueError, match=r"13 ways .* has 12"):
         turned.episodes(13, 1, 1)
 
 

@@ -176,7 +176,7 @@ def test_folder_uses_the_split_that_is_there(tmp_path, root, valid):
                 np.full((2, 2, 3), 10 * number + c, np.uint8),
             )
     sources = folder(tmp_path / "set", size=2)
-    found = {part: source.data.images[:, 0, 0, 0].tolist() for part, source in sources.items()}
+    found = {part: source.data.examples[:, 0, 0, 0].tolist() for part, source in sources.items()}
     assert found == {"train": [0], "test": [10, 11], "valid": [20, 21, 22]}
 
 
@@ -196,7 +196,7 @@ def test_folder_splits_at_random_by_its_seed(tmp_path):
 
     def classes(seed):
         sources = folder(tmp_path / "set", size=2, grayscale=True, seed=seed)
-        return {k: sorted(set(s.data.images[:, 0, 0, 0].tolist())) for k, s in sources.items()}
+        return {k: sorted(set(s.data.examples[:, 0, 0, 0].tolist())) for k, s in sources.items()}
 
     split = classes(0)
     assert {part: len(found) for part, found in split.items()} == {

@@ -53,7 +53,7 @@ def test_images_are_ink_on_paper_and_disjoint_between_parts(data_dir):
     sources = omniglot("background_small1", data_dir=data_dir, rotations=False)
     drawings = {}
     for part, source in sources.items():
-        images = np.asarray(source.data.images)
+        images = np.asarray(source.data.examples)
         assert images.shape[1:] == (28, 28, 1)
         assert np.all(source.data.counts == 20)
         assert 0.05 < images.mean() / 255 < 0.2
@@ -84,9 +84,11 @@ def test_an_episode_of_the_usual_split(data_dir, monkeypatch):
     assert query.x.shape == (4, 100, 28, 28, 1)
     assert float(query.x.max()) == 1
     assert float(query.x.min()) == 0
-    with pytest.raises(ValueError, match="1693 ways needs as many classes and this split has 1692"):
+    with pytest.raises(ValueError, match="1693 ways needs 1693 classes and this split has 1692"):
         source.episodes(423 * 4 + 1, 1, 1)
-    with pytest.raises(ValueError, match=r"needs 21 images a class and '.*/character.*' has 20"):
+    with pytest.raises(
+        ValueError, match=r"needs 21 examples of each class and '.*/character.*' has 20"
+    ):
         source.episodes(5, 5, 16)
 
 

@@ -77,11 +77,11 @@ def test_key_decides_and_splits_are_one_distribution():
 @pytest.mark.parametrize(
     ("args", "kwargs", "message"),
     [
-        ((5, 1, 1), {}, "ways=5"),
-        ((1, 1, 1), {"max_ways": 2}, "max_ways=2"),
-        ((1, 0, 1), {}, "shots"),
-        ((1, 1, 0), {}, "queries"),
-        ((1, 9, 1), {"max_shots": 3}, "max_shots=3"),
+        ((5, 1, 1), {}, "ways is 5"),
+        ((1, 1, 1), {"max_ways": 2}, "max_ways is 2"),
+        ((1, 0, 1), {}, "shots is 0"),
+        ((1, 1, 0), {}, "queries is 0"),
+        ((1, 9, 1), {"max_shots": 3}, "max_shots is 3"),
     ],
 )
 def test_errors_name_what_is_wrong(args, kwargs, message):

@@ -82,9 +82,9 @@ def test_streamed_from_tfds_is_in_memory_from_zips(data_dir, tfds_dir, tmp_path,
             streamed = omniglot(split, data_dir=tfds_dir, streamed=True)
         for part, source in zips.items():
             assert all(map(np.array_equal, source.data[1:], streamed[part].data[1:]))
-            rows = np.random.RandomState(0).permutation(len(source.data.images))[:500]
+            rows = np.random.RandomState(0).permutation(len(source.data.examples))[:500]
             read = streamed[part].episodes(5, 1, 1).read(rows)
-            assert np.array_equal(read, np.asarray(source.data.images)[rows])
+            assert np.array_equal(read, np.asarray(source.data.examples)[rows])
     # The second half of a shard is lost.
     shutil.copytree(tfds_dir / "omniglot", tmp_path / "omniglot")
     (shard,) = tmp_path.glob("omniglot/*/omniglot-test.array_record*")
