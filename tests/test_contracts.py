@@ -133,6 +133,11 @@ def test_contract(case, contract):
     contract(case)
 
 
+@pytest.mark.parametrize("name", ["maml", "proto_maml", "prototypical"])
+def test_chunks_and_devices(name):
+    contracts.chunks_and_devices_equal_all_at_once(CASES[name])
+
+
 def test_averages_of_transductive_training_serve_running_evaluation():
     transductive = Case(prototypical(EMBEDDING, WAYS))
     running = prototypical(EMBEDDING, WAYS, normalization="running")

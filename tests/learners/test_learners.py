@@ -91,7 +91,7 @@ def test_inductive_answers_do_not_depend_on_the_other_queries():
 @pytest.mark.parametrize("make", [prototypical, maml, from_scratch])
 def test_mistakes_are_named_before_anything_is_computed(make):
     model = mlp(3, (4,))
-    with pytest.raises(ValueError, match="'batch': choose one of transductive"):
+    with pytest.raises(ValueError, match="'inductive' or 'running', but is 'batch'"):
         make(model, 3, normalization="batch")
     learner = make(model, 3)
     params, state = learner.init(KEY, Episode(SUPPORT, SUPPORT))
