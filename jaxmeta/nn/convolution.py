@@ -162,7 +162,7 @@ def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
     return jax.core.ShapedArray(shape, a.dtype)
 
 
-# Transposed in one operand, a map gives that operand, with the cotangent in the place of its result:
+# Transposed in one operand, a map gives that operand, the cotangent standing where its result was:
 # of output(x, k) -> z, with respect to x, that is input(k, z). The three maps order their operands
 # as images, kernel, output, and which one is missing names the map.
 def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geometry) -> Array:

@@ -48,7 +48,7 @@ def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
     """Kernel and output give images: the convolution with the kernel turned round."""
-    # An output in row i sees row i + a - p of the image. Seen from that row it is a' = 2 - a, with a
+    # An output in row i sees row i + a - p of the image. Seen from there it is a' = 2 - a, with a
     # padding of p' = 2 - p: the kernel back to front.
     turned = kernel[:, ::-1, ::-1].swapaxes(3, 4)
     (top, bottom), (left, right) = geometry.padding
