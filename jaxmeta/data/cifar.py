@@ -74,9 +74,6 @@ FC100 = {
 def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
     """CIFAR-FS: 64, 16 and 20 classes drawn at random.
 
-    Source: Bertinetto, Henriques, Torr and Vedaldi, "Meta-learning with differentiable closed-form
-    solvers", 2019.
-
     Args:
       size: side in pixels; 32 is the images' own.
       data_dir: a folder with ``cifar100/*.zip``, zips of ``<class>/<train or test>/<name>.webp``
@@ -89,15 +86,30 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
     Raises:
       ValueError: ``size`` is not a positive integer, or a class is missing from the data.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
+
+    References:
+      Bertinetto, Henriques, Torr and Vedaldi, 2019, Meta-learning with Differentiable Closed-Form
+      Solvers.
+
+    Here with one blank image of each class in a folder of its own:
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest import mock
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as root, mock.patch.dict("os.environ", JAXMETA_CACHE_DIR=root):
+    ...     for name in " ".join(COARSE.values()).split():
+    ...         Path(root, "cifar100", name).mkdir(parents=True)
+    ...         Image.new("RGB", (32, 32)).save(Path(root, "cifar100", name, "0.png"))
+    ...     sources = cifar_fs(data_dir=root)
+    >>> {part: source.classes for part, source in sources.items()}
+    {'train': 64, 'valid': 16, 'test': 20}
     """
     return _sources({part: names.split() for part, names in CIFAR_FS.items()}, size, data_dir)
 
 
 def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
     """FC100: 60, 20 and 20 classes, no superclass in two parts, so that the test is farther away.
-
-    Source: Oreshkin, Rodriguez and Lacoste, "TADAM: Task dependent adaptive metric for improved
-    few-shot learning", 2018.
 
     Args:
       size: side in pixels; 32 is the images' own.
@@ -109,6 +121,24 @@ def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
     Raises:
       ValueError: ``size`` is not a positive integer, or a class is missing from the data.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
+
+    References:
+      Oreshkin, Rodriguez and Lacoste, 2018, TADAM: Task Dependent Adaptive Metric for Improved
+      Few-Shot Learning.
+
+    Here with one blank image of each class in a folder of its own:
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest import mock
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as root, mock.patch.dict("os.environ", JAXMETA_CACHE_DIR=root):
+    ...     for name in " ".join(COARSE.values()).split():
+    ...         Path(root, "cifar100", name).mkdir(parents=True)
+    ...         Image.new("RGB", (32, 32)).save(Path(root, "cifar100", name, "0.png"))
+    ...     sources = fc100(data_dir=root)
+    >>> {part: source.classes for part, source in sources.items()}
+    {'train': 60, 'valid': 20, 'test': 20}
     """
     return _sources(fc100_classes(), size, data_dir)
 

@@ -1,4 +1,4 @@
-"""Characters of alphabets that never were: an endless stand-in for Omniglot, drawn in JAX.
+"""Characters of invented alphabets: an endless stand-in for Omniglot, drawn in JAX.
 
 As in the generative model of Lake, Salakhutdinov and Tenenbaum (2015), a *character* is a plan of
 one to four strokes and how they touch, and an *example* is a person carrying out that plan with an
@@ -187,7 +187,9 @@ def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
     Returns:
       Ink ``[size, size, 1]`` float32 in ``[0, 1]``: 1 is ink and 0 is paper.
 
-    Source: after the generative model of Lake, Salakhutdinov and Tenenbaum (2015).
+    References:
+      Lake, Salakhutdinov and Tenenbaum, 2015, Human-Level Concept Learning through Probabilistic
+      Program Induction, whose generative model it follows.
     """
     plan_key, size_key = jax.random.split(class_key)
     hand, whole = jax.random.split(example_key)
@@ -233,7 +235,7 @@ def glyphs(
     rotations: bool = False,
     seed: int = 0,
 ) -> dict[str, Source]:
-    """Drawn characters of unknown alphabets, about as hard to tell apart as Omniglot's.
+    """Characters of invented alphabets, about as hard to tell apart as Omniglot's.
 
     The characters of the three splits come from different keys, and the first few of a split do not
     depend on how many there are. The default 1300 characters take about 5 s of compiling and 2 s of

@@ -53,6 +53,18 @@ def load_images(
       FileNotFoundError: there is nothing at ``path``.
       ValueError: ``size`` is not a positive integer, there is no image, or an image is outside of
         any class folder or cannot be read.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest import mock
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as root, mock.patch.dict("os.environ", JAXMETA_CACHE_DIR=root):
+    ...     for name in ("ant", "bee"):
+    ...         Path(root, "pets", name).mkdir(parents=True)
+    ...         Image.new("RGB", (32, 32), "red").save(Path(root, "pets", name, "0.png"))
+    ...     data = load_images(f"{root}/pets", size=8)
+    >>> data.names, data.images.shape
+    (('ant', 'bee'), (2, 8, 8, 3))
     """
     check_count("size", size, least=1)
     path = Path(path).expanduser().resolve()
@@ -110,6 +122,18 @@ def folder(
       FileNotFoundError: there is nothing at ``path``.
       ValueError: as :func:`load_images`; or only two of the three sub-folders are there, or a part
         of the split has no class.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest import mock
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as root, mock.patch.dict("os.environ", JAXMETA_CACHE_DIR=root):
+    ...     for name in ("ant", "bee", "cat", "dog"):
+    ...         Path(root, "pets", name).mkdir(parents=True)
+    ...         Image.new("RGB", (32, 32), "red").save(Path(root, "pets", name, "0.png"))
+    ...     sources = folder(f"{root}/pets", size=8)
+    >>> {part: source.classes for part, source in sources.items()}
+    {'train': 2, 'valid': 1, 'test': 1}
     """
     data = load_images(path, size, grayscale)
     tops = [name.split("/")[0] for name in data.names]

@@ -67,6 +67,21 @@ def omniglot(
     Raises:
       ValueError: there is no such split, or ``size`` is not a positive integer.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
+
+    Here with seven blank drawings in folders as the archives unpack to:
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest import mock
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as root, mock.patch.dict("os.environ", JAXMETA_CACHE_DIR=root):
+    ...     for name in (*("background/" + a for a in "ABCDE"), *("evaluation/" + a for a in "FG")):
+    ...         path = Path(root, "omniglot", f"images_{name}", "character01")
+    ...         path.mkdir(parents=True)
+    ...         Image.new("L", (105, 105), "white").save(path / "0.png")
+    ...     sources = omniglot("alphabets", rotations=False, data_dir=root)
+    >>> {part: source.classes for part, source in sources.items()}
+    {'train': 4, 'valid': 1, 'test': 2}
     """
     if split not in [*CHARACTER_SPLITS, *ALPHABET_SPLITS]:
         choices = ", ".join([*CHARACTER_SPLITS, *ALPHABET_SPLITS])
