@@ -12,6 +12,9 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``init_from``, named parts of the parameters that come from another run;
 - ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
   validated, and chooses the checkpoint.
+
+Order counts where the first of several is chosen: a ``ConfigDict`` keeps it with
+``sort_keys=False``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -209,10 +212,11 @@ def name_of(spec: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Dictionaries and lists of a config, also those of ml_collections within lists."""
-    if hasattr(value, "copy_and_resolve_references"):
-        value = value.copy_and_resolve_references()
-    if hasattr(value, "items"):
+    """Dictionaries and lists of a config, also those of ml_collections within lists.
+
+    Every level keeps its order, as the first metric and the first evaluation choose the checkpoint.
+    """
+    if hasattr(value, "items"):  # which resolves the references of a ConfigDict
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
