@@ -1,0 +1,183 @@
+"""What every objective promises, of a case; ``test_objectives`` runs them over a table.
+
+A new objective is one more row of the table. A step has twelve tasks, which do not go round on
+eight devices, and the state of every objective also holds a constant and a large count.
+"""
+
+import importlib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmeta.distributed.parallel import by_shard_map, layout_of_tasks, replicate
+from jaxmeta.gradients import estimate
+from jaxmeta.keys import task_keys
+from jaxmeta.nn import Statistics, batch_norm
+from jaxmeta.runs.checkpoint import load, open_checkpoints, save
+from jaxmeta.train import init_carry, init_train_state, outer_loop
+from jaxmeta.types import Carried, Key, Model, Objective, PyTree, Report, Sampler
+
+TASKS, STEPS, KEY = 12, 40, jax.random.key(0)
+LARGE = 2**24  # a float32 cannot count beyond it
+SKETCHES = (
+    "adapting_adversary",
+    "byol",
+    "domain_adversary",
+    "learned_optimizer",
+    "multi_task",
+    "tokens",
+)
+
+
+class Case(NamedTuple):
+    """An objective, the tasks that it is for, and an optimizer with which its loss falls."""
+
+    objective: Objective
+    sample: Sampler
+    data: PyTree
+    optimizer: optax.GradientTransformation = optax.adam(0.03)
+
+
+def sketch(name: str) -> Case:
+    """The case of a file of ``tests/sketches``."""
+    module = importlib.import_module(f"tests.sketches.{name}")
+    return Case(module.objective, module.sample, module.data)
+
+
+def normalized_mlp(outputs):
+    """Two layers with batch normalization between them: a model with statistics."""
+
+    def init(key, x):
+        keys = jax.random.split(key)
+        params = {
+            "body": jax.random.normal(keys[0], (x.shape[-1], 8)) / 2,
+            "scale": jnp.ones(8),
+            "offset": jnp.zeros(8),
+            "head": jax.random.normal(keys[1], (8, outputs)) / 3,
+        }
+        return params, Statistics(jnp.zeros(8), jnp.ones(8))
+
+    def apply(params, state, x, mask=None, key=None, batch_statistics=True):
+        x, used = batch_norm(
+            x @ params["body"], params["scale"], params["offset"], state, mask, batch_statistics
+        )
+        return jax.nn.relu(x) @ params["head"], used
+
+    return Model(init, apply)
+
+
+def held(objective: Objective) -> Objective:
+    """The same objective, in whose state there are a constant and a count besides."""
+
+    def init(key, task):
+        params, state = objective.init(key, task)
+        return params, {"own": state, "constant": jnp.float32(1), "count": jnp.int32(LARGE)}
+
+    def update(state, params, statistics):
+        own = objective.update(state["own"], params, statistics)
+        return {**state, "own": own, "count": state["count"] + 1}
+
+    begin = objective.carry
+    return Objective(
+        init,
+        lambda params, state, *given: objective.loss(params, state["own"], *given),
+        update,
+        begin and (lambda params, state, *given: begin(params, state["own"], *given)),
+    )
+
+
+class Step(NamedTuple):
+    """What one step begins with."""
+
+    params: PyTree
+    state: PyTree
+    carry: PyTree
+    tasks: PyTree
+    keys: Key
+
+
+def first_step(case: Case) -> Step:
+    """The first step of the training with ``KEY``."""
+    objective, begin = case.objective, case.objective.carry
+
+    @jax.jit
+    def draw(data: PyTree) -> Step:
+        init_key, carry_key = jax.random.split(jax.random.key(1))
+        keys = task_keys(KEY, 0, TASKS)
+        tasks = jax.vmap(case.sample, (None, 0))(data, keys.sample)
+        params, state = objective.init(init_key, jax.tree.map(lambda leaf: leaf[0], tasks))
+        carry = init_carry(objective, params, state, case.sample, data, carry_key, TASKS)
+        tasks = tasks if begin is None else Carried(tasks, carry)
+        return Step(params, state, carry, tasks, keys.loss)
+
+    return draw(case.data)
+
+
+def one_by_one(objective: Objective, step: Step) -> tuple[PyTree, Report]:
+    """The gradient and the report by a plain loop over the tasks, and means by NumPy."""
+
+    @jax.jit
+    def of_task(step: Step, i: int) -> tuple[PyTree, Report]:
+        task, key = jax.tree.map(lambda leaf: leaf[i], (step.tasks, step.keys))
+        value_and_grad = jax.value_and_grad(objective.loss, has_aux=True)
+        (loss, report), gradient = value_and_grad(step.params, step.state, task, key)
+        return gradient, report._replace(metrics={"loss": loss, **report.metrics})
+
+    rows = [of_task(step, i) for i in range(TASKS)]
+    gradient, report = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+    means = jax.tree.map(
+        lambda leaf: leaf.mean(axis=0), (gradient, report.statistics, report.metrics)
+    )
+    return means[0], Report(*means[1:], report.carry)
+
+
+def keeps_its_promises(case: Case, folder: Path) -> None:
+    """Chunks and devices compute what a plain loop over the tasks does, and training goes on."""
+    case, devices = case._replace(objective=held(case.objective)), jax.devices()
+    assert len(devices) == 8
+    step = first_step(case)
+    gradient, report = one_by_one(case.objective, step)
+    assert optax.tree.norm(gradient) > 1e-3
+    in_chunks = jax.jit(estimate(case.objective, chunk=5))
+    same(in_chunks(step.params, step.state, step.tasks, step.keys), (gradient, report))
+
+    update = outer_loop(
+        case.objective, case.optimizer, case.sample, TASKS, chunk=1, spread=by_shard_map(devices)
+    )
+    train_state, data, key = replicate(
+        (init_train_state(case.optimizer, *step[:3]), case.data, KEY), devices
+    )
+    lying = layout_of_tasks(step.carry, TASKS, devices)
+    train_state = train_state._replace(carry=jax.device_put(train_state.carry, lying))
+    train_state, metrics = update(train_state, data, key, 1)
+    same(
+        jax.tree.map(lambda row: row[0], metrics),
+        {**report.metrics, "outer_gradient_norm": optax.tree.norm(gradient)},
+    )
+    moved = case.objective.update(step.state, train_state.params, report.statistics)
+    same((train_state.state, train_state.carry), (moved, report.carry))
+    losses = [metrics["loss"]]
+
+    with open_checkpoints(folder, higher_is_better=True) as checkpoints:
+        save(checkpoints, 1, train_state, {})
+        straight = jax.device_get(update(train_state, data, key, 1))
+        resumed, _ = load(checkpoints, 1, like=train_state)
+    train_state, metrics = update(resumed, data, key, 1)
+    jax.tree.map(np.testing.assert_array_equal, (train_state, metrics), straight)
+
+    while train_state.step < STEPS:
+        train_state, metrics = update(train_state, data, key, 1)
+        losses.append(metrics["loss"])
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+    assert update._cache_size() == 1
+    assert train_state.state["constant"] == 1
+    assert train_state.state["count"] == LARGE + STEPS
+
+
+def same(one: PyTree, other: PyTree) -> None:
+    """Asserts equality to the rounding of float32."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
