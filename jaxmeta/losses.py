@@ -11,7 +11,11 @@ from jaxmeta.types import Array
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
-    """Mean of ``values`` ``[n]`` where ``mask`` ``[n]`` is 1; 0 when it is nowhere 1."""
+    """Mean of ``values`` ``[n]`` where ``mask`` ``[n]`` is 1; 0 when it is nowhere 1.
+
+    >>> masked_mean(jnp.array([1.0, 2.0, 9.0]), jnp.array([1.0, 1.0, 0.0])).item()
+    1.5
+    """
     mask = mask.astype(values.dtype)
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
 
@@ -35,6 +39,10 @@ def cross_entropy(outputs: Array, y: Array, mask: Array) -> Array:
 
     Raises:
       ValueError: the shapes are not these.
+
+    >>> two_bits = cross_entropy(jnp.zeros((1, 4)), jnp.array([0]), jnp.ones(1)) / jnp.log(2)
+    >>> two_bits.item()
+    2.0
     """
     check_labeled(outputs, y)
     log_probabilities = jax.nn.log_softmax(outputs)
@@ -48,6 +56,9 @@ def squared_error(outputs: Array, y: Array, mask: Array) -> Array:
 
     Raises:
       ValueError: outputs and targets differ in shape, and would be broadcast against each other.
+
+    >>> squared_error(jnp.array([[1.0], [5.0]]), jnp.zeros((2, 1)), jnp.array([1.0, 0.0])).item()
+    1.0
     """
     if outputs.shape != y.shape or outputs.ndim != 2:
         raise ValueError(
@@ -74,6 +85,10 @@ def pair_verification(outputs: Array, y: Array, mask: Array) -> Array:
 
     References:
       Koch, Zemel and Salakhutdinov, 2015, section 3.2.
+
+    >>> sure = jnp.array([[50.0, -50.0, -jnp.inf]])  # the third class is absent
+    >>> pair_verification(sure, jnp.array([0]), jnp.ones(1)).round(6).item()
+    0.0
     """
     check_labeled(outputs, y)
     same = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype)
@@ -97,6 +112,9 @@ def relation_error(outputs: Array, y: Array, mask: Array) -> Array:
 
     References:
       Sung et al., 2018, equation 2.
+
+    >>> relation_error(jnp.zeros((1, 2)), jnp.array([0]), jnp.ones(1)).item()  # two scores of 1/2
+    0.5
     """
     check_labeled(outputs, y)
     same = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype)
@@ -110,6 +128,9 @@ def accuracy(outputs: Array, y: Array, mask: Array) -> Array:
 
     Raises:
       ValueError: there is not one label ``[n]`` for each row of logits.
+
+    >>> accuracy(jnp.eye(2), jnp.array([0, 0]), jnp.ones(2)).item()
+    0.5
     """
     check_labeled(outputs, y)
     return masked_mean((jnp.argmax(outputs, axis=-1) == y).astype(outputs.dtype), mask)

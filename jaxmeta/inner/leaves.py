@@ -10,7 +10,12 @@ from jaxmeta.types import PyTree
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """The name of the leaf at a path, as in ``"block0/kernel"``."""
+    """The name of the leaf at a path, as in ``"block0/kernel"``.
+
+    >>> ((path, _),) = jax.tree_util.tree_leaves_with_path({"block0": {"kernel": 1.0}})
+    >>> path_name(path)
+    'block0/kernel'
+    """
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -46,14 +51,24 @@ def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTr
 
 
 def merge(fast: PyTree, slow: PyTree) -> PyTree:
-    """Puts together what :func:`partition` took apart."""
+    """Puts together what :func:`partition` took apart.
+
+    >>> merge({"body": None, "head": 2.0}, {"body": 1.0, "head": None})
+    {'body': 1.0, 'head': 2.0}
+    """
     return jax.tree.map(
         lambda a, b: b if a is None else a, fast, slow, is_leaf=lambda leaf: leaf is None
     )
 
 
 def check_differentiable(fast: PyTree) -> None:
-    """Raises ``TypeError`` naming the first leaf whose type is not floating."""
+    """Raises ``TypeError`` naming the first leaf whose type is not floating.
+
+    >>> check_differentiable({"kernel": jnp.ones(3)})
+    >>> check_differentiable({"count": jnp.arange(3)})
+    Traceback (most recent call last):
+    TypeError: Parameter 'count' must have a floating type to be moved by a gradient, ...
+    """
     for path, leaf in jax.tree_util.tree_leaves_with_path(fast):
         dtype = jnp.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):

@@ -37,6 +37,9 @@ def anil(
 
     References:
       Raghu, Raghu, Bengio and Vinyals, 2020, Rapid Learning or Feature Reuse?, section 4.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = anil(conv4(), ways=5)
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
     return head_learner(model, learned_head(ways), inner, ways, normalization=normalization)

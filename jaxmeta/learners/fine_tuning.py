@@ -55,6 +55,10 @@ def fine_tuning(
       Chen et al., 2019, A Closer Look at Few-shot Classification, section 3.2 (linear and cosine
       heads on frozen features); Dhillon et al., 2020, A Baseline for Few-shot Image
       Classification, sections 3.1 (class means) and 3.2 (entropy).
+
+    >>> from jaxmeta.nn import conv4
+    >>> frozen = fine_tuning(conv4(), ways=5, head="cosine", normalization="running")
+    >>> transductive = fine_tuning(conv4(), ways=5, steps=25, entropy=0.1, whole=True)
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}: choose 'linear' or 'cosine'.")

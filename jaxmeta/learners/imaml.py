@@ -51,6 +51,11 @@ def imaml(
 
     References:
       Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = imaml(conv4(5), ways=5)
+    >>> learner.path is None  # only the minimum counts, not the way there
+    True
     """
     inner = implicit(
         optax.sgd(learning_rate),

@@ -39,6 +39,9 @@ def logistic_regression(
 
     References:
       Tian et al., 2020, Rethinking Few-Shot Image Classification, section 3.2 (RFS).
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = logistic_regression(conv4(), ways=5, normalization="running")
     """
     if inverse_penalty <= 0:
         raise ValueError(f"inverse_penalty is {inverse_penalty}: give a positive number.")

@@ -39,6 +39,17 @@ def maml(
 
     References:
       Finn, Abbeel and Levine, 2017, equation 1 and section 5.2 (first order).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxmeta.losses import squared_error
+    >>> from jaxmeta.nn import from_functions
+    >>> from jaxmeta.types import Batch
+    >>> slope = from_functions(lambda key, x: jnp.zeros((1, 1)), lambda w, x: x @ w)
+    >>> learner = maml(slope, steps=2, learning_rate=0.25, loss=squared_error)
+    >>> params, support = {"model": jnp.zeros((1, 1))}, Batch(*jnp.ones((2, 1, 1)), jnp.ones(1))
+    >>> adapted, _ = learner.adapt(params, {}, support, jax.random.key(0))
+    >>> adapted.fast.item()  # on the way from 0 to 1, halving the distance at each step
+    0.75
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
     return gradient_learner(model, inner, ways, loss=loss, normalization=normalization)

@@ -84,6 +84,13 @@ def maml_plus_plus(
 
     References:
       Antoniou, Edwards and Storkey, 2019, How to Train Your MAML, section 4.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = maml_plus_plus(conv4(5, filters=8), ways=5, steps=3)
+    >>> images = Batch(jnp.ones((5, 28, 28, 1)), jnp.arange(5), jnp.ones(5))
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(images, images))
+    >>> params["model"]["block0"]["scale"].shape, params["hyper"].rows["head"]["bias"].shape
+    ((4, 8), (3,))
     """
     network = normalized(model, normalization)
     check_ways(ways)

@@ -47,6 +47,10 @@ def matching(
 
     References:
       Vinyals et al., 2016, Matching Networks for One Shot Learning, equations 1 to 6, appendix A.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = matching(conv4(), ways=5)
+    >>> with_context = matching(conv4(), ways=5, full_context=True, reads=3)
     """
     check_count("reads", reads, least=1)
 

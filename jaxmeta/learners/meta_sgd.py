@@ -39,6 +39,15 @@ def meta_sgd(
 
     References:
       Li, Zhou, Chen and Li, 2017, Meta-SGD, equation 2 and algorithm 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxmeta.nn import mlp
+    >>> from jaxmeta.types import Batch, Episode
+    >>> learner = meta_sgd(mlp(5, hidden=(8,)), ways=5)
+    >>> batch = Batch(jnp.ones((5, 6)), jnp.arange(5), jnp.ones(5))
+    >>> params, _ = jax.eval_shape(learner.init, jax.random.key(0), Episode(batch, batch))
+    >>> params["hyper"]["layer0"]["kernel"].shape  # a rate for each weight
+    (6, 8)
     """
     rates = learning_rates(learning_rate, "parameter")
     inner = unroll(sgd, steps, hyper=rates, first_order=first_order)

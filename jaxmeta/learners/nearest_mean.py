@@ -26,6 +26,9 @@ def nearest_mean(model: Model, ways: int, *, normalization: str = "transductive"
 
     References:
       Wang, Chao, Weinberger and van der Maaten, 2019, SimpleShot, section 3 (L2N).
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = nearest_mean(conv4(), ways=5, normalization="running")
     """
     comparison = Comparison(
         init=no_head_params,

@@ -39,6 +39,9 @@ def proto_maml(
 
     References:
       Triantafillou et al., 2020, Meta-Dataset, section 3.2.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = proto_maml(conv4(), ways=5, steps=3)
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
     return head_learner(

@@ -23,6 +23,16 @@ def prototypical(model: Model, ways: int, *, normalization: str = "transductive"
 
     References:
       Snell, Swersky and Zemel, 2017, Prototypical Networks for Few-shot Learning, equations 1, 2.
+
+    >>> import jax
+    >>> from jaxmeta.data import make_batch
+    >>> from jaxmeta.nn import from_functions
+    >>> given = from_functions(lambda key, x: {}, lambda params, x: x)  # features as they are
+    >>> learner, params = prototypical(given, ways=2), {"model": {}}
+    >>> support = make_batch([[0.0], [10.0]], [0, 1], ways=2)
+    >>> adapted, _ = learner.adapt(params, {}, support, jax.random.key(0))
+    >>> learner.predict(params, {}, adapted, support.x[:1] + 1)[0].tolist()
+    [[-1.0, -81.0]]
     """
     comparison = Comparison(
         init=no_head_params,

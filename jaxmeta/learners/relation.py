@@ -60,6 +60,9 @@ def relation(
 
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = relation(conv4(halvings=2, flatten=False), ways=5)
     """
     head = relation_module() if module is None else module
     embedding, comparison = normalized(model, normalization), normalized(head, normalization)

@@ -42,6 +42,11 @@ def reptile(
     References:
       Nichol, Achiam and Schulman, 2018, On First-Order Meta-Learning Algorithms, algorithm 1;
       their experiments take steps of Adam, see the method's page.
+
+    >>> from jaxmeta import objectives
+    >>> from jaxmeta.losses import cross_entropy
+    >>> from jaxmeta.nn import conv4
+    >>> objective = objectives.reptile(reptile(conv4(5), ways=5), cross_entropy)
     """
     inner = unroll(optax.sgd(learning_rate), steps, first_order=True)
     return gradient_learner(model, inner, ways, loss=loss, normalization=normalization, batch=batch)

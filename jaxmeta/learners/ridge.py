@@ -34,6 +34,9 @@ def ridge(
     References:
       Bertinetto, Henriques, Torr and Vedaldi, 2019, Meta-learning with Differentiable Closed-form
       Solvers, equations 4 to 6.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = ridge(conv4(), ways=5)
     """
     if penalty <= 0:
         raise ValueError(f"penalty is {penalty}: give a positive number.")

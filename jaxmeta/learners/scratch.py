@@ -48,6 +48,11 @@ def from_scratch(
 
     Raises:
       ValueError: the normalization is ``"running"``, which a network without a past does not have.
+
+    >>> from jaxmeta.nn import conv4
+    >>> learner = from_scratch(conv4(5), ways=5)
+    >>> learner.init(jax.random.key(0), None)  # nothing is meta-learned
+    ((), ())
     """
     if normalization == "running":
         raise ValueError(

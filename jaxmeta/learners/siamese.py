@@ -39,6 +39,11 @@ def siamese(
     References:
       Koch, Zemel and Salakhutdinov, 2015, Siamese Neural Networks for One-shot Image Recognition,
       section 3.1.
+
+    >>> from jaxmeta.losses import pair_verification
+    >>> from jaxmeta.nn import conv4
+    >>> from jaxmeta.objectives import episodic
+    >>> objective = episodic(siamese(conv4(), ways=5), pair_verification)
     """
     if similarity not in ("l1", "cosine"):
         raise ValueError(f"similarity is {similarity!r}: choose 'l1' or 'cosine'.")

@@ -13,7 +13,16 @@ from jaxmeta.types import Array, Key, Model, PyTree
 def from_functions(
     init: Callable[[Key, PyTree], PyTree], apply: Callable[[PyTree, PyTree], Array]
 ) -> Model:
-    """Makes a model of ``init(key, x) -> params`` and ``apply(params, x) -> outputs``; no state."""
+    """Makes a model of ``init(key, x) -> params`` and ``apply(params, x) -> outputs``; no state.
+
+    >>> slope = from_functions(
+    ...     init=lambda key, x: jax.random.normal(key, (x.shape[-1], 1)),
+    ...     apply=lambda params, x: x @ params,
+    ... )
+    >>> params, state = slope.init(jax.random.key(0), jax.numpy.ones((4, 3)))
+    >>> slope.apply(params, state, jax.numpy.ones((4, 3)))[0].shape
+    (4, 1)
+    """
 
     def stateless_apply(
         params: PyTree,
@@ -42,6 +51,11 @@ def from_linen(module: linen.Module) -> Model:
 
     Returns:
       The model; its parameters are the ``params`` collection, its state ``batch_stats``.
+
+    >>> model = from_linen(linen.Sequential([linen.Dense(8), linen.relu, linen.Dense(3)]))
+    >>> params, state = model.init(jax.random.key(0), jax.numpy.ones((4, 6)))
+    >>> model.apply(params, state, jax.numpy.ones((4, 6)))[0].shape
+    (4, 3)
     """
     takes_train = "train" in inspect.signature(module.__call__).parameters
 
@@ -100,6 +114,11 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
     Raises:
       ValueError: the module has variables of other kinds, which nothing would carry.
+
+    >>> model = from_nnx(lambda rngs: nnx.Linear(6, 3, rngs=rngs))
+    >>> params, state = model.init(jax.random.key(0), jax.numpy.ones((4, 6)))
+    >>> model.apply(params, state, jax.numpy.ones((4, 6)))[0].shape
+    (4, 3)
     """
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     for _, inner in nnx.iter_graph(abstract):

@@ -51,6 +51,9 @@ def conv2d(
     Raises:
       ValueError: an argument is not of such a form, or image and kernel differ in channels or in
         type.
+
+    >>> conv2d(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), padding="VALID")[0, 0, 0, 0].item()
+    18.0
     """
     if x.ndim != 4 or kernel.ndim != 4:
         raise ValueError(
@@ -114,6 +117,9 @@ def conv_general_dilated(
     For flax: ``linen.Conv(64, (3, 3), conv_general_dilated=jaxmeta.nn.conv_general_dilated)``, and
     the same argument of ``nnx.Conv``. Convolutions that are dilated, grouped, not in two
     dimensions, not laid out as flax does, or of a given precision, are handed to XLA.
+
+    >>> from flax import linen
+    >>> layer = linen.Conv(8, (3, 3), conv_general_dilated=conv_general_dilated)
     """
     dense = all(step == 1 for step in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     plain = all(value in (None, 1) for value in (feature_group_count, *others.values()))

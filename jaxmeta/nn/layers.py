@@ -14,6 +14,9 @@ def max_pool(x: Array) -> Array:
     """Maximum over 2x2 windows of ``[n, height, width, c]``, an odd last row or column dropped.
 
     Where several of a window are the largest, the derivative is the mean of theirs.
+
+    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel().tolist()
+    [5.0, 7.0, 13.0, 15.0]
     """
     n, height, width, channels = x.shape
     height, width = height // 2, width // 2
@@ -72,6 +75,11 @@ def batch_norm(
 
     References:
       Ioffe and Szegedy, 2015, Batch Normalization, Algorithm 1.
+
+    >>> x, given = jnp.array([[1.0], [3.0]]), Statistics(jnp.zeros(1), jnp.ones(1))
+    >>> y, used = batch_norm(x, jnp.ones(1), jnp.zeros(1), given, None, True)
+    >>> used.mean.item(), y.ravel().round(3).tolist()
+    (2.0, [-1.0, 1.0])
     """
     if batch_statistics:
         statistics = moments(x, mask)
@@ -89,6 +97,10 @@ def normalize(
       scale: gamma, ``[channels]``.
       offset: beta, ``[channels]``.
       epsilon: keeps a constant channel finite.
+
+    >>> statistics = Statistics(jnp.full(1, 2.0), jnp.full(1, 4.0))
+    >>> normalize(jnp.array([[6.0]]), statistics, jnp.ones(1), jnp.ones(1), epsilon=0.0).item()
+    3.0
     """
     spread = jax.lax.rsqrt(statistics.variance + epsilon)
     multiplier = scale.astype(spread.dtype) * spread
@@ -104,6 +116,10 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
     Args:
       x: ``[n, ..., channels]``.
       mask: ``[n]``; examples with mask 0 take no part. ``None`` is all ones.
+
+    >>> mean, variance = moments(jnp.array([[1.0], [3.0], [9.0]]), jnp.array([1.0, 1.0, 0.0]))
+    >>> mean.item(), variance.item()
+    (2.0, 1.0)
     """
     # Sums of many terms, so never in fewer than 32 bits.
     wide = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype("float32")

@@ -30,6 +30,11 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
 
     Raises:
       ValueError: a layer has no size.
+
+    >>> model = mlp(3, hidden=(8,))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((4, 6)))
+    >>> model.apply(params, state, jnp.ones((4, 6)))[0].shape
+    (4, 3)
     """
     for size in (*hidden, outputs):
         check_count("A layer's size", size, least=1)
@@ -91,6 +96,11 @@ def conv4(
       ValueError: ``downsample`` is neither of the two, there are not four numbers of filters, a
         number is no count, a head has no features, or (from ``init``) nothing is left of the images
         after the halvings.
+
+    >>> model, images = conv4(filters=8), jnp.ones((4, 28, 28, 1))
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0), images)
+    >>> jax.eval_shape(model.apply, params, state, images)[0].shape
+    (4, 8)
     """
     if downsample not in ("pool", "stride"):
         raise ValueError(f"downsample is {downsample!r}: choose 'pool' or 'stride'.")
@@ -163,6 +173,11 @@ def relation_module(filters: int = 64, hidden: int = 8) -> Model:
 
     Raises:
       ValueError: a layer has no size, or (from ``init``) the maps are too small.
+
+    >>> module, pairs = relation_module(filters=8), jnp.ones((4, 7, 7, 16))
+    >>> params, state = jax.eval_shape(module.init, jax.random.key(0), pairs)
+    >>> jax.eval_shape(module.apply, params, state, pairs)[0].shape
+    (4,)
     """
     check_count("filters", filters, least=1)
     check_count("hidden", hidden, least=1)

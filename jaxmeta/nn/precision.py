@@ -22,6 +22,13 @@ def mixed_precision(model: Model) -> Model:
 
     References:
       Micikevicius et al., 2018, Mixed Precision Training, section 3.1.
+
+    >>> from jaxmeta.nn import mlp
+    >>> model, x = mixed_precision(mlp(3)), jnp.ones((4, 6))
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> outputs, _ = jax.eval_shape(model.apply, params, state, x)
+    >>> params["head"]["kernel"].dtype, outputs.dtype
+    (dtype('float32'), dtype('float32'))
     """
 
     def apply(

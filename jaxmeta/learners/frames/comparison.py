@@ -72,6 +72,15 @@ def comparison_learner(
     Raises:
       ValueError: ``ways`` is not positive, the normalization is unknown, or (when adapting) the
         support set does not fit.
+
+    >>> from jaxmeta.learners.frames.support import class_means
+    >>> from jaxmeta.nn import conv4
+    >>> dots = Comparison(
+    ...     init=no_head_params,
+    ...     remember=lambda head_params, embedded, member: class_means(embedded, member),
+    ...     compare=lambda head_params, means, embedded: embedded @ means.T,
+    ... )
+    >>> learner = comparison_learner(conv4(), dots, ways=5)
     """
     embedding = normalized(model, normalization)
     check_ways(ways)

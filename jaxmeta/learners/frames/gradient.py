@@ -69,6 +69,12 @@ def gradient_learner(
     References:
       Finn, Abbeel and Levine, 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep
       Networks, algorithm 2.
+
+    >>> import optax
+    >>> from jaxmeta.inner import unroll
+    >>> from jaxmeta.nn import conv4
+    >>> inner = unroll(optax.sgd(0.1, momentum=0.9), steps=5)
+    >>> learner = gradient_learner(conv4(5), inner, ways=5, fast=lambda name: "head" in name)
     """
     network = normalized(model, normalization)
     check_ways(ways)

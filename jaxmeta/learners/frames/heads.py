@@ -151,6 +151,12 @@ def head_learner(
     Raises:
       ValueError: ``ways`` is not positive, the entropy's weight is negative, the normalization is
         unknown, or (when adapting) the support set does not fit.
+
+    >>> import optax
+    >>> from jaxmeta.inner import unroll
+    >>> from jaxmeta.nn import conv4
+    >>> inner = unroll(optax.sgd(0.1, momentum=0.9), steps=10)
+    >>> learner = head_learner(conv4(), learned_head(5), inner, ways=5)
     """
     embedding = normalized(model, normalization)
     check_ways(ways)
