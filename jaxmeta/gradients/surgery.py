@@ -164,7 +164,8 @@ def cagrad(c: float = 0.5) -> Estimator:
         def descend(carry: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], None]:
             # Projected gradient with momentum (FISTA): the dual is convex.
             w, ahead = carry
-            moved = optax.projections.projection_simplex(ahead - jax.grad(dual)(ahead) / 4)
+            with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+                moved = optax.projections.projection_simplex(ahead - jax.grad(dual)(ahead) / 4)
             momentum = (step / (step + 3)).astype(w.dtype)
             return (moved, moved + momentum * (moved - w)), None
 
