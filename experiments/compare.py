@@ -19,8 +19,9 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments import comparison, program
 from jaxmeta.runs import Stopped
+
+from . import comparison, program
 
 DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, as in omniglot.")
 LEARNERS = flags.DEFINE_list("learners", ["all"], "Which methods, or all.")
@@ -78,5 +79,10 @@ def main(arguments: list[str]) -> None:
     print((folder / "comparison.md").read_text())
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """What ``jaxmeta-compare`` runs."""
     program.run(main)
+
+
+if __name__ == "__main__":
+    start()

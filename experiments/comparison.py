@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import program
-from experiments.configs import methods
-from experiments.report import report
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator, summarize
 from jaxmeta.runs import EVERYTHING, Diverged, prepare, tasks, train, workdir
@@ -22,6 +19,10 @@ from jaxmeta.runs.config import build_metrics, complete, learner_spec, name_of
 from jaxmeta.runs.run import Run
 from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Key, Learner, PyTree, Sampler
+
+from . import program
+from .configs import methods
+from .report import report
 
 PRETRAINED = "pretrained"
 VALIDATIONS = 5  # of each run, at least
@@ -86,7 +87,7 @@ def chosen_reference(names: Sequence[str], name: str | None) -> str:
 
 def load_data(name: str) -> methods.Data:
     """The data set of a module's name."""
-    dotted = name if "." in name else f"experiments.configs.{name}"
+    dotted = name if "." in name else f"{__package__}.configs.{name}"
     try:
         data: methods.Data = importlib.import_module(dotted).DATA
     except (ImportError, AttributeError, TypeError) as error:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import program
 from jaxmeta.distributed.processes import is_primary
 from jaxmeta.runs import EVERYTHING, tasks, workdir
 from jaxmeta.runs.config import complete
 from jaxmeta.runs.measure import measure
+
+from . import program
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
@@ -52,5 +53,10 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(result, indent=2))
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """What ``jaxmeta-evaluate`` runs."""
     program.run(main)
+
+
+if __name__ == "__main__":
+    start()

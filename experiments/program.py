@@ -1,5 +1,6 @@
 """Starting and stopping a program: its flags, its signals, and its errors in one sentence."""
 
+import importlib
 import os
 import signal
 import sys
@@ -8,13 +9,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-import experiments
 import jaxmeta
 from jaxmeta.distributed.parallel import use_cores
 from jaxmeta.distributed.processes import is_primary, join
@@ -34,11 +35,31 @@ JOIN_SECONDS = flags.DEFINE_integer(
 )
 
 
+CONFIGS = Path(__file__).resolve().with_name("configs")
+
+
+class ConfigParser(ConfigFileFlagParser):
+    """Makes the config of a file, or one of ours by its name, as in ``glyphs:ridge``.
+
+    Ours are modules of this package, whichever name it has, and are imported as such.
+    """
+
+    def parse(self, path: str) -> Any:
+        file, *argument = path.split(":", 1)
+        own = (CONFIGS / f"{file}.py" if file.isidentifier() else Path(file)).resolve()
+        if own.parent != CONFIGS or not own.exists():
+            return super().parse(path)
+        module = importlib.import_module(f"{__package__}.configs.{own.stem}")
+        return module.get_config(*argument)
+
+
 def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
-    """A flag for a config file, whose specs may be given any argument on the command line."""
-    return config_flags.DEFINE_config_file(
+    """A flag for a config, whose specs may be given any argument on the command line."""
+    holder = config_flags.DEFINE_config_file(
         name, None, text, lock_config=False, accept_new_attributes=True
     )
+    flags.FLAGS[name].parser = ConfigParser(name, lock_config=False)
+    return holder
 
 
 OPEN_ENDED = (".learner", ".estimator", ".evaluations", ".metrics", ".rates", ".init_from")
@@ -75,8 +96,8 @@ def one_sentence() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         where = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        ours = [Path(path).resolve() for p in (jaxmeta, experiments) for path in p.__path__]
-        if not set(ours) & set(where.resolve().parents):
+        ours = {Path(path).resolve() for path in jaxmeta.__path__} | {CONFIGS.parent}
+        if not ours & set(where.resolve().parents):
             raise
         sys.exit(f"Error: {error}")
 
@@ -148,15 +169,16 @@ def parse(arguments: list[str]) -> list[str]:
         rest = _parsed(arguments)
         for name in ("config", "data"):
             given = name in flags.FLAGS and flags.FLAGS[name].value is not None
-            if given and isinstance(flags.FLAGS[name].parser, ConfigFileFlagParser):
+            if given and isinstance(flags.FLAGS[name].parser, ConfigParser):
                 file = config_flags.get_config_filename(flags.FLAGS[name])
-                check_fields(
-                    flags.FLAGS[name].value, ConfigFileFlagParser(name, False).parse(file), name
-                )
+                known = flags.FLAGS[name].parser.parse(file)
+                check_fields(flags.FLAGS[name].value, known, name)
     except flags.IllegalFlagValueError as error:
         if "\n" in str(error):  # the frames of an error in the user's file
             raise
-        sys.exit(f"Error: {str(error).rstrip('.')}; give a value of the field's type.")
+        told = str(error).rstrip(".")
+        hint = "; give a value of the field's type" if told.startswith("flag --config.") else ""
+        sys.exit(f"Error: {told}{hint}.")
     except KeyError as error:
         field, _, hint = error.args[0].replace("'", "").partition("\n")
         hint = hint or "see its file for those it has."
@@ -164,8 +186,8 @@ def parse(arguments: list[str]) -> list[str]:
     except OSError as error:
         reason = str(error).splitlines()[-1].strip()
         sys.exit(
-            f"Error: The config cannot be loaded ({reason}): give a file, as in "
-            "--config=experiments/configs/quickstart.py."
+            f"Error: The config cannot be loaded ({reason}): give a file, or the name of a config "
+            "of ours, as in --config=quickstart."
         )
     except (flags.Error, ValueError) as error:
         sys.exit(f"Error: {error}")

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import plots
 from jaxmeta.evaluate import summarize
 from jaxmeta.runs import workdir
+
+from . import plots
 
 
 def differences(results: Sequence[Mapping[str, Any]], reference: str) -> dict[str, dict[str, Any]]:

@@ -15,11 +15,12 @@ import sys
 
 from absl import flags
 
-from experiments import plots, program
 from jaxmeta.distributed.parallel import SPREADS
 from jaxmeta.distributed.processes import is_primary
 from jaxmeta.runs import EVERYTHING, Diverged, Stopped, prepare, train, workdir
 from jaxmeta.runs.measure import measure
+
+from . import plots, program
 
 CONFIG = program.define_config("config", "The experiment.")
 SPREAD = flags.DEFINE_enum("spread", SPREADS[0], SPREADS, "How tasks are spread over devices.")
@@ -33,8 +34,8 @@ def main(arguments: list[str]) -> None:
     with program.one_sentence():
         if CONFIG.value is None or program.WORKDIR.value is None:
             raise ValueError(
-                "--config and --workdir are needed, as in --config=experiments/configs/"
-                "quickstart.py --workdir=runs/quickstart."
+                "--config and --workdir are needed, as in --config=quickstart "
+                "--workdir=runs/quickstart."
             )
         folder = pathlib.Path(program.WORKDIR.value)
         run = prepare(
@@ -61,5 +62,10 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(result, indent=2))
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """What ``jaxmeta-train`` runs."""
     program.run(main)
+
+
+if __name__ == "__main__":
+    start()

@@ -6,7 +6,7 @@ Command: python -m experiments.train --config=experiments/configs/cifar_fs.py:ME
 
 from ml_collections import ConfigDict
 
-from experiments.configs import methods
+from . import methods
 
 DATA = methods.Data(
     spec=ConfigDict({"make": "jaxmeta.data.cifar_fs"}),

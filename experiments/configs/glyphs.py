@@ -5,7 +5,7 @@ Command: python -m experiments.train --config=experiments/configs/glyphs.py:METH
 
 from ml_collections import ConfigDict
 
-from experiments.configs import methods
+from . import methods
 
 DATA = methods.Data(
     spec=ConfigDict({"make": "jaxmeta.data.glyphs"}),

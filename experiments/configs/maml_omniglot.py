@@ -10,7 +10,7 @@ characters, rotations as classes, transductive, 3 inner steps). The paper: 98.7 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ tasks (the paper: 0.35); with experiments.evaluate --workdir=DIR --inner_steps=N
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ Hardware, duration and what to expect: docs/comparison.md.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common, methods
+from . import common, methods
 
 DATA = methods.Data(
     spec=common.omniglot(),

@@ -9,7 +9,7 @@ Expected: 45.7 ± 0.9 % 5-way 1-shot on 600 test episodes (transductive). The pa
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ config.sample.ways and config.ways.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:

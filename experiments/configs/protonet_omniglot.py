@@ -9,7 +9,7 @@ characters, rotations as classes, transductive), trained on 60-way episodes. The
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:

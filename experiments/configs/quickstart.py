@@ -8,7 +8,7 @@ Expected: 92.0 ± 0.5 % 5-way 1-shot on 600 test episodes of unseen characters (
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ Expected: 54.0 ± 0.9 % 5-way 1-shot on 600 test episodes (transductive).
 
 from ml_collections import ConfigDict
 
-from experiments.configs import common
+from . import common
 
 
 def get_config() -> ConfigDict:
