@@ -38,7 +38,7 @@ JOIN_SECONDS = flags.DEFINE_integer(
 CONFIGS = Path(__file__).resolve().with_name("configs")
 
 
-class ConfigParser(ConfigFileFlagParser):
+class ConfigParser(ConfigFileFlagParser):  # type: ignore[misc]
     """Makes the config of a file, or one of ours by its name, as in ``glyphs:ridge``.
 
     Ours are modules of this package, whichever name it has, and are imported as such.

@@ -105,7 +105,11 @@ def evaluator(
 
 
 def summarize(values: Array | np.ndarray) -> Evaluation:
-    """Mean and 95% interval of one value an episode ``[episodes]``."""
+    """Mean and 95% interval of one value an episode ``[episodes]``.
+
+    >>> summarize(np.array([0.0, 0.0, 3.0]))
+    Evaluation(mean=1.0, ci95=1.96..., episodes=3)
+    """
     array = np.asarray(values, np.float64)
     ci95 = 1.96 * array.std(ddof=1) / np.sqrt(array.size)
     return Evaluation(float(array.mean()), float(ci95), array.size)

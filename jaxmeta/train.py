@@ -76,6 +76,15 @@ def init_carry(
       data: what it draws from.
       key: randomness, as the ``carry`` of :func:`jaxmeta.keys.streams`.
       meta_batch: number of tasks in a step.
+
+    >>> counting = Objective(
+    ...     init=lambda key, task: ((), ()),
+    ...     loss=lambda params, state, task, key: (task.task, Report(carry=task.carry + 1)),
+    ...     carry=lambda params, state, task, key: task,
+    ... )
+    >>> key = jax.random.key(0)
+    >>> init_carry(counting, (), (), lambda data, key: data, jnp.zeros(()), key, 3).tolist()
+    [0.0, 0.0, 0.0]
     """
     begin = objective.carry
     if begin is None:
@@ -122,6 +131,18 @@ def outer_loop(
 
     Raises:
       ValueError: ``chunk`` is not a positive integer.
+
+    >>> squares = Objective(
+    ...     init=lambda key, task: (jnp.zeros(()), ()),
+    ...     loss=lambda params, state, task, key: ((params - task) ** 2 / 2, Report()),
+    ... )
+    >>> optimizer = optax.sgd(0.5)
+    >>> update = outer_loop(squares, optimizer, lambda data, key: data, meta_batch=2)
+    >>> data, key = jnp.float32(8), jax.random.key(0)
+    >>> train_state = init_train_state(optimizer, *squares.init(key, data))
+    >>> train_state, metrics = update(train_state, data, key, 3)
+    >>> train_state.params.item(), metrics["loss"].tolist()
+    (7.0, [32.0, 8.0, 2.0])
     """
     estimator = mean() if estimator is None else estimator
     share = on_one_share(objective, estimator, chunk)
@@ -173,10 +194,29 @@ def streamed_loop(
       spread: how the tasks are spread over devices.
 
     Returns:
-      As :func:`outer_loop`, whose tasks it takes bit for bit; ``data`` is
-      the iterator that :func:`jaxmeta.data.stream` gives, with ``local_tasks`` and
-      ``to_global_array`` of :mod:`jaxmeta.distributed.parallel` where there are several devices,
-      opened at the train state's step.
+      As :func:`outer_loop`, whose tasks it takes bit for bit; ``data`` is the iterator that
+      :func:`jaxmeta.data.stream` gives, with ``local_tasks`` and ``to_global_array`` of
+      :mod:`jaxmeta.distributed.parallel` where there are several devices, opened at the train
+      state's step.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data import stream, streamed_source
+    >>> numbers = {"low": range(2), "high": range(2, 4)}  # of the records
+    >>> source = streamed_source(np.float32([[0], [1], [8], [9]]), numbers)
+    >>> sample = source.episodes(ways=2, shots=1, queries=1)
+    >>> middle = Objective(
+    ...     init=lambda key, task: (jnp.zeros(()), ()),
+    ...     loss=lambda params, state, task, key: (
+    ...         jnp.mean((task.support.x - params) ** 2),
+    ...         Report(),
+    ...     ),
+    ... )
+    >>> optimizer, key = optax.sgd(0.5), jax.random.key(0)
+    >>> update = streamed_loop(middle, optimizer, sample, meta_batch=8)
+    >>> items = stream(sample, source.data, key, 8, start=0, stop=1)
+    >>> train_state, _ = update(init_train_state(optimizer, jnp.zeros(()), ()), items, key, 1)
+    >>> 4 <= train_state.params.item() <= 5
+    True
     """
     estimator = mean() if estimator is None else estimator
     share = on_one_share(objective, estimator, chunk)

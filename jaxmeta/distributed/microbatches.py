@@ -35,6 +35,12 @@ def in_chunks(size: int) -> Spread:
 
     Args:
       size: number of tasks in a chunk, at most.
+
+    >>> def doubled(common, items, weights):
+    ...     return jnp.sum(weights * items), 2 * items
+    >>> total, per_task = in_chunks(2)(doubled)((), jnp.arange(3.0), jnp.ones(3))
+    >>> total.item(), per_task.tolist()
+    (3.0, [0.0, 2.0, 4.0])
     """
 
     def spread(mapped: Mapped) -> Mapped:

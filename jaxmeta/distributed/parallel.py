@@ -62,6 +62,10 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> P
       devices: where to.
       shards: devices of a group, over which each array is cut along the last axis that so many
         divide; an array without such an axis is copied to all.
+
+    >>> copies = replicate(jnp.ones(3), jax.devices())
+    >>> copies.sharding.is_fully_replicated
+    True
     """
     shardings = layout(tree, devices, shards)
     if jax.process_count() == 1:
@@ -104,6 +108,13 @@ def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
 
     Returns:
       Spreads a function over the devices. Its sums come to every device.
+
+    >>> def doubled(common, items, weights):
+    ...     return jnp.sum(weights * items), 2 * items
+    >>> spread_out = jax.jit(by_shard_map(jax.devices())(doubled))
+    >>> total, per_task = spread_out((), jnp.arange(3.0), jnp.ones(3))
+    >>> total.item(), per_task.tolist()
+    (3.0, [0.0, 2.0, 4.0])
     """
     mesh, everywhere, by_task = _mesh(devices, shards), PartitionSpec(), PartitionSpec(TASKS)
     count = len(devices) // shards
@@ -147,6 +158,12 @@ def by_pmap(devices: Sequence[jax.Device]) -> Spread:
 
     Raises:
       ValueError: there are other processes.
+
+    >>> def doubled(common, items, weights):
+    ...     return jnp.sum(weights * items), 2 * items
+    >>> total, per_task = by_pmap(jax.devices())(doubled)((), jnp.arange(3.0), jnp.ones(3))
+    >>> total.item(), per_task.tolist()
+    (3.0, [0.0, 2.0, 4.0])
     """
     if jax.process_count() > 1:
         raise ValueError(

@@ -4,18 +4,71 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator, summarize
 from jaxmeta.runs import tasks, workdir
-from jaxmeta.runs.config import evaluation_of, learner_spec, name_of
+from jaxmeta.runs.config import build_learner, evaluation_of, learner_spec, name_of
 from jaxmeta.runs.spec import build
-from jaxmeta.types import Episode, Source
+from jaxmeta.types import Episode, Learner, Loss, Sampler, Source
 
 VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
+
+
+class Judged(NamedTuple):
+    """What an evaluation of a config judges, on which episodes, and by what.
+
+    Attributes:
+      spec: the spec of the learner.
+      learner: the learner.
+      sample: draws an episode.
+      protocol: ``ways``, ``shots`` and ``queries``.
+      metrics: by name, in the config's order.
+    """
+
+    spec: Mapping[str, Any]
+    learner: Learner
+    sample: Sampler
+    protocol: Mapping[str, int]
+    metrics: Mapping[str, Loss]
+
+
+def judged(
+    config: Mapping[str, Any],
+    name: str,
+    source: Source,
+    split: str,
+    trust: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, int] | None = None,
+) -> Judged:
+    """What an evaluation of a complete config says, by its name.
+
+    Args:
+      config: the config.
+      name: the evaluation's name.
+      source: the tasks.
+      split: which split they are.
+      trust: packages whose functions may be named.
+      changes: arguments of the learner that differ.
+      overrides: ``ways``, ``shots`` and ``queries`` that differ.
+
+    Raises:
+      ValueError: there is no such learner, or the split cannot fill such an episode.
+    """
+    evaluation, spec = evaluation_of(config, name), learner_spec(config, name, changes)
+    fields, own = ("ways", "shots", "queries"), overrides or {}
+    protocol = {field: own.get(field, evaluation[field]) for field in fields}
+    return Judged(
+        spec,
+        build_learner(config, spec, trust),
+        tasks.episode_sampler(source, split, protocol, spec),
+        protocol,
+        {each: build(made, trust) for each, made in evaluation["metrics"].items()},
+    )
 
 
 def measure(
@@ -50,28 +103,30 @@ def measure(
             changes["steps"] = overrides["inner_steps"]
         restored, info = workdir.load_best(folder, name, changes, trust)
         best_step, train_seconds = info["best_step"], info["train_seconds"]
-        evaluation, spec = evaluation_of(config, name), learner_spec(config, name, changes)
-        protocol = {
-            field: overrides.get(field, evaluation[field]) for field in ("ways", "shots", "queries")
-        }
-        sample = tasks.episode_sampler(source, split, protocol, spec)
-        _check_inputs(jax.eval_shape(sample, source.data, jax.random.key(0)), folder, restored)
-        metrics = {each: build(made, trust) for each, made in evaluation["metrics"].items()}
+        tried = judged(config, name, source, split, trust, changes, overrides)
+        _check_inputs(
+            jax.eval_shape(tried.sample, source.data, jax.random.key(0)), folder, restored
+        )
         devices = jax.devices()
         run = evaluator(
-            restored.learner, metrics, sample, episodes, config["chunk"], by_shard_map(devices)
+            tried.learner,
+            tried.metrics,
+            tried.sample,
+            episodes,
+            config["chunk"],
+            by_shard_map(devices),
         )
         key = tasks.evaluation_key(config, split)
         values = run(*replicate((restored.params, restored.state, source.data, key), devices))
         rows[name] = {
-            "learner": name_of(spec),
-            "normalization": spec.get("normalization"),
-            "inner_steps": spec.get("steps"),
-            **protocol,
+            "learner": name_of(tried.spec),
+            "normalization": tried.spec.get("normalization"),
+            "inner_steps": tried.spec.get("steps"),
+            **tried.protocol,
             "metrics": {
                 each: {"mean": outcome.mean, "ci95": outcome.ci95}
                 # In the config's order, where compiled programs sort names.
-                for each in metrics
+                for each in tried.metrics
                 for outcome in [summarize(values[each])]
             },
         }

@@ -26,7 +26,7 @@ from jaxmeta.evaluate import Evaluation, evaluator, summarize
 from jaxmeta.runs import checkpoint, config, tasks, workdir
 from jaxmeta.runs.fit import fit
 from jaxmeta.runs.init_from import graft, read_params
-from jaxmeta.runs.measure import measure
+from jaxmeta.runs.measure import Judged, judged, measure
 from jaxmeta.runs.rates import with_rates
 from jaxmeta.runs.spec import EVERYTHING, build
 from jaxmeta.runs.writers import JsonLines, ProgressBar, TensorBoard, Writer
@@ -38,7 +38,10 @@ from jaxmeta.train import (
     outer_loop,
     streamed_loop,
 )
-from jaxmeta.types import Key, PyTree, Source
+from jaxmeta.types import Key, Metrics, PyTree, Source
+
+Scores = Callable[[TrainState, PyTree, Key], Metrics]
+"""``(train state, data, key) -> values of each episode``, by the names of the metrics."""
 
 
 class Run(NamedTuple):
@@ -92,6 +95,23 @@ def run(
     Raises:
       ValueError: a mistake in the config; nothing has been trained then.
       Diverged, Stopped, OSError: as :func:`jaxmeta.runs.fit`.
+
+    >>> import tempfile
+    >>> from jaxmeta.runs import restore
+    >>> error = {"function": "jaxmeta.losses.squared_error"}
+    >>> config = {
+    ...     "data": {"make": "jaxmeta.data.sinusoid"},
+    ...     "model": {"make": "jaxmeta.nn.mlp", "outputs": 1, "hidden": [4]},
+    ...     "learner": {"make": "jaxmeta.learners.maml", "loss": error},
+    ...     **{"loss": error, "metrics": {"error": error}, "higher_is_better": False},
+    ...     **{"ways": 1, "shots": 5, "queries": 5, "steps": 2, "meta_batch": 2},
+    ...     "evaluation": {"validation_episodes": 2, "episodes": 2},
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = run(config, folder, writers=[])
+    ...     learner, params, state = restore(folder)
+    >>> result["evaluations"]["trained"]["metrics"]["error"]["mean"] > 0
+    True
     """
     prepared = prepare(given, pathlib.Path(folder), data_dir)
     train(prepared, writers)
@@ -150,17 +170,15 @@ def prepare(
     """
     settings = config.complete(given)
     sources = tasks.load_sources(settings, data_dir)
-    evaluation = config.evaluation_of(settings)
-    spec = config.learner_spec(settings)
     sample = tasks.training_sampler(sources["train"], settings)
-    protocol = {name: evaluation[name] for name in ("ways", "shots", "queries")}
-    valid_sample, test_sample = (
-        tasks.episode_sampler(sources[split], split, protocol, spec) for split in ("valid", "test")
-    )
+    first, *others = settings["evaluations"]
+    validated = judged(settings, first, sources["valid"], "valid", EVERYTHING)
+    tested = {
+        name: judged(settings, name, sources["test"], "test", EVERYTHING)
+        for name in (first, *others)
+    }
     objective = config.build_objective(settings, EVERYTHING)
     estimator = config.build_estimator(settings, EVERYTHING)
-    learner = config.build_learner(settings, spec, EVERYTHING)
-    metrics = {name: build(each, EVERYTHING) for name, each in evaluation["metrics"].items()}
     optimizer = with_rates(build(settings["optimizer"], EVERYTHING), settings["rates"])
     meta_batch, chunk = settings["meta_batch"], settings["chunk"]
     devices = devices_for(meta_batch) if shards == 1 else jax.devices()
@@ -177,46 +195,60 @@ def prepare(
     data, valid = sources["train"].data, sources["valid"].data
     shapes = workdir.Shapes(
         jax.eval_shape(sample, data, keys.train),
-        jax.eval_shape(valid_sample, valid, keys.valid),
+        jax.eval_shape(validated.sample, valid, keys.valid),
     )
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
 
-    def first() -> TrainState:
+    def initial() -> TrainState:
         params, state = objective.init(keys.init, zeros)
         carry = init_carry(objective, params, state, sample, data, keys.carry, meta_batch)
         return init_train_state(optimizer, params, state, carry)
 
     # Never whole on one device, where it may not fit.
-    abstract = jax.eval_shape(first)
+    abstract = jax.eval_shape(initial)
     laid_out = layout(abstract, devices, shards)._replace(
         carry=layout_of_tasks(abstract.carry, meta_batch, devices, shards)
     )
-    train_state = jax.jit(first, out_shardings=laid_out)()
+    train_state = jax.jit(initial, out_shardings=laid_out)()
     if settings["init_from"]:
         params, more = _from_others(settings["init_from"], train_state.params)
         train_state, notes = train_state._replace(params=params), [*notes, *more]
-    count = settings["evaluation"]["validation_episodes"]
-    spread_out = by_shard_map(devices, shards)
-    scores = evaluator(learner, metrics, valid_sample, count, chunk, spread_out)
 
-    def values(state: TrainState) -> dict[str, jax.Array]:
-        parts = workdir.evaluated_parts(evaluation, state.params, state.state)
-        return scores(*parts, valid, keys.valid)
+    def scores_of(name: str, tried: Judged, episodes: int) -> Scores:
+        over = by_shard_map(devices, shards)
+        run = evaluator(tried.learner, tried.metrics, tried.sample, episodes, chunk, over)
+        wanted = config.evaluation_of(settings, name)
+        return lambda state, data, key: run(
+            *workdir.evaluated_parts(wanted, state.params, state.state), data, key
+        )
 
+    scores = scores_of(first, validated, settings["evaluation"]["validation_episodes"])
     # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: outer(state, data, keys.train, 1), train_state)
-    jax.eval_shape(values, train_state)
+    test = sources["test"].data
+    traced = {first: (scores, valid)} | {
+        name: (scores_of(name, tested[name], settings["evaluation"]["episodes"]), test)
+        for name in others
+    }
+    for name, (program, drawn_from) in traced.items():
+        try:
+            jax.eval_shape(program, train_state, drawn_from, keys.test)
+        except KeyError as error:
+            raise ValueError(
+                f"The learner of config.evaluations.{name} finds no {error} in the parameters: set "
+                f"config.evaluations.{name}.params to the part that it is to be given."
+            ) from error
     trained = settings["learner"] or settings["objective"]
     tasks.check_drawn_labels(sample, data, trained.get("ways"))
-    tasks.check_drawn_labels(valid_sample, valid, spec.get("ways"))
-    tasks.check_drawn_labels(test_sample, sources["test"].data, spec.get("ways"))
+    for tried, drawn_from in ((validated, valid), (tested[first], test)):
+        tasks.check_drawn_labels(tried.sample, drawn_from, tried.spec.get("ways"))
     workdir.claim_folder(folder, settings, shapes)
     notes = [*notes, *checkpoint.set_aside_unreadable(folder / "checkpoints", train_state)]
 
     def validate(train_state: TrainState) -> dict[str, Evaluation]:
-        seen = values(train_state)
+        seen = scores(train_state, valid, keys.valid)
         # In the config's order, where compiled programs sort names.
-        return {name: summarize(seen[name]) for name in metrics}
+        return {name: summarize(seen[name]) for name in validated.metrics}
 
     def data_from(step: int) -> Any:
         if not isinstance(sample, StreamedSampler):

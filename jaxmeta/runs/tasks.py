@@ -27,13 +27,22 @@ def load_sources(
 
 
 def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
-    """The sampler of what is trained on: episodes, or batches of examples.
+    """The sampler of what is trained on: episodes, batches of examples, or what a function makes.
+
+    The function that ``config.sample`` may name is given the source and, if it has one, the
+    sampler of its own field ``sample``.
 
     Raises:
       ValueError: the split cannot fill such an episode, has no classes, or has other classes than
         the objective is built for.
     """
     fields = config["sample"]
+    if "make" in fields:
+        if "sample" in fields:
+            inner = training_sampler(source, {**config, "sample": fields["sample"]})
+            fields = {**fields, "sample": inner}
+        made: Sampler = build(fields, EVERYTHING, fill={"source": source})
+        return made
     if "batches" not in fields:
         protocol = {name: config[name] for name in ("ways", "shots", "queries")}
         return episode_sampler(source, "train", {**protocol, **fields}, config["learner"] or {})

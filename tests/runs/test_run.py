@@ -1,0 +1,140 @@
+"""Runs from Python: several in one process, one from another, and what a user brings along."""
+
+import numpy as np
+import pytest
+
+from jaxmeta.data import array_source, paired
+from jaxmeta.runs import read_params, restore, run
+from jaxmeta.types import Objective, Report, Source
+from tests.runs.conftest import CONFIG
+
+QUICK = {
+    **CONFIG,
+    "steps": 4,
+    "log_every": 2,
+    "meta_batch": 2,
+    "evaluation": {"every": 2, "validation_episodes": 2, "episodes": 2},
+}
+CLIPPED = {
+    "make": "optax.chain",
+    "args": [
+        {"make": "optax.clip_by_global_norm", "max_norm": 1.0},
+        {
+            "make": "optax.sgd",
+            "learning_rate": {
+                "make": "optax.warmup_constant_schedule",
+                "init_value": 0.0,
+                "peak_value": 0.5,
+                "warmup_steps": 2,
+            },
+        },
+    ],
+}
+
+
+class Tracker:
+    def __init__(self):
+        self.rows = []
+
+    def write(self, step, metrics):
+        self.rows.append((step, dict(metrics)))
+
+
+def test_several_runs_in_one_process_each_with_its_own_writer(tmp_path):
+    results, trackers = {}, {name: Tracker() for name in ("one", "two", "again")}
+    for name, seed, folder in (("one", 0, "one"), ("two", 1, "two"), ("again", 0, "one")):
+        results[name] = run({**QUICK, "seed": seed}, tmp_path / folder, writers=[trackers[name]])
+    assert results["again"] == results["one"]
+    assert results["two"]["evaluations"] != results["one"]["evaluations"]
+    assert trackers["again"].rows == []
+    for name in ("one", "two"):
+        rows = trackers[name].rows
+        assert [step for step, _ in rows] == [2, 2, 4, 4]
+        assert {"train/loss", "train/outer_gradient_norm"} < rows[0][1].keys()
+        assert rows[1][1].keys() == {"validation/error", "validation/error_ci95"}
+        assert not (tmp_path / name / "metrics.jsonl").exists()
+
+
+def test_a_run_starts_from_another_ones_parameters_and_freezes_a_part(tmp_path):
+    run(QUICK, tmp_path / "first", writers=[])
+    before, _ = read_params(tmp_path / "first")
+    source = {"workdir": str(tmp_path / "first"), "take": "model", "at": "model"}
+    second = {**QUICK, "init_from": source, "rates": {"model/layer0": 0.0}, "optimizer": CLIPPED}
+    run({**second, "seed": 1, "steps": 3}, tmp_path / "second", writers=[])
+    after, _ = read_params(tmp_path / "second")
+    layers = [params["model"]["layer0"]["kernel"] for params in (before, after)]
+    np.testing.assert_array_equal(*layers)
+    moved = after["model"]["head"]["bias"] - before["model"]["head"]["bias"]
+    assert 0 < np.linalg.norm(moved) < 0.0 + 0.25 + 0.5 + 1e-6  # the rates, of clipped gradients
+
+
+def two_domains():
+    """Sources of two data sets side by side, evaluated on the second."""
+    rng, labels = np.random.default_rng(0), np.arange(24) % 4
+    near, far = (
+        array_source(rng.normal(size=(24, 3)) + shift * labels[:, None], labels) for shift in (1, 3)
+    )
+    both = Source({"near": near.data, "far": far.data}, episodes=None)
+    samplers = {"near": near.batches(4), "far": far.batches(6)}
+    return {"train": both, "valid": far, "test": far}, samplers
+
+
+def side_by_side():
+    return two_domains()[0]
+
+
+def of_both(source, scale):
+    sample = paired(two_domains()[1])
+    return lambda data, key: {"scale": scale, **sample(data, key)}
+
+
+def aligned(model):
+    """The embeddings of two domains are to have one mean."""
+
+    def loss(params, state, task, key):
+        means = [
+            model.apply(params["net"]["model"], state, task[name].x)[0].mean(axis=0)
+            for name in ("near", "far")
+        ]
+        return task["scale"] * ((means[0] - means[1]) ** 2).sum(), Report()
+
+    def init(key, task):
+        params, state = model.init(key, task["near"].x)
+        return {"net": {"model": params}}, state
+
+    return Objective(init, loss)
+
+
+def test_any_data_sampler_and_objective_and_a_learner_that_only_is_evaluated(tmp_path):
+    tracker = Tracker()
+    config = {
+        **QUICK,
+        "data": {"make": f"{__name__}.side_by_side"},
+        "sample": {"make": f"{__name__}.of_both", "scale": 2.0},
+        "ways": 3,
+        "shots": 1,
+        "model": {"make": "jaxmeta.nn.mlp", "outputs": 3, "hidden": [4]},
+        "learner": None,
+        "loss": {"function": "jaxmeta.losses.cross_entropy"},
+        "metrics": {"accuracy": {"function": "jaxmeta.losses.accuracy"}},
+        "higher_is_better": True,
+        "objective": {"make": f"{__name__}.aligned"},
+        "optimizer": {"make": "optax.sgd", "learning_rate": 0.02},
+        "steps": 20,
+        "evaluation": {**QUICK["evaluation"], "every": 20},
+        "evaluations": {
+            "means": {
+                "learner": {"make": "jaxmeta.learners.prototypical", "ways": 3},
+                "params": "net",
+            }
+        },
+    }
+    unnamed = {"means": {**config["evaluations"]["means"], "params": ""}}
+    with pytest.raises(ValueError, match=r"evaluations.means finds no 'model'.* set .*params"):
+        run({**config, "evaluations": unnamed}, tmp_path / "run")
+    result = run(config, tmp_path / "run", writers=[tracker])
+    losses = [row["train/loss"] for _, row in tracker.rows if "train/loss" in row]
+    assert losses[-1] < losses[0] / 2
+    assert result["evaluations"]["means"]["learner"] == "prototypical"
+    params = restore(tmp_path / "run", trust=(__name__,)).params
+    assert params.keys() == read_params(tmp_path / "run")[0]["net"].keys()
