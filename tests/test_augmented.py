@@ -53,9 +53,9 @@ def test_without_padding_it_only_mirrors():
 def test_bad_arguments_of_crop_and_mirror():
     with pytest.raises(ValueError, match="padding is -1: give a whole number"):
         crop_and_mirror(-1)
-    with pytest.raises(ValueError, match=r"one example of shape \(3,\): give images"):
+    with pytest.raises(ValueError, match=r"shape \(3,\); give images"):
         crop_and_mirror(1)(KEY, jnp.ones(3))
-    with pytest.raises(ValueError, match=r"of shape {'left': \(3, 3, 1\)}: give images"):
+    with pytest.raises(ValueError, match=r"shape {'left': \(3, 3, 1\)}; give images"):
         crop_and_mirror(1)(KEY, {"left": jnp.ones((3, 3, 1))})
 
 

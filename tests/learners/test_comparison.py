@@ -168,7 +168,7 @@ def test_relation_error_is_the_squared_error_of_the_scores():
     [
         (lambda: siamese(IDENTITY, 3, similarity="l2"), "similarity is 'l2': choose"),
         (lambda: ridge(IDENTITY, 3, penalty=0), "penalty is 0: give a positive number"),
-        (lambda: matching(IDENTITY, 3, normalization="batch"), "normalization is 'batch'"),
+        (lambda: matching(IDENTITY, 3, normalization="batch"), "'inductive'.*'batch'"),
     ],
 )
 def test_wrong_arguments_are_told(make, message):
