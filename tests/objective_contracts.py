@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmeta.distributed.parallel import by_shard_map, layout_of_tasks, replicate
+from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.gradients import estimate
 from jaxmeta.keys import task_keys
 from jaxmeta.nn import Statistics, batch_norm
 from jaxmeta.runs.checkpoint import load, open_checkpoints, save
-from jaxmeta.train import init_carry, init_train_state, outer_loop
-from jaxmeta.types import Carried, Key, Model, Objective, PyTree, Report, Sampler
+from jaxmeta.train import TrainState, Update, init_carry, init_train_state, outer_loop
+from jaxmeta.types import Carried, Key, Metrics, Model, Objective, PyTree, Report, Sampler
 
 TASKS, STEPS, KEY = 12, 40, jax.random.key(0)
 LARGE = 2**24  # a float32 cannot count beyond it
@@ -117,6 +117,24 @@ def first_step(case: Case) -> Step:
     return draw(case.data)
 
 
+def on_all_devices(case: Case) -> tuple[Update, TrainState, PyTree]:
+    """The outer loop, what it begins with, and the data, on every device of every process."""
+    devices, step = jax.devices(), first_step(case)
+    spread = by_shard_map(devices)
+    update = outer_loop(case.objective, case.optimizer, case.sample, TASKS, chunk=1, spread=spread)
+    begun = init_train_state(case.optimizer, step.params, step.state, step.carry)
+    # As twelve tasks do not go round, what is carried for each is whole on every device as well.
+    return update, *replicate((begun, case.data), devices)
+
+
+def trained(case: Case, steps: int) -> tuple[TrainState, Metrics]:
+    """What is learned in so many steps by all devices, and the metrics of each step."""
+    # Adam would magnify the rounding of gradients that are 0.
+    case = case._replace(objective=held(case.objective), optimizer=optax.sgd(0.1))
+    update, train_state, data = on_all_devices(case)
+    return update(train_state, data, KEY, steps)
+
+
 def one_by_one(objective: Objective, step: Step) -> tuple[PyTree, Report]:
     """The gradient and the report by a plain loop over the tasks, and means by NumPy."""
 
@@ -137,23 +155,16 @@ def one_by_one(objective: Objective, step: Step) -> tuple[PyTree, Report]:
 
 def keeps_its_promises(case: Case, folder: Path) -> None:
     """Chunks and devices compute what a plain loop over the tasks does, and training goes on."""
-    case, devices = case._replace(objective=held(case.objective)), jax.devices()
-    assert len(devices) == 8
+    assert jax.device_count() == 8
+    case = case._replace(objective=held(case.objective))
     step = first_step(case)
     gradient, report = one_by_one(case.objective, step)
     assert optax.tree.norm(gradient) > 1e-3
     in_chunks = jax.jit(estimate(case.objective, chunk=5))
     same(in_chunks(step.params, step.state, step.tasks, step.keys), (gradient, report))
 
-    update = outer_loop(
-        case.objective, case.optimizer, case.sample, TASKS, chunk=1, spread=by_shard_map(devices)
-    )
-    train_state, data, key = replicate(
-        (init_train_state(case.optimizer, *step[:3]), case.data, KEY), devices
-    )
-    lying = layout_of_tasks(step.carry, TASKS, devices)
-    train_state = train_state._replace(carry=jax.device_put(train_state.carry, lying))
-    train_state, metrics = update(train_state, data, key, 1)
+    update, train_state, data = on_all_devices(case)
+    train_state, metrics = update(train_state, data, KEY, 1)
     same(
         jax.tree.map(lambda row: row[0], metrics),
         {**report.metrics, "outer_gradient_norm": optax.tree.norm(gradient)},
@@ -164,13 +175,13 @@ def keeps_its_promises(case: Case, folder: Path) -> None:
 
     with open_checkpoints(folder, higher_is_better=True) as checkpoints:
         save(checkpoints, 1, train_state, {})
-        straight = jax.device_get(update(train_state, data, key, 1))
+        straight = jax.device_get(update(train_state, data, KEY, 1))
         resumed, _ = load(checkpoints, 1, like=train_state)
-    train_state, metrics = update(resumed, data, key, 1)
+    train_state, metrics = update(resumed, data, KEY, 1)
     jax.tree.map(np.testing.assert_array_equal, (train_state, metrics), straight)
 
     while train_state.step < STEPS:
-        train_state, metrics = update(train_state, data, key, 1)
+        train_state, metrics = update(train_state, data, KEY, 1)
         losses.append(metrics["loss"])
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     assert update._cache_size() == 1

@@ -1,16 +1,25 @@
 """Every contract over every objective of the library, and over the sketches of others."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from objective_contracts import (
+    LARGE,
     SKETCHES,
     Case,
     keeps_its_promises,
     normalized_mlp,
+    same,
     sketch,
+    trained,
 )
 
 from jaxmeta import learners
@@ -18,6 +27,7 @@ from jaxmeta.data import array_source
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.objectives import along, augmented, episodic, multi_step, reptile
 from jaxmeta.pretraining import supervised
+from tests.quick import QUICK
 
 CLASSIFIER, EMBEDDING = normalized_mlp(3), normalized_mlp(6)
 MAML = learners.maml(CLASSIFIER, 3, steps=2, learning_rate=0.1)
@@ -64,3 +74,28 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_contracts(name, tmp_path):
     keeps_its_promises(CASES[name], tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_sketch_as_one_does(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.two_processes", coordinator, process, tmp_path],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=4"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in "01"
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    for name in SKETCHES:
+        with np.load(tmp_path / f"{name}.npz") as together:
+            train_state, metrics = trained(sketch(name), steps=5)
+            same(jax.tree.leaves((train_state, metrics)), list(together.values()))
+            assert train_state.state["count"] == LARGE + 5
