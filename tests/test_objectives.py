@@ -1,6 +1,8 @@
 """Every contract over every objective of the library, and over the sketches of others."""
 
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -23,11 +25,16 @@ from objective_contracts import (
 )
 
 from jaxmeta import learners
-from jaxmeta.data import array_source
+from jaxmeta.data import array_source, crop_and_mirror, views
+from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
+from jaxmeta.nn import mlp
 from jaxmeta.objectives import along, augmented, episodic, multi_step, reptile
 from jaxmeta.pretraining import supervised
+from jaxmeta.train import init_train_state, outer_loop
+from jaxmeta.types import Objective
 from tests.quick import QUICK
+from tests.sketches import byol
 
 CLASSIFIER, EMBEDDING = normalized_mlp(3), normalized_mlp(6)
 MAML = learners.maml(CLASSIFIER, 3, steps=2, learning_rate=0.1)
@@ -74,6 +81,35 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_contracts(name, tmp_path):
     keeps_its_promises(CASES[name], tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_teacher_takes_less_than_a_copy_of_its_own_and_is_never_reduced(count):
+    taught = byol.byol(mlp(64, (512,)), mlp(64, (64,)), decay=0.9)
+    alone = Objective(  # SimSiam's: the targets are the network's own
+        lambda key, task: (taught.init(key, task)[0], ()),
+        lambda params, state, *given: taught.loss(
+            params, jax.lax.stop_gradient(params["online"]), *given
+        ),
+    )
+    devices, optimizer = jax.devices()[:count], optax.sgd(0.1)
+    sample = views(byol.images.batches(2), crop_and_mirror(1))  # more parameters than activations
+    task = sample(byol.data, jax.random.key(0))
+
+    def compiled(objective):
+        update = outer_loop(objective, optimizer, sample, 8, spread=by_shard_map(devices))
+        begun = init_train_state(optimizer, *objective.init(jax.random.key(1), task))
+        given = replicate((begun, byol.data), devices)
+        program = update.lower(*given, jax.random.key(2), 1).compile()
+        reduced = re.findall(r"= (.*) all-reduce\(", program.as_text())
+        shapes = [shape.split(",") for shape in re.findall(r"f32\[([\d,]*)\]", str(reduced))]
+        numbers = sum(math.prod(int(n) for n in shape if n) for shape in shapes)
+        size = sum(leaf.size for leaf in jax.tree.leaves(begun.params))
+        return program.memory_analysis().temp_size_in_bytes / size / 4, numbers / size
+
+    (memory, reduced), (least, _) = compiled(taught), compiled(alone)
+    assert memory - least < 1
+    assert reduced == pytest.approx(1 if count > 1 else 0, abs=0.01)
 
 
 @pytest.mark.slow
