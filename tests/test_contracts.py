@@ -2,12 +2,10 @@
 
 import functools
 
-import contracts
 import jax
 import numpy as np
 import optax
 import pytest
-from contracts import TASKS, WAYS, Case, sample, small, small_relation, task
 
 from jaxmeta.evaluate import evaluator
 from jaxmeta.learners import (
@@ -32,6 +30,8 @@ from jaxmeta.losses import accuracy, cross_entropy, pair_verification, relation_
 from jaxmeta.objectives import episodic, multi_step
 from jaxmeta.objectives import reptile as reptile_objective
 from jaxmeta.train import init_train_state, outer_loop
+from tests import contracts
+from tests.contracts import TASKS, WAYS, Case, sample, small, small_relation, task
 
 CLASSIFIER, EMBEDDING = small(WAYS), small(8)
 FASTER = optax.adam(3e-2)

@@ -13,16 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from objective_contracts import (
-    LARGE,
-    SKETCHES,
-    Case,
-    keeps_its_promises,
-    normalized_mlp,
-    same,
-    sketch,
-    trained,
-)
 
 from jaxmeta import learners
 from jaxmeta.data import array_source, crop_and_mirror, views
@@ -33,6 +23,16 @@ from jaxmeta.objectives import along, augmented, episodic, multi_step, reptile
 from jaxmeta.pretraining import supervised
 from jaxmeta.train import init_train_state, outer_loop
 from jaxmeta.types import Objective
+from tests.objective_contracts import (
+    LARGE,
+    SKETCHES,
+    Case,
+    keeps_its_promises,
+    normalized_mlp,
+    same,
+    sketch,
+    trained,
+)
 from tests.quick import QUICK
 from tests.sketches import byol
 

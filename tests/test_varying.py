@@ -2,13 +2,11 @@
 
 import functools
 
-import contracts
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contracts import KEY, TASKS, WAYS, small, task, tasks
 from jax.sharding import PartitionSpec
 
 from jaxmeta.gradients import estimate
@@ -22,6 +20,8 @@ from jaxmeta.learners import (
 from jaxmeta.losses import cross_entropy
 from jaxmeta.nn import blocks, conv2d, mlp
 from jaxmeta.objectives import episodic
+from tests import contracts
+from tests.contracts import KEY, TASKS, WAYS, small, task, tasks
 
 DEVICES = jax.devices()[:4]
 SHARED, CUT = PartitionSpec(), PartitionSpec("devices")

@@ -180,11 +180,10 @@ def prepare(
     objective = config.build_objective(settings, EVERYTHING)
     estimator = config.build_estimator(settings, EVERYTHING)
     optimizer = with_rates(build(settings["optimizer"], EVERYTHING), settings["rates"])
-    meta_batch, chunk = settings["meta_batch"], settings["chunk"]
+    meta_batch = settings["meta_batch"]
     devices = devices_for(meta_batch) if shards == 1 else jax.devices()
-    notes = _idle(devices, meta_batch)
     over = spread_by(spread, devices, shards)
-    options = {"estimator": estimator, "chunk": chunk, "spread": over}
+    options = {"estimator": estimator, "chunk": settings["chunk"], "spread": over}
     outer = outer_loop(objective, optimizer, sample, meta_batch, **options)
     keys = tasks.run_streams(settings)
     here = sources["train"].data
@@ -192,14 +191,15 @@ def prepare(
         split: source._replace(data=replicate(source.data, devices))
         for split, source in sources.items()
     }
-    data, valid = sources["train"].data, sources["valid"].data
+    data, valid, test = (sources[split].data for split in tasks.SPLITS)
     shapes = workdir.Shapes(
         jax.eval_shape(sample, data, keys.train),
         jax.eval_shape(validated.sample, valid, keys.valid),
     )
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
+    notes = _idle(devices, meta_batch)
 
     def initial() -> TrainState:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
         params, state = objective.init(keys.init, zeros)
         carry = init_carry(objective, params, state, sample, data, keys.carry, meta_batch)
         return init_train_state(optimizer, params, state, carry)
@@ -214,30 +214,13 @@ def prepare(
         params, more = _from_others(settings["init_from"], train_state.params)
         train_state, notes = train_state._replace(params=params), [*notes, *more]
 
-    def scores_of(name: str, tried: Judged, episodes: int) -> Scores:
-        over = by_shard_map(devices, shards)
-        run = evaluator(tried.learner, tried.metrics, tried.sample, episodes, chunk, over)
-        wanted = config.evaluation_of(settings, name)
-        return lambda state, data, key: run(
-            *workdir.evaluated_parts(wanted, state.params, state.state), data, key
-        )
-
-    scores = scores_of(first, validated, settings["evaluation"]["validation_episodes"])
     # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: outer(state, data, keys.train, 1), train_state)
-    test = sources["test"].data
-    traced = {first: (scores, valid)} | {
-        name: (scores_of(name, tested[name], settings["evaluation"]["episodes"]), test)
-        for name in others
-    }
-    for name, (program, drawn_from) in traced.items():
-        try:
-            jax.eval_shape(program, train_state, drawn_from, keys.test)
-        except KeyError as error:
-            raise ValueError(
-                f"The learner of config.evaluations.{name} finds no {error} in the parameters: set "
-                f"config.evaluations.{name}.params to the part that it is to be given."
-            ) from error
+    scores = _scores(settings, first, validated, "validation_episodes", devices, shards)
+    jax.eval_shape(scores, train_state, valid, keys.valid)
+    for name in others:
+        program = _scores(settings, name, tested[name], "episodes", devices, shards)
+        jax.eval_shape(program, train_state, test, keys.test)
     trained = settings["learner"] or settings["objective"]
     tasks.check_drawn_labels(sample, data, trained.get("ways"))
     for tried, drawn_from in ((validated, valid), (tested[first], test)):
@@ -272,6 +255,32 @@ def prepare(
         keys.train,
         notes,
     )
+
+
+def _scores(
+    settings: Mapping[str, Any],
+    name: str,
+    tried: Judged,
+    episodes: str,
+    devices: Sequence[jax.Device],
+    shards: int,
+) -> Scores:
+    """The program of an evaluation, on as many episodes as that field of ``evaluation`` says."""
+    wanted, over = config.evaluation_of(settings, name), by_shard_map(devices, shards)
+    count, chunk = settings["evaluation"][episodes], settings["chunk"]
+    of_learner = evaluator(tried.learner, tried.metrics, tried.sample, count, chunk, over)
+
+    def of_train_state(train_state: TrainState, data: PyTree, key: Key) -> Metrics:
+        parts = workdir.evaluated_parts(wanted, train_state.params, train_state.state)
+        try:
+            return of_learner(*parts, data, key)
+        except KeyError as error:
+            raise ValueError(
+                f"The learner of config.evaluations.{name} finds no {error} in the parameters: set "
+                f"config.evaluations.{name}.params to the part that it is to be given."
+            ) from error
+
+    return of_train_state
 
 
 def _idle(devices: Sequence[jax.Device], meta_batch: int) -> list[str]:
