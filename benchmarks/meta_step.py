@@ -4,15 +4,15 @@ r"""One meta-gradient of a conv4, by this library and by others.
       [--queries=15] [--tasks=8] [--inner_steps=5] [--filters=64] [--image_size=28] \
       [--against=higher,torch_func] [--repetitions=9]
 
-Prints a JSON line for each implementation, and a table; :func:`benchmarks.compare.compare` says
+Prints a JSON line for each implementation, and a table; :func:`benchmarks.timing.compare` says
 what its columns are.
 """
 
 from absl import flags
 
 from benchmarks import command
-from benchmarks.compare import compare
 from benchmarks.problem import Problem
+from benchmarks.timing import compare
 
 PROBLEM = command.define_problem(Problem())
 AGAINST = flags.DEFINE_list("against", None, "Implementations to compare with, if not all.")

@@ -3,15 +3,15 @@ r"""One meta-gradient of a small network on sinusoids, where overhead is what ta
   python -m benchmarks.sinusoid [--learner=maml|fomaml] [--shots=10] [--queries=10] [--tasks=25] \
       [--inner_steps=5] [--against=higher,torch_func] [--repetitions=9]
 
-Prints a JSON line for each implementation, and a table; :func:`benchmarks.compare.compare` says
+Prints a JSON line for each implementation, and a table; :func:`benchmarks.timing.compare` says
 what its columns are.
 """
 
 from absl import flags
 
 from benchmarks import command
-from benchmarks.compare import compare
 from benchmarks.problem import Problem
+from benchmarks.timing import compare
 
 PROBLEM = command.define_problem(
     Problem(model="mlp", ways=1, shots=10, queries=10, tasks=25, learning_rate=0.01),

@@ -21,7 +21,7 @@ from absl import flags
 
 from jaxmeta.runs import Stopped
 
-from . import comparison, program
+from . import program, same_episodes
 
 DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, as in omniglot.")
 LEARNERS = flags.DEFINE_list("learners", ["all"], "Which methods, or all.")
@@ -48,18 +48,18 @@ def main(arguments: list[str]) -> None:
                 f"{jax.process_count()} processes joined, and methods are compared by one: start "
                 "one, and train large ones by experiments.train."
             )
-        names = comparison.chosen(LEARNERS.value)
-        data = comparison.load_data(DATA.value)
-        protocol = comparison.Protocol(
+        names = same_episodes.chosen(LEARNERS.value)
+        data = same_episodes.load_data(DATA.value)
+        protocol = same_episodes.Protocol(
             WAYS.value,
-            comparison.chosen_shots(SHOTS.value),
+            same_episodes.chosen_shots(SHOTS.value),
             QUERIES.value,
             EPISODES.value,
             STEPS.value,
             SEED.value,
             program.DATA_DIR.value,
         )
-        reference = comparison.chosen_reference(names, REFERENCE.value)
+        reference = same_episodes.chosen_reference(names, REFERENCE.value)
         folder = Path(program.WORKDIR.value or f"runs/compare_{DATA.value}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,11 +67,11 @@ def main(arguments: list[str]) -> None:
             raise ValueError(
                 f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
             ) from error
-        comparison.check_episodes(data, protocol)
+        same_episodes.check_episodes(data, protocol)
         # What is compiled to be trained need not be again to be measured, nor after a stop.
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     try:
-        results = comparison.compare_all(folder, names, data, protocol, reference)
+        results = same_episodes.compare_all(folder, names, data, protocol, reference)
     except Stopped as stopped:
         sys.exit(str(stopped))
     if not results:

@@ -146,9 +146,9 @@ def test_averages_of_transductive_training_serve_running_evaluation():
     update = outer_loop(objective, transductive.optimizer, sample, TASKS)
     train_state = init_train_state(transductive.optimizer, params, untrained)
     train_state, _ = update(train_state, (), contracts.KEY, 20)
-    judge = evaluator(running, {"accuracy": accuracy}, sample, 50)
+    evaluate = evaluator(running, {"accuracy": accuracy}, sample, 50)
     kept, forgotten = (
-        np.mean(judge(train_state.params, state, (), jax.random.key(3))["accuracy"])
+        np.mean(evaluate(train_state.params, state, (), jax.random.key(3))["accuracy"])
         for state in (train_state.state, untrained)
     )
     assert kept > 0.9

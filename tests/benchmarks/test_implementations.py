@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 
-from benchmarks.compare import TOLERANCE
 from benchmarks.implementations import build, jaxmeta, rivals
 from benchmarks.problem import Arrays, Data, Problem, make_data, relative_difference
+from benchmarks.timing import TOLERANCE
 
 XLA = "xla_convolution"
 IMAGES = Problem(ways=3, queries=2, tasks=2, inner_steps=2, filters=4, image_size=16)

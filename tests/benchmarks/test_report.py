@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import compare
+from benchmarks import timing
 from benchmarks.machine import Device, describe
 from benchmarks.problem import Problem, make_data, relative_difference
 from benchmarks.report import cell, spread, table
@@ -61,10 +61,10 @@ def test_the_difference_is_over_all_leaves_together():
 def agreeing(monkeypatch: pytest.MonkeyPatch, theirs: list[float]) -> float:
     """What is told of an implementation that gives these where ours gives 1 for every task."""
     monkeypatch.setattr(
-        compare, "gradient_of_task", lambda *arguments: {"a": np.array([theirs[arguments[-1]]])}
+        timing, "gradient_of_task", lambda *arguments: {"a": np.array([theirs[arguments[-1]]])}
     )
     ours = [{"a": np.array([1.0])}] * len(theirs)
-    return compare.difference_from(ours, "other", Problem(), make_data(Problem()), {})
+    return timing.difference_from(ours, "other", Problem(), make_data(Problem()), {})
 
 
 def test_one_task_without_a_kink_is_enough(monkeypatch: pytest.MonkeyPatch):

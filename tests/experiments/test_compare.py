@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import comparison, report
+from experiments import report, same_episodes
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta.runs import EVERYTHING, Diverged, build, tasks, workdir
 from jaxmeta.runs.config import build_learner, build_objective, complete, learner_spec
@@ -62,13 +62,13 @@ def test_every_config_can_be_trained(data, method):
     ("data", "mode"), [(omniglot, "transductive"), (cifar_fs, "running")], ids=["omniglot", "cifar"]
 )
 def test_only_transferred_features_are_normalized_as_the_data_say(data, mode):
-    protocol = comparison.Protocol(3, [1], 15, 2, 50, 0, None)
+    protocol = same_episodes.Protocol(3, [1], 15, 2, 50, 0, None)
     for name in methods.TRANSFERRED:
-        asked = comparison.question(name, data.DATA, protocol)
+        asked = same_episodes.question(name, data.DATA, protocol)
         assert (asked["spec"]["normalization"], asked["spec"]["ways"]) == (mode, 3)
         (evaluation,) = asked["config"]["evaluations"].values()
         assert evaluation["learner"]["normalization"] == mode
-    assert comparison.question("maml", data.DATA, protocol)["spec"]["normalization"] == (
+    assert same_episodes.question("maml", data.DATA, protocol)["spec"]["normalization"] == (
         "transductive"
     )
 
@@ -103,28 +103,28 @@ def test_a_method_that_there_is_not_is_told():
     with pytest.raises(ValueError, match="There is no method 'mamml': choose siamese, "):
         omniglot.get_config("mamml")
     with pytest.raises(ValueError, match="There is no method 'mamml': the near ones are maml"):
-        comparison.chosen(["mamml"])
+        same_episodes.chosen(["mamml"])
     with pytest.raises(ValueError, match="--data is 'mnist', but no DATA can be had"):
-        comparison.load_data("mnist")
+        same_episodes.load_data("mnist")
     with pytest.raises(ValueError, match="'nearest_mean' transfers what the method 'pretrained'"):
         omniglot.get_config("nearest_mean")
-    assert comparison.chosen(["ridge", "all"])[0] == "siamese"
-    assert comparison.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
-    assert "pretrained" not in comparison.chosen(["all"])
+    assert same_episodes.chosen(["ridge", "all"])[0] == "siamese"
+    assert same_episodes.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
+    assert "pretrained" not in same_episodes.chosen(["all"])
 
 
 @pytest.mark.parametrize("shots", ["x", "0", "", "1,-5"])
 def test_wrong_shots_are_told(shots):
     with pytest.raises(ValueError, match=f"--shots is '{shots}': give positive integers"):
-        comparison.chosen_shots(shots.split(","))
-    assert comparison.chosen_shots(["5", "1", "5"]) == [1, 5]
+        same_episodes.chosen_shots(shots.split(","))
+    assert same_episodes.chosen_shots(["5", "1", "5"]) == [1, 5]
 
 
 def test_the_reference_is_one_of_the_methods():
-    assert comparison.chosen_reference(["ridge", "prototypical"], None) == "prototypical"
-    assert comparison.chosen_reference(["ridge", "maml"], None) == "ridge"
+    assert same_episodes.chosen_reference(["ridge", "prototypical"], None) == "prototypical"
+    assert same_episodes.chosen_reference(["ridge", "maml"], None) == "ridge"
     with pytest.raises(ValueError, match="--reference is 'maml', which is not compared"):
-        comparison.chosen_reference(["ridge"], "maml")
+        same_episodes.chosen_reference(["ridge"], "maml")
 
 
 def result(name: str, values: list[float]) -> dict:
@@ -165,11 +165,11 @@ def test_what_diverges_is_left_out_and_told(tmp_path, monkeypatch):
             raise Diverged(f"{name} is not finite")
         return {**result(name, [0.5, 0.7]), "run": name}
 
-    monkeypatch.setattr(comparison, "check_runs", lambda *arguments: None)
-    monkeypatch.setattr(comparison, "compare", compared)
+    monkeypatch.setattr(same_episodes, "check_runs", lambda *arguments: None)
+    monkeypatch.setattr(same_episodes, "compare", compared)
     names = ["nearest_mean", "ridge", "fine_tuning_whole", "maml"]
-    protocol = comparison.Protocol(5, [1], 15, 2, None, 0, None)
-    results = comparison.compare_all(tmp_path, names, omniglot.DATA, protocol, "ridge")
+    protocol = same_episodes.Protocol(5, [1], 15, 2, None, 0, None)
+    results = same_episodes.compare_all(tmp_path, names, omniglot.DATA, protocol, "ridge")
     assert [each["name"] for each in results] == ["ridge"]
     assert asked == ["nearest_mean", "ridge", "maml"]
     told = {
@@ -268,12 +268,12 @@ def test_a_run_that_cannot_be_is_told_before_any_is_trained(tmp_path: Path, monk
         if folder.name == "pretrained":
             raise ValueError("too few classes")
 
-    monkeypatch.setattr(comparison, "prepare", prepare)
-    monkeypatch.setattr(comparison, "compare", lambda *arguments: trained.append(arguments))
-    protocol = comparison.Protocol(5, [1], 15, 2, None, 0, None)
+    monkeypatch.setattr(same_episodes, "prepare", prepare)
+    monkeypatch.setattr(same_episodes, "compare", lambda *arguments: trained.append(arguments))
+    protocol = same_episodes.Protocol(5, [1], 15, 2, None, 0, None)
     names = ["ridge", "nearest_mean", "fine_tuning_whole"]
     with pytest.raises(ValueError, match="too few classes"):
-        comparison.compare_all(tmp_path, names, omniglot.DATA, protocol, "ridge")
+        same_episodes.compare_all(tmp_path, names, omniglot.DATA, protocol, "ridge")
     assert checked == ["ridge", "pretrained"]
     assert not trained
     assert not list(tmp_path.iterdir())

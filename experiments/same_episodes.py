@@ -1,4 +1,4 @@
-"""Training and judging methods on the same episodes, for ``experiments.compare``."""
+"""Training and evaluating methods on the same episodes, for ``experiments.compare``."""
 
 import importlib
 import json
@@ -223,11 +223,11 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     for shots in protocol.shots:
         counts = {"ways": protocol.ways, "shots": shots, "queries": protocol.queries}
         sample = tasks.episode_sampler(source, "test", counts, spec)
-        judge = evaluator(
+        evaluate = evaluator(
             restored.learner, metrics, sample, protocol.episodes, spread=by_shard_map(devices)
         )
         arguments = replicate((restored.params, restored.state, source.data, key), devices)
-        scores = np.asarray(judge(*arguments)[first], np.float64)
+        scores = np.asarray(evaluate(*arguments)[first], np.float64)
         outcome = summarize(scores)
         figures[str(shots)] = {
             "mean": outcome.mean,

@@ -72,7 +72,7 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
     for name in names:
         try:
             difference = difference_from(ours, name, problem, data, parameters)
-            worker = Worker("benchmarks.compare:Contestant", name, problem, data, parameters)
+            worker = Worker("benchmarks.timing:Contestant", name, problem, data, parameters)
             seconds, gradient = worker.call("first")
         except Failure as failure:
             skipped[name] = str(failure)
@@ -120,7 +120,7 @@ def gradient_of_task(
     """An implementation's gradient for one task alone; raises ``Failure``."""
     alone = dataclasses.replace(problem, tasks=1)
     one = Data(*(array[task : task + 1] for array in data))
-    worker = Worker("benchmarks.compare:Contestant", name, alone, one, parameters)
+    worker = Worker("benchmarks.timing:Contestant", name, alone, one, parameters)
     _, gradient = worker.call("first")
     worker.close()
     return cast(Arrays, gradient)
