@@ -94,8 +94,8 @@ def conv4(
 
     Raises:
       ValueError: ``downsample`` is neither of the two, there are not four numbers of filters, a
-        number is not a positive integer, a head has no features, or (from ``init``) nothing is left of the images
-        after the halvings.
+        number is not a positive integer, a head has no features, or (from ``init``) nothing is left
+        of the images after the halvings.
 
     >>> model, images = conv4(filters=8), jnp.ones((4, 28, 28, 1))
     >>> params, state = jax.eval_shape(model.init, jax.random.key(0), images)
