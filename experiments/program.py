@@ -18,7 +18,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 import jaxmeta
 from jaxmeta.distributed.parallel import use_cores
-from jaxmeta.distributed.processes import is_primary, join
+from jaxmeta.distributed.processes import join
 from jaxmeta.runs.signals import SIGNALS, stop_at_once
 from jaxmeta.runs.spec import suggest
 
@@ -78,12 +78,6 @@ def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") ->
             raise ValueError(f"{name} has no field '{field}': {suggest(field, known)}.")
         if isinstance(config[field], ConfigDict) and isinstance(known.get(field), ConfigDict):
             check_fields(config[field], known[field], f"{name}.{field}")
-
-
-def say(sentence: str) -> None:
-    """Tells on stderr; of several processes, the first one does."""
-    if is_primary():
-        print(sentence, file=sys.stderr)
 
 
 @contextmanager

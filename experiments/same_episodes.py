@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxmeta.distributed.parallel import by_shard_map, replicate
+from jaxmeta.distributed.processes import say
 from jaxmeta.evaluate import evaluator, summarize
 from jaxmeta.runs import EVERYTHING, Diverged, prepare, tasks, train, workdir
 from jaxmeta.runs.config import build_metrics, complete, learner_spec, name_of
@@ -212,7 +213,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
     print(f"{name}:", file=sys.stderr)
     prepared = prepare(config, folder / run, protocol.data_dir)
     for note in prepared.notes:
-        program.say(note)
+        say(note)
     train(prepared)
     changes = changes_of(name, data, protocol)
     restored, info = workdir.load_best(folder / run, changes=changes, trust=EVERYTHING)

@@ -16,7 +16,7 @@ import sys
 from absl import flags
 
 from jaxmeta.distributed.parallel import SPREADS
-from jaxmeta.distributed.processes import is_primary
+from jaxmeta.distributed.processes import is_primary, say
 from jaxmeta.runs import EVERYTHING, Diverged, Stopped, prepare, train, workdir
 from jaxmeta.runs.measure import measure
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
             CONFIG.value, folder, program.DATA_DIR.value, SPREAD.value, PARAMETER_SHARDS.value
         )
     for note in run.notes:
-        program.say(note)
+        say(note)
     try:
         with program.one_sentence():
             train(run)
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     except Stopped as stopped:
         sys.exit(str(stopped))
     episodes = run.config["evaluation"]["episodes"]
-    program.say(f"Evaluating the best checkpoint on {episodes} test episodes.")
+    say(f"Evaluating the best checkpoint on {episodes} test episodes.")
     with program.one_sentence():
         result = measure(folder, run.sources["test"], "test", trust=EVERYTHING)
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")

@@ -17,4 +17,5 @@ def check_count(name: str, value: Any, least: int = 0) -> None:
     except TypeError:
         enough = False
     if not enough:
-        raise ValueError(f"{name} is {value}: give a whole number, {least} or more.")
+        shown = repr(value) if isinstance(value, str) else value
+        raise ValueError(f"{name} is {shown}: give a whole number, {least} or more.")

@@ -257,7 +257,14 @@ def streamed_loop(
 
 def _carried(objective: Objective, tasks: PyTree, carry: PyTree) -> PyTree:
     """The tasks as the objective's loss takes them."""
-    return tasks if objective.carry is None else Carried(tasks, carry)
+    if objective.carry is None:
+        return tasks
+    if not jax.tree.leaves(carry):
+        raise ValueError(
+            "The train state carries nothing, and the tasks of this objective do: give "
+            "init_train_state what init_carry makes."
+        )
+    return Carried(tasks, carry)
 
 
 def _descend(

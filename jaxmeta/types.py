@@ -95,7 +95,8 @@ class Learner(NamedTuple):
         differs between tasks.
       predict: see :class:`Predict`.
       path: ``(params, state, support, key) -> (adapted [T + 1, ...], metrics)``, where row t is
-        what ``adapt`` gives after t of its T steps; ``None`` for learners that take no steps.
+        what ``adapt`` gives after t of its T steps; ``None`` for learners that take none, or that
+        do not say where they lead.
     """
 
     init: Callable[[Key, Episode], tuple[PyTree, PyTree]]

@@ -25,7 +25,7 @@ OF_WAYS = [
 @pytest.mark.parametrize("ways", [0, -1, 2.5, "five"])
 @pytest.mark.parametrize("make", OF_WAYS, ids=lambda make: make.__name__)
 def test_a_learner_tells_ways_apart(make, ways):
-    with pytest.raises(ValueError, match=f"ways is {ways}: give a whole number, 1 or more"):
+    with pytest.raises(ValueError, match=f"ways is {ways!r}: give a whole number, 1 or more"):
         make(MODEL, ways)
 
 

@@ -15,8 +15,9 @@ from jaxmeta.learners import from_scratch, maml
 from jaxmeta.losses import squared_error
 from jaxmeta.nn import from_functions, mlp
 from jaxmeta.objectives import episodic
+from jaxmeta.pretraining import supervised
 from jaxmeta.train import first_non_finite, init_train_state, outer_loop
-from jaxmeta.types import Batch, Episode, Learner
+from jaxmeta.types import Batch, Episode, Learner, Objective, Report
 
 KEY = jax.random.key(0)
 SLOPE = from_functions(lambda key, x: {"w": jnp.array([[2.0]])}, lambda p, x: x @ p["w"])
@@ -104,6 +105,25 @@ def test_support_and_query_must_be_alike():
     wide = episode._replace(query=episode.query._replace(x=jnp.ones((4, 2))))
     with pytest.raises(ValueError, match=r"shape \(1,\) but query examples have shape \(2,\)"):
         OBJECTIVE.loss((), {}, wide, KEY)
+
+
+def test_a_task_of_another_kind_is_told():
+    episode = sample((), KEY)
+    with pytest.raises(ValueError, match=r"of episodes.* is a Batch: draw .*source.episodes"):
+        OBJECTIVE.init(KEY, episode.support)
+    with pytest.raises(ValueError, match=r"of batches.* is a Episode: draw .*source.batches"):
+        supervised(mlp(2), classes=3).init(KEY, episode)
+
+
+def test_a_carry_that_nobody_began_is_told():
+    counting = Objective(
+        init=lambda key, task: (jnp.zeros(()), ()),
+        loss=lambda params, state, task, key: (params**2, Report(carry=task.carry + 1)),
+        carry=lambda params, state, task, key: jnp.zeros(()),
+    )
+    update = outer_loop(counting, optax.sgd(0.1), sample, 2)
+    with pytest.raises(ValueError, match=r"carries nothing.*init_carry"):
+        update(init_train_state(optax.sgd(0.1), jnp.zeros(()), ()), (), KEY, 1)
 
 
 def test_first_non_finite_row():

@@ -167,6 +167,11 @@ def _parts(structure: jax.tree_util.PyTreeDef, data: PyTree) -> list[PyTree]:
         return structure.flatten_up_to(data)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The data of combined samplers do not have their structure ({error}); give the data "
-            "of each source in the place of its sampler."
+            f"The data of combined samplers are a {type(data).__name__} where the samplers are "
+            f"{_shown(structure)}; give the data of each source in the place of its sampler."
         ) from error
+
+
+def _shown(structure: jax.tree_util.PyTreeDef) -> str:
+    """The structure of the samplers, as in ``{'photos': *, 'text': *}``."""
+    return str(structure).removeprefix("PyTreeDef(").removesuffix(")")

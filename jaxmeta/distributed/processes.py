@@ -3,6 +3,8 @@
 Each runs the same program. What is written once, the first one writes.
 """
 
+import sys
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -59,6 +61,12 @@ def join(
 def is_primary() -> bool:
     """Whether this process is the one that writes what is written once."""
     return jax.process_index() == 0
+
+
+def say(sentence: str) -> None:
+    """Tells on stderr; of several processes, the first one does."""
+    if is_primary():
+        print(sentence, file=sys.stderr)
 
 
 def global_max(value: int) -> int:

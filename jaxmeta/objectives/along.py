@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.objectives.averages import running_average
-from jaxmeta.objectives.queries import check_episode, query_loss
+from jaxmeta.objectives.queries import check_episode, init_of, query_loss
 from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 Weights = Callable[[PyTree, int], Array]
@@ -25,7 +25,7 @@ def along(
     .. math:: \ell_i = \sum_{t=0}^{T} w_t\, L\big(\mathrm{predict}(\theta_t^{(i)}, x_i),\, y_i\big)
 
     Args:
-      learner: one with a ``path``: gradient learners and heads have one.
+      learner: one with a ``path``, such as :func:`~jaxmeta.learners.maml`.
       loss: the loss of the query set.
       weights: ``(state, T) -> [T + 1]``; they may depend on the state, as where they are annealed.
       metrics: further metrics of the query set to report, by name, after the last step.
@@ -36,7 +36,8 @@ def along(
       An objective over episodes; the reported ``loss`` is that after the last step.
 
     Raises:
-      ValueError: the learner has no path, or ``decay`` is outside of [0, 1].
+      ValueError: the learner has no path, ``decay`` is outside of [0, 1] or, when called, there is
+        not one weight for each loss.
 
     References:
       Andrychowicz et al., 2016, Learning to Learn by Gradient Descent by Gradient Descent,
@@ -55,7 +56,7 @@ def along(
     def update(state: PyTree, params: PyTree, statistics: PyTree) -> PyTree:
         return average(state, params, jax.tree.map(lambda leaf: leaf[-1], statistics))
 
-    return Objective(learner.init, task_loss, update)
+    return Objective(init_of(learner), task_loss, update)
 
 
 def path_loss(
@@ -65,8 +66,8 @@ def path_loss(
     path = learner.path
     if path is None:
         raise ValueError(
-            "The learner has no path, for it takes no steps: give one that adapts by an inner "
-            "loop, such as maml, or take the objective `episodic`."
+            "The learner does not say its path: give one that does, such as maml or fine_tuning, "
+            "or take the objective `episodic`."
         )
     of_queries = query_loss(learner, loss, metrics)
 
@@ -81,6 +82,11 @@ def path_loss(
             lambda row: of_queries(params, state, row, episode.query, predict_key), adapted
         )
         chosen = weights(state, values.shape[0] - 1)
+        if jnp.shape(chosen) != values.shape:
+            raise ValueError(
+                f"The weights of the losses along the path have shape {jnp.shape(chosen)}: give "
+                f"one for each of {values.shape[0]} losses, before the first step and after each."
+            )
         last = jax.tree.map(lambda leaf: leaf[-1], reported)
         return jnp.sum(chosen * values), Report(statistics, {**adaptation, **last})
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 
 from jaxmeta.objectives.averages import running_average
-from jaxmeta.objectives.queries import check_episode, query_loss
+from jaxmeta.objectives.queries import check_episode, init_of, query_loss
 from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 
@@ -51,4 +51,4 @@ def episodic(
         value, statistics, reported = of_queries(params, state, adapted, episode.query, predict_key)
         return value, Report(statistics, {**adaptation, **reported})
 
-    return Objective(learner.init, task_loss, running_average(decay))
+    return Objective(init_of(learner), task_loss, running_average(decay))

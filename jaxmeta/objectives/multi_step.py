@@ -9,6 +9,7 @@ from jaxmeta.checks import check_count
 from jaxmeta.learners.maml_plus_plus import State
 from jaxmeta.objectives.along import path_loss
 from jaxmeta.objectives.averages import running_average
+from jaxmeta.objectives.queries import init_of
 from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 
@@ -105,4 +106,4 @@ def multi_step(
         model = average(state.model, params, own)
         return State(model, state.outer_step + 1)
 
-    return Objective(learner.init, task_loss, update)
+    return Objective(init_of(learner), task_loss, update)

@@ -35,8 +35,23 @@ def query_loss(learner: Learner, loss: Loss, metrics: Mapping[str, Loss] | None)
     return of_queries
 
 
+def init_of(learner: Learner) -> Callable[[Key, Episode], tuple[PyTree, PyTree]]:
+    """The ``init`` of an objective over episodes."""
+
+    def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
+        check_episode(episode)
+        return learner.init(key, episode)
+
+    return init
+
+
 def check_episode(episode: Episode) -> None:
-    """Raises ``ValueError`` when support and query examples ``[n, ...]`` differ in shape."""
+    """Raises ``ValueError`` when a task is no episode, or its two sets differ in shape."""
+    if not isinstance(episode, Episode):
+        raise ValueError(
+            f"The objective is of episodes and the task is a {type(episode).__name__}: draw it by "
+            "source.episodes, or take an objective of such tasks."
+        )
     support, query = (
         jax.tree.map(lambda leaf: leaf.shape[1:], batch.x)
         for batch in (episode.support, episode.query)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.learners.frames.gradient import Adapted
 from jaxmeta.objectives.averages import running_average
-from jaxmeta.objectives.queries import check_episode, query_loss
+from jaxmeta.objectives.queries import check_episode, init_of, query_loss
 from jaxmeta.types import Array, Episode, Key, Learner, Loss, Objective, PyTree, Report
 
 
@@ -69,4 +69,4 @@ def reptile(
         distance = jax.tree.reduce(jnp.add, apart) / 2
         return distance, Report(statistics, {**adaptation, **reported})
 
-    return Objective(learner.init, task_loss, running_average(decay))
+    return Objective(init_of(learner), task_loss, running_average(decay))

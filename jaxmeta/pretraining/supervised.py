@@ -57,6 +57,11 @@ def supervised(
         raise ValueError(f"temperature is {temperature}: give a positive number.")
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        if not isinstance(batch, Batch):
+            raise ValueError(
+                f"supervised is an objective of batches and the task is a {type(batch).__name__}: "
+                "draw it by source.batches, in a config by sample = {'batches': 64}."
+            )
         model_key, head_key = jax.random.split(key)
         params, state = model.init(model_key, batch.x)
         features = jax.eval_shape(lambda: model.apply(params, state, batch.x)[0]).shape[-1]

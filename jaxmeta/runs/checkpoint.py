@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxmeta.distributed.processes import barrier, is_primary, shared_sharding
+from jaxmeta.distributed.processes import barrier, from_primary, is_primary, shared_sharding
 from jaxmeta.types import PyTree
 
 State = TypeVar("State")
@@ -70,6 +70,15 @@ def open_checkpoints(
             enable_async_checkpointing=False,
         ),
     )
+
+
+def any_saved(directory: pathlib.Path) -> bool:
+    """Whether there is a checkpoint in a folder, which need not exist.
+
+    >>> any_saved(pathlib.Path("nowhere"))
+    False
+    """
+    return bool(from_primary(sum(path.name.isdigit() for path in directory.glob("*"))))
 
 
 def save(

@@ -9,8 +9,10 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
   ``objective`` and ``estimator``. An argument that a function takes by one of these names, and that
   its spec leaves out, is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective;
-- ``optimizer``, and ``rates``, factors by which named parts of the parameters move: 0 freezes;
-- ``init_from``, named parts of the parameters that come from another run;
+- ``optimizer``, and ``rates``, factors of its updates for named parts of the parameters: 0 freezes
+  a part, whose gradient still counts where gradients are clipped by their norm;
+- ``init_from``, named parts of the parameters that come from another run; the objective's state
+  starts as its ``init`` makes it;
 - ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
   validated, and chooses the checkpoint.
 
@@ -18,14 +20,23 @@ Order counts where the first of several is chosen: a ``ConfigDict`` keeps it wit
 ``sort_keys=False``.
 """
 
+import math
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+import optax
 
 from jaxmeta.checks import check_count
 from jaxmeta.gradients import Estimator
 from jaxmeta.nn import mixed_precision
+from jaxmeta.runs.rates import with_rates
 from jaxmeta.runs.spec import build, suggest
 from jaxmeta.types import Learner, Loss, Model, Objective
+
+Made = TypeVar("Made")
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -48,6 +59,11 @@ DEFAULTS: dict[str, Any] = {
 NEEDED = ("data", "model", "loss", "metrics", "ways", "shots", "queries")
 EVALUATION = ("learner", "metrics", "params", "state", "ways", "shots", "queries")
 """The fields of an evaluation."""
+SAMPLE = (
+    *("ways", "shots", "queries", "least_ways", "least_shots"),
+    *("imbalanced", "unlabeled", "distractors"),
+)
+"""The fields of ``sample`` where it is of episodes."""
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,18 +76,25 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       ValueError: a field is missing or unknown, a count is too small, or two counts do not go
         together.
     """
-    given: dict[str, Any] = _plain(config)
+    given: dict[str, Any] = _plain(config, "config")
+    _check_fields("config", given)
     fields = {**DEFAULTS, **given}
-    fields["evaluation"] = {**DEFAULTS["evaluation"], **fields["evaluation"]}
     for field in NEEDED:
         if field not in fields:
             raise ValueError(f"The config has no field '{field}': add it.")
     _check_names("config", given, (*DEFAULTS, *NEEDED))
+    for field in ("sample", "rates", "init_from", "evaluation", "evaluations", "metrics"):
+        _check_fields(f"config.{field}", fields[field])
+    fields["evaluation"] = {**DEFAULTS["evaluation"], **fields["evaluation"]}
     _check_names("config.evaluation", fields["evaluation"], tuple(DEFAULTS["evaluation"]))
     if not fields["evaluations"]:
         raise ValueError("config.evaluations is empty: name what is evaluated.")
     for name, each in fields["evaluations"].items():
+        _check_fields(f"config.evaluations.{name}", each)
         _check_names(f"config.evaluations.{name}", each, EVALUATION)
+        _check_fields(f"config.evaluations.{name}.learner", each.get("learner", {}))
+    _check_sample("config.sample", fields["sample"])
+    _check_specs(fields)
     _check_counts(fields)
     return fields
 
@@ -82,6 +105,58 @@ def _check_names(where: str, given: Mapping[str, Any], known: Sequence[str]) -> 
             raise ValueError(f"{where} has no field '{field}': {suggest(field, known)}.")
 
 
+def _check_fields(where: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} is {reprlib.repr(value)}: give a dictionary of its fields.")
+
+
+def _check_sample(where: str, sample: Mapping[str, Any]) -> None:
+    """Checks the fields of episodes, of batches, or of what a function makes a sampler of."""
+    if "make" in sample:
+        if "sample" in sample:
+            _check_fields(f"{where}.sample", sample["sample"])
+            _check_sample(f"{where}.sample", sample["sample"])
+    elif "batches" in sample:
+        _check_names(where, sample, ("batches", *SAMPLE[:3]))
+        check_count(f"{where}.batches", sample["batches"], least=1)
+    else:
+        _check_names(where, sample, SAMPLE)
+
+
+def _check_specs(config: Mapping[str, Any]) -> None:
+    """Checks that whatever is to name a function does."""
+    named = [
+        (field, config[field], key, example)
+        for field, key, example in (
+            ("data", "make", "jaxmeta.data.glyphs"),
+            ("model", "make", "jaxmeta.nn.conv4"),
+            ("learner", "make", "jaxmeta.learners.maml"),
+            ("objective", "make", "jaxmeta.objectives.episodic"),
+            ("estimator", "make", "jaxmeta.gradients.pcgrad"),
+            ("optimizer", "make", "optax.adam"),
+            ("loss", "function", "jaxmeta.losses.cross_entropy"),
+        )
+        if config[field] or field not in ("learner", "estimator")
+    ]
+    own = {f"evaluations.{name}.": each for name, each in config["evaluations"].items()}
+    for where, each in {"": config, **own}.items():
+        if not where or "metrics" in each:
+            _check_fields(f"config.{where}metrics", each["metrics"])
+            if not each["metrics"]:
+                raise ValueError(f"config.{where}metrics is empty: the first chooses checkpoints.")
+            named += [
+                (f"{where}metrics.{name}", spec, "function", "jaxmeta.losses.accuracy")
+                for name, spec in each["metrics"].items()
+            ]
+    for field, spec, key, example in named:
+        known = isinstance(spec, Mapping) and ("make" in spec or "function" in spec)
+        if not known:
+            raise ValueError(
+                f"config.{field} is {reprlib.repr(spec)}: name a function, as in "
+                f"{{'{key}': '{example}'}}."
+            )
+
+
 def _check_counts(config: Mapping[str, Any]) -> None:
     evaluation, every = config["evaluation"], config["evaluation"]["every"]
     for name, value, least in (
@@ -90,8 +165,16 @@ def _check_counts(config: Mapping[str, Any]) -> None:
         ("log_every", config["log_every"], 1),
         ("evaluation.validation_episodes", evaluation["validation_episodes"], 2),
         ("evaluation.episodes", evaluation["episodes"], 2),
+        ("seed", config["seed"], 0),
+        ("evaluation.seed", evaluation["seed"], 0),
+        *((field, config[field], 1) for field in ("ways", "shots", "queries")),
     ):
         check_count(f"config.{name}", value, least)
+    for part, rate in config["rates"].items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate < 0:
+            raise ValueError(
+                f"config.rates['{part}'] is {rate!r}: give a number, 0 to freeze the part."
+            )
     schedule = config["optimizer"].get("learning_rate")
     decay = schedule.get("decay_steps") if isinstance(schedule, Mapping) else None
     for name, value in (
@@ -100,9 +183,9 @@ def _check_counts(config: Mapping[str, Any]) -> None:
     ):
         if value is not None:
             check_count(f"config.{name}", value, least=1)
-    if every < 1 or every % config["log_every"]:
+    if not isinstance(every, int) or every < 1 or every % config["log_every"]:
         raise ValueError(
-            f"config.evaluation.every is {every}: give a multiple of config.log_every, which is "
+            f"config.evaluation.every is {every!r}: give a multiple of config.log_every, which is "
             f"{config['log_every']}."
         )
     learner = config["learner"] or {}
@@ -128,28 +211,83 @@ def build_model(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Model:
     >>> type(build_model(config)).__name__
     'Model'
     """
-    model: Model = build(config["model"], trust)
+    model = made(Model, "model", config["model"], trust)
     return mixed_precision(model) if config.get("mixed_precision") else model
 
 
 def build_metrics(config: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Loss]:
     """The metrics by name, in the config's order."""
-    return {name: build(spec, trust) for name, spec in config["metrics"].items()}
+    return {
+        name: made_function(f"metrics.{name}", spec, trust)
+        for name, spec in config["metrics"].items()
+    }
 
 
 def build_objective(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Objective:
     """The objective, built of the config's model, learner, loss and metrics."""
     shared: dict[str, Any] = {"model": build_model(config, trust)}
     if config["learner"] is not None:
-        shared["learner"] = build(config["learner"], trust, fill=shared)
-    shared |= {"loss": build(config["loss"], trust), "metrics": build_metrics(config, trust)}
-    objective: Objective = build(config["objective"], trust, fill=shared)
-    return objective
+        shared["learner"] = made(Learner, "learner", config["learner"], trust, shared)
+    shared["loss"] = made_function("loss", config["loss"], trust)
+    shared["metrics"] = build_metrics(config, trust)
+    return made(Objective, "objective", config["objective"], trust, shared)
 
 
 def build_estimator(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Estimator | None:
     """The estimator of the gradient; ``None`` for the mean."""
-    return build(config["estimator"], trust) if config["estimator"] else None
+    if not config["estimator"]:
+        return None
+    return made(Estimator, "estimator", config["estimator"], trust)
+
+
+def build_optimizer(
+    config: Mapping[str, Any], trust: Sequence[str] = ()
+) -> optax.GradientTransformation:
+    """The outer optimizer, in which parts of the parameters have rates of their own."""
+    optimizer = made(optax.GradientTransformation, "optimizer", config["optimizer"], trust)
+    return with_rates(optimizer, config["rates"])
+
+
+def made(
+    kind: type[Made],
+    field: str,
+    spec: Mapping[str, Any],
+    trust: Sequence[str] = (),
+    fill: Mapping[str, Any] | None = None,
+) -> Made:
+    """What the spec in a field makes, which has to be of a type.
+
+    Raises:
+      ValueError: it is of another type, or cannot be made.
+
+    >>> made(Model, "model", {"make": "optax.sgd", "learning_rate": 0.1})
+    Traceback (most recent call last):
+    ValueError: config.model makes what is no Model but a GradientTransformation...: name a ...
+    """
+    value = build(spec, trust, fill)
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"config.{field} makes what is no {kind.__name__} but a {type(value).__name__}: name a "
+            "function that returns one."
+        )
+    return value
+
+
+def made_function(field: str, spec: Mapping[str, Any], trust: Sequence[str]) -> Loss:
+    """A function of outputs, labels and mask, which is named itself or made by another."""
+    reason = "it makes none"
+    try:
+        function: Loss = build(spec, trust)
+        if callable(function):
+            return function
+    except ValueError as error:
+        if "make" not in spec or "'outputs'" not in str(error):
+            raise
+        reason = "what it makes would need outputs, which come later"
+    raise ValueError(
+        f"config.{field} names '{spec.get('make')}' as what makes a function, and {reason}: to "
+        "name the function itself, write {'function': ...}."
+    )
 
 
 def evaluation_of(config: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
@@ -198,8 +336,7 @@ def build_learner(
     config: Mapping[str, Any], spec: Mapping[str, Any], trust: Sequence[str] = ()
 ) -> Learner:
     """The learner of a spec, on the config's model."""
-    learner: Learner = build(spec, trust, fill={"model": build_model(config, trust)})
-    return learner
+    return made(Learner, "learner", spec, trust, {"model": build_model(config, trust)})
 
 
 def name_of(spec: Mapping[str, Any]) -> str:
@@ -212,13 +349,27 @@ def name_of(spec: Mapping[str, Any]) -> str:
     return dotted.rpartition(".")[2]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, where: str) -> Any:
     """Dictionaries and lists of a config, also those of ml_collections within lists.
 
     Every level keeps its order, as the first metric and the first evaluation choose the checkpoint.
+
+    Raises:
+      ValueError: a value is none that JSON has.
     """
     if hasattr(value, "items"):  # which resolves the references of a ConfigDict
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
+        return {str(name): _plain(each, f"{where}.{name}") for name, each in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return [_plain(each, f"{where}[{i}]") for i, each in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError(
+        f"{where} is {reprlib.repr(value)}, which a run's config.json cannot hold: give a finite "
+        "number, a text, or the name of the function that makes it, as in {'make': 'optax.adam'}."
+    )

@@ -1,6 +1,7 @@
 """The loop around the outer loop: log, validate, save, resume, stop on a signal, abort on NaN."""
 
 import math
+import os
 import pathlib
 import signal
 import time
@@ -36,7 +37,7 @@ def fit(
     data_from: Callable[[int], PyTree],
     key: Key,
     *,
-    folder: pathlib.Path,
+    folder: str | os.PathLike[str],
     steps: int,
     log_every: int,
     validate: Callable[[TrainState], Mapping[str, Evaluation]],
@@ -72,6 +73,7 @@ def fit(
       Stopped: SIGTERM or SIGINT came; the steps under way were taken, and saved.
       OSError: a checkpoint could not be written.
     """
+    folder = pathlib.Path(folder)
     heard = _Writers(writers if is_primary() else ())
     opened = checkpoint.open_checkpoints(folder / "checkpoints", higher_is_better)
     with opened as checkpoints, Interruption() as interruption, heard:

@@ -11,8 +11,13 @@ import jax
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator, summarize
 from jaxmeta.runs import tasks, workdir
-from jaxmeta.runs.config import build_learner, evaluation_of, learner_spec, name_of
-from jaxmeta.runs.spec import build
+from jaxmeta.runs.config import (
+    build_learner,
+    evaluation_of,
+    learner_spec,
+    made_function,
+    name_of,
+)
 from jaxmeta.types import Episode, Learner, Loss, Sampler, Source
 
 VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
@@ -67,7 +72,10 @@ def judged(
         build_learner(config, spec, trust),
         tasks.episode_sampler(source, split, protocol, spec),
         protocol,
-        {each: build(made, trust) for each, made in evaluation["metrics"].items()},
+        {
+            each: made_function(f"metrics.{each}", spec_of, trust)
+            for each, spec_of in evaluation["metrics"].items()
+        },
     )
 
 

@@ -22,13 +22,13 @@ from jaxmeta.distributed.parallel import (
     spread_by,
     to_global_array,
 )
+from jaxmeta.distributed.processes import say
 from jaxmeta.evaluate import Evaluation, evaluator, summarize
 from jaxmeta.runs import checkpoint, config, tasks, workdir
 from jaxmeta.runs.fit import fit
 from jaxmeta.runs.init_from import graft, read_params
 from jaxmeta.runs.measure import Judged, judged, measure
-from jaxmeta.runs.rates import with_rates
-from jaxmeta.runs.spec import EVERYTHING, build
+from jaxmeta.runs.spec import EVERYTHING
 from jaxmeta.runs.writers import JsonLines, ProgressBar, TensorBoard, Writer
 from jaxmeta.train import (
     TrainState,
@@ -84,7 +84,8 @@ def run(
     Args:
       given: the config; see :mod:`jaxmeta.runs.config`. Its functions are trusted.
       folder: where the run lives. Called again with the same config, it goes on from the last
-        checkpoint there.
+        checkpoint there. What a user should know, such as parameters of another run that have no
+        place in this one, is told on stderr.
       data_dir: where data sets lie, for those that lie anywhere.
       writers: what metrics are handed to; by default a progress bar, ``metrics.jsonl`` and
         TensorBoard's ``events`` in the folder.
@@ -113,7 +114,9 @@ def run(
     >>> result["evaluations"]["trained"]["metrics"]["error"]["mean"] > 0
     True
     """
-    prepared = prepare(given, pathlib.Path(folder), data_dir)
+    prepared = prepare(given, folder, data_dir)
+    for note in prepared.notes:
+        say(note)
     train(prepared, writers)
     result = measure(prepared.folder, prepared.sources["test"], "test", trust=EVERYTHING)
     workdir.write_atomically(prepared.folder / "result.json", json.dumps(result, indent=2) + "\n")
@@ -140,7 +143,7 @@ def train(prepared: Run, writers: Sequence[Writer] | None = None) -> TrainState:
 
 def default_writers(prepared: Run) -> list[Writer]:
     """A progress bar, JSON lines and TensorBoard."""
-    folder, first = prepared.folder, next(iter(prepared.config["metrics"]))
+    folder, first = prepared.folder, next(iter(config.evaluation_of(prepared.config)["metrics"]))
     return [
         ProgressBar(prepared.config["steps"], ("train/loss", f"validation/{first}")),
         JsonLines(folder / "metrics.jsonl"),
@@ -150,7 +153,7 @@ def default_writers(prepared: Run) -> list[Writer]:
 
 def prepare(
     given: Mapping[str, Any],
-    folder: pathlib.Path,
+    folder: str | os.PathLike[str],
     data_dir: str | None = None,
     spread: str = SPREADS[0],
     shards: int = 1,
@@ -168,7 +171,7 @@ def prepare(
     Raises:
       ValueError: a mistake in the config, or the folder holds another run.
     """
-    settings = config.complete(given)
+    settings, folder = config.complete(given), pathlib.Path(folder)
     sources = tasks.load_sources(settings, data_dir)
     sample = tasks.training_sampler(sources["train"], settings)
     first, *others = settings["evaluations"]
@@ -179,7 +182,7 @@ def prepare(
     }
     objective = config.build_objective(settings, EVERYTHING)
     estimator = config.build_estimator(settings, EVERYTHING)
-    optimizer = with_rates(build(settings["optimizer"], EVERYTHING), settings["rates"])
+    optimizer = config.build_optimizer(settings, EVERYTHING)
     meta_batch = settings["meta_batch"]
     devices = devices_for(meta_batch) if shards == 1 else jax.devices()
     over = spread_by(spread, devices, shards)
@@ -198,9 +201,10 @@ def prepare(
     )
     notes = _idle(devices, meta_batch)
 
-    def initial() -> TrainState:
+    def initial(params: PyTree | None = None) -> TrainState:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
-        params, state = objective.init(keys.init, zeros)
+        own, state = objective.init(keys.init, zeros)
+        params = own if params is None else params
         carry = init_carry(objective, params, state, sample, data, keys.carry, meta_batch)
         return init_train_state(optimizer, params, state, carry)
 
@@ -209,10 +213,11 @@ def prepare(
     laid_out = layout(abstract, devices, shards)._replace(
         carry=layout_of_tasks(abstract.carry, meta_batch, devices, shards)
     )
-    train_state = jax.jit(initial, out_shardings=laid_out)()
-    if settings["init_from"]:
+    begin = jax.jit(initial, out_shardings=laid_out)
+    train_state = begin()
+    if settings["init_from"] and not checkpoint.any_saved(folder / "checkpoints"):
         params, more = _from_others(settings["init_from"], train_state.params)
-        train_state, notes = train_state._replace(params=params), [*notes, *more]
+        train_state, notes = begin(params), [*notes, *more]
 
     # Traced here for their checks of shapes and types, which are then in time.
     jax.eval_shape(lambda state: outer(state, data, keys.train, 1), train_state)

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from jaxmeta import types
-from jaxmeta.types import PyTree
+from jaxmeta.data import Drawn
+from jaxmeta.types import Batch, Carried, Episode, PyTree
 
 NAMED: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (types.Batch, types.Episode, types.Carried)
+    kind.__name__: kind for kind in (Batch, Carried, Drawn, Episode)
 }
 """The named tuples that are kept as such."""
 
@@ -19,7 +19,7 @@ def to_json(tree: PyTree) -> Any:
 
     Args:
       tree: arrays, or ``jax.ShapeDtypeStruct``, in dictionaries with texts as keys, lists, tuples,
-        and the named tuples of :mod:`jaxmeta.types`.
+        and the named tuples of :data:`NAMED`.
 
     Raises:
       ValueError: it holds something else.
@@ -38,7 +38,8 @@ def to_json(tree: PyTree) -> Any:
         return {"shape": list(tree.shape), "dtype": str(tree.dtype)}
     raise ValueError(
         f"A task holds {tree if isinstance(tree, dict) else kind}, which shapes.json cannot hold: "
-        "make its inputs arrays in dictionaries with texts as keys, lists or tuples."
+        "make it of arrays in dictionaries with texts as keys, lists, tuples, or "
+        f"{', '.join(NAMED)}."
     )
 
 

@@ -40,6 +40,12 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            stop_at_once(number, frame)
+            # As if nobody had noted it: a program stops at once, a notebook gets KeyboardInterrupt.
+            former = self._former[signal.Signals(number)]
+            if callable(former):
+                former(number, frame)
+            else:
+                signal.signal(number, former)
+                signal.raise_signal(number)
         self.signal = signal.Signals(number)
         os.write(2, b"\nSaving after the steps under way; once more to stop without.\n")

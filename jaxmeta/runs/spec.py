@@ -23,9 +23,8 @@ EVERYTHING = ("*",)
 
 ROOMS = ("learners", "objectives", "pretraining", "gradients", "nn", "inner", "data", "losses")
 # The modules whose public functions may always be named. None of them runs a program, imports a
-# module by name, unpickles, or writes where the spec says; data sets read the images of any folder,
-# which is what they are for, and cache them where the user's environment says. The submodules of
-# optax are those that hold transformations, schedules and losses.
+# module by name, unpickles or writes a file, but for the data sets below. The submodules of optax
+# are those that hold transformations, schedules and losses.
 PUBLIC = (
     *(f"jaxmeta.{room}" for room in ROOMS),
     *("optax", "optax.contrib", "optax.losses", "optax.projections", "optax.schedules"),
@@ -33,7 +32,21 @@ PUBLIC = (
 )
 
 
-def build(spec: Any, /, trust: Sequence[str] = (), fill: Mapping[str, Any] | None = None) -> Any:
+DATA_SETS = tuple(
+    f"jaxmeta.data.{name}"
+    for name in ("cifar_fs", "fc100", "folder", "glyphs", "load_images", "omniglot")
+)
+"""What reads images from any folder, downloads or caches them: only data may be named so."""
+
+
+def build(
+    spec: Any,
+    /,
+    trust: Sequence[str] = (),
+    fill: Mapping[str, Any] | None = None,
+    *,
+    data_sets: bool = False,
+) -> Any:
     """Makes what a spec names.
 
     An argument named like the function's ``*args`` gives its positional arguments, as a list.
@@ -44,6 +57,7 @@ def build(spec: Any, /, trust: Sequence[str] = (), fill: Mapping[str, Any] | Non
         and optax; :data:`EVERYTHING` for specs of one's own.
       fill: arguments by name, for any function in the spec that takes one of this name and is not
         given it.
+      data_sets: whether the spec may name one of :data:`DATA_SETS`.
 
     Returns:
       What the function returned.
@@ -65,24 +79,28 @@ def build(spec: Any, /, trust: Sequence[str] = (), fill: Mapping[str, Any] | Non
     """
     if isinstance(spec, Mapping):
         if set(spec) == {"function"}:
-            return resolve(spec["function"], trust)
+            return resolve(spec["function"], trust, data_sets)
         arguments = {
-            name: build(value, trust, fill) for name, value in spec.items() if name != "make"
+            name: build(value, trust, fill, data_sets=data_sets)
+            for name, value in spec.items()
+            if name != "make"
         }
         if "make" not in spec:
             return arguments
-        return _call(spec["make"], resolve(spec["make"], trust), arguments, fill or {})
+        function = resolve(spec["make"], trust, data_sets)
+        return _call(spec["make"], function, arguments, fill or {})
     if isinstance(spec, list | tuple):
-        return [build(value, trust, fill) for value in spec]
+        return [build(value, trust, fill, data_sets=data_sets) for value in spec]
     return spec
 
 
-def resolve(name: str, trust: Sequence[str] = ()) -> Any:
+def resolve(name: str, trust: Sequence[str] = (), data_sets: bool = False) -> Any:
     """The object of a dotted name.
 
     Args:
       name: as in ``"jaxmeta.nn.mlp"``.
       trust: as for :func:`build`.
+      data_sets: as for :func:`build`.
 
     Raises:
       ValueError: there is no such object, or it may not be named.
@@ -101,6 +119,8 @@ def resolve(name: str, trust: Sequence[str] = ()) -> Any:
     )
     if not trusted and module_name not in PUBLIC:
         raise ValueError(_refusal(name))
+    if not trusted and not data_sets and name in DATA_SETS:
+        raise ValueError(f"'{name}' is a data set: only the data of a run may be named so.")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -139,10 +159,12 @@ def _call(name: str, function: Any, arguments: dict[str, Any], fill: Mapping[str
             raise ValueError(
                 f"{name} takes no argument '{argument}': {suggest(argument, parameters)}."
             )
-    positional: Sequence[Any] = ()
+    positional: Sequence[Any] = []
     for parameter in parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            positional = arguments.pop(parameter.name, ())
+            positional = arguments.pop(parameter.name, [])
+            if not isinstance(positional, list):
+                raise ValueError(f"{name} takes a list as '{parameter.name}': put it in brackets.")
         required = parameter.default is parameter.empty and parameter.kind in (
             parameter.POSITIONAL_OR_KEYWORD,
             parameter.KEYWORD_ONLY,

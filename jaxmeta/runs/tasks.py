@@ -22,7 +22,14 @@ def load_sources(
     ``data_dir`` is for data that lie in it; glyphs, say, have no use for it.
     """
     fill = {"data_dir": data_dir} if data_dir else {}
-    sources: dict[str, Source] = build(config["data"], trust, fill=fill)
+    sources: dict[str, Source] = build(config["data"], trust, fill=fill, data_sets=True)
+    if not isinstance(sources, Mapping) or not all(
+        isinstance(sources.get(split), Source) for split in SPLITS
+    ):
+        raise ValueError(
+            f"config.data makes a {type(sources).__name__}: name a function that returns a "
+            f"dictionary of the sources {', '.join(SPLITS)}."
+        )
     return sources
 
 

@@ -21,7 +21,13 @@ from orbax.checkpoint import CheckpointManager
 from jaxmeta.distributed.processes import barrier, from_primary, is_primary
 from jaxmeta.inner import path_name
 from jaxmeta.runs.checkpoint import load, load_info, open_checkpoints
-from jaxmeta.runs.config import build_learner, build_objective, evaluation_of, learner_spec
+from jaxmeta.runs.config import (
+    build_learner,
+    build_objective,
+    complete,
+    evaluation_of,
+    learner_spec,
+)
 from jaxmeta.runs.shapes import from_json, to_json
 from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Episode, Learner, PyTree
@@ -181,12 +187,25 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """The config of a run.
 
     Raises:
-      ValueError: the folder holds no run.
+      ValueError: the folder holds no run, or its config cannot be read.
     """
+    stored = _stored_config(folder)
+    try:
+        return complete(stored)
+    except ValueError as error:
+        raise ValueError(f"The config of '{folder}' cannot be used: {error}") from error
+
+
+def _stored_config(folder: pathlib.Path) -> Any:
     path = folder / "config.json"
     if not path.exists():
         raise ValueError(f"'{folder}' holds no run (no config.json): give the workdir of a run.")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"'{path}' is not JSON ({error}): give the workdir of another run."
+        ) from error
 
 
 def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) -> None:
@@ -207,8 +226,8 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) 
     >>> with tempfile.TemporaryDirectory() as name:
     ...     folder = pathlib.Path(name)
     ...     claim_folder(folder, {"seed": 0}, Shapes(batch, Episode(batch, batch)))
-    ...     read_config(folder), read_shapes(folder).episode.query.x
-    ({'seed': 0}, ShapeDtypeStruct(shape=(2, 4), dtype=float32))
+    ...     read_shapes(folder).episode.query.x
+    ShapeDtypeStruct(shape=(2, 4), dtype=float32)
     """
     written = {name: to_json(tree) for name, tree in kept._asdict().items()}
     # The other processes look when it is there: a file system may remember that it was not.
@@ -228,7 +247,7 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) 
             f"'{folder}' is not the folder that the first process wrote to: give a workdir on a "
             "file system that all processes share."
         )
-    differing = sorted(_differences(read_config(folder), json.loads(json.dumps(config))))
+    differing = sorted(_differences(_stored_config(folder), json.loads(json.dumps(config))))
     if differing:
         raise ValueError(
             f"'{folder}' holds a run of another config (it differs in {', '.join(differing)}): "

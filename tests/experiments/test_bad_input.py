@@ -237,7 +237,7 @@ def test_inputs_that_a_run_cannot_write_down(tmp_path: Path) -> None:
     image, tokens = np.zeros((2, 3), np.float32), np.zeros((2, 5), np.int32)
     for x in (Pair(image, tokens), {1: image}):
         episode = make_episode(x, [0, 1], x, [0, 1])
-        with pytest.raises(ValueError, match=r"shapes.json cannot hold: make its inputs arrays"):
+        with pytest.raises(ValueError, match=r"shapes.json cannot hold: make it of arrays"):
             workdir.claim_folder(tmp_path / "run", {}, workdir.Shapes(episode, episode))
         assert not (tmp_path / "run").exists()
     # A list gives one example after another.

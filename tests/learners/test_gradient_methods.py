@@ -1,6 +1,7 @@
 """The methods that differentiate an inner loop, each against MAML or its own definition."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -212,8 +213,17 @@ def test_along_averages_the_statistics_after_the_last_step():
 
 def test_a_learner_without_a_path_has_nothing_to_go_along():
     for learner in (prototypical(MODEL, 3), imaml(MODEL, 3)):
-        with pytest.raises(ValueError, match=r"has no path.*take the objective `episodic`"):
+        with pytest.raises(ValueError, match=r"path.*take the objective `episodic`"):
             along(learner, cross_entropy, lambda state, steps: jnp.ones(steps + 1))
+
+
+def test_along_wants_a_weight_for_each_loss():
+    learner, task = maml(MODEL, 3, steps=2), jax.tree.map(lambda leaf: leaf[0], TASKS)
+    params, state = learner.init(KEY, task)
+    for shape in ((), (1,), (2,), (3, 1)):
+        objective = along(learner, cross_entropy, lambda state, steps, shape=shape: jnp.ones(shape))
+        with pytest.raises(ValueError, match=rf"shape {re.escape(str(shape))}.* each of 3 losses"):
+            objective.loss(params, state, task, KEY)
 
 
 PATHS = {

@@ -1,10 +1,17 @@
 """Runs from Python: several in one process, one from another, and what a user brings along."""
 
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
 import numpy as np
 import pytest
 
-from jaxmeta.data import array_source, paired
-from jaxmeta.runs import read_params, restore, run
+from jaxmeta.data import array_source, mixture, paired
+from jaxmeta.runs import prepare, read_params, restore, run
 from jaxmeta.types import Objective, Report, Source
 from tests.runs.conftest import CONFIG
 
@@ -55,17 +62,30 @@ def test_several_runs_in_one_process_each_with_its_own_writer(tmp_path):
         assert not (tmp_path / name / "metrics.jsonl").exists()
 
 
-def test_a_run_starts_from_another_ones_parameters_and_freezes_a_part(tmp_path):
+def test_a_run_starts_from_another_ones_parameters_and_freezes_a_part(tmp_path, capsys):
     run(QUICK, tmp_path / "first", writers=[])
     before, _ = read_params(tmp_path / "first")
     source = {"workdir": str(tmp_path / "first"), "take": "model", "at": "model"}
     second = {**QUICK, "init_from": source, "rates": {"model/layer0": 0.0}, "optimizer": CLIPPED}
     run({**second, "seed": 1, "steps": 3}, tmp_path / "second", writers=[])
+    assert f"step 4 of '{tmp_path}/first'" in capsys.readouterr().err
     after, _ = read_params(tmp_path / "second")
     layers = [params["model"]["layer0"]["kernel"] for params in (before, after)]
     np.testing.assert_array_equal(*layers)
     moved = after["model"]["head"]["bias"] - before["model"]["head"]["bias"]
     assert 0 < np.linalg.norm(moved) < 0.25 + 0.5 + 1e-6  # the rates, of clipped gradients
+
+    # An optimizer that keeps where it began begins with those parameters.
+    averaging = {"make": "optax.contrib.schedule_free_sgd", "learning_rate": 0.1}
+    third = prepare({**QUICK, "init_from": source, "optimizer": averaging}, tmp_path / "third")
+    jax.tree.map(
+        np.testing.assert_array_equal, third.train_state.optimizer.z, third.train_state.params
+    )
+    np.testing.assert_array_equal(third.train_state.params["model"]["layer0"]["kernel"], layers[0])
+
+    # And a run that has a checkpoint needs the other one no longer.
+    shutil.rmtree(tmp_path / "first")
+    run({**second, "seed": 1, "steps": 3}, tmp_path / "second", writers=[])
 
 
 def two_domains():
@@ -105,30 +125,32 @@ def aligned(model):
     return Objective(init, loss)
 
 
+MINE = {
+    **QUICK,
+    "data": {"make": f"{__name__}.side_by_side"},
+    "sample": {"make": f"{__name__}.of_both", "scale": 2.0},
+    "ways": 3,
+    "shots": 1,
+    "model": {"make": "jaxmeta.nn.mlp", "outputs": 3, "hidden": [4]},
+    "learner": None,
+    "loss": {"function": "jaxmeta.losses.cross_entropy"},
+    "metrics": {"accuracy": {"function": "jaxmeta.losses.accuracy"}},
+    "higher_is_better": True,
+    "objective": {"make": f"{__name__}.aligned"},
+    "optimizer": {"make": "optax.sgd", "learning_rate": 0.02},
+    "steps": 20,
+    "evaluation": {**QUICK["evaluation"], "every": 20},
+    "evaluations": {
+        "means": {
+            "learner": {"make": "jaxmeta.learners.prototypical", "ways": 3},
+            "params": "net",
+        }
+    },
+}
+
+
 def test_any_data_sampler_and_objective_and_a_learner_that_only_is_evaluated(tmp_path):
-    tracker = Tracker()
-    config = {
-        **QUICK,
-        "data": {"make": f"{__name__}.side_by_side"},
-        "sample": {"make": f"{__name__}.of_both", "scale": 2.0},
-        "ways": 3,
-        "shots": 1,
-        "model": {"make": "jaxmeta.nn.mlp", "outputs": 3, "hidden": [4]},
-        "learner": None,
-        "loss": {"function": "jaxmeta.losses.cross_entropy"},
-        "metrics": {"accuracy": {"function": "jaxmeta.losses.accuracy"}},
-        "higher_is_better": True,
-        "objective": {"make": f"{__name__}.aligned"},
-        "optimizer": {"make": "optax.sgd", "learning_rate": 0.02},
-        "steps": 20,
-        "evaluation": {**QUICK["evaluation"], "every": 20},
-        "evaluations": {
-            "means": {
-                "learner": {"make": "jaxmeta.learners.prototypical", "ways": 3},
-                "params": "net",
-            }
-        },
-    }
+    tracker, config = Tracker(), MINE
     unnamed = {"means": {**config["evaluations"]["means"], "params": ""}}
     with pytest.raises(ValueError, match=r"evaluations.means finds no 'model'.* set .*params"):
         run({**config, "evaluations": unnamed}, tmp_path / "run")
@@ -138,3 +160,57 @@ def test_any_data_sampler_and_objective_and_a_learner_that_only_is_evaluated(tmp
     assert result["evaluations"]["means"]["learner"] == "prototypical"
     params = restore(tmp_path / "run", trust=(__name__,)).params
     assert params.keys() == read_params(tmp_path / "run")[0]["net"].keys()
+
+
+def one_of_both(source):
+    near, far = (two_domains()[0][name] for name in ("valid", "test"))
+    sample = mixture([near.batches(4), far.batches(4)])
+    return lambda data, key: sample((data["near"], data["far"]), key)
+
+
+def telling(model):
+    """Which source a batch comes from."""
+
+    def init(key, drawn):
+        params, state = model.init(key, drawn.task.x)
+        return {"net": {"model": params}}, state
+
+    def loss(params, state, drawn, key):
+        outputs, _ = model.apply(params["net"]["model"], state, drawn.task.x)
+        return (outputs.mean() - drawn.source.astype(outputs.dtype)) ** 2, Report()
+
+    return Objective(init, loss)
+
+
+def test_a_mixture_is_trained_on_and_restored(tmp_path):
+    sample, objective = ({"make": f"{__name__}.{name}"} for name in ("one_of_both", "telling"))
+    run({**MINE, "sample": sample, "objective": objective, "steps": 2}, tmp_path, writers=[])
+    assert restore(tmp_path, trust=(__name__,)).params.keys() == {"model"}
+
+
+INTERRUPTED = """
+import os, signal
+from jaxmeta.runs import Stopped, run
+from tests.runs.test_from_python import QUICK
+
+class Twice:
+    def write(self, step, metrics):
+        os.kill(os.getpid(), signal.SIGINT)
+
+try:
+    run(QUICK, {folder!r}, writers=[Twice(), Twice()])
+except KeyboardInterrupt:
+    print("the notebook goes on")
+"""
+
+
+def test_a_second_interrupt_does_not_end_the_interpreter(tmp_path):
+    program = INTERRUPTED.format(folder=str(tmp_path / "run"))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "the notebook goes on\n", done.stderr
+    assert done.returncode != 128 + signal.SIGINT

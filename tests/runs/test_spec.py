@@ -11,7 +11,7 @@ import pytest
 
 from jaxmeta.data import make_episode
 from jaxmeta.losses import accuracy
-from jaxmeta.runs.spec import EVERYTHING, PUBLIC, build, resolve
+from jaxmeta.runs.spec import DATA_SETS, EVERYTHING, PUBLIC, build, resolve
 
 
 def test_a_spec_and_the_specs_inside_it_are_built():
@@ -142,6 +142,14 @@ def test_what_is_not_trusted_is_not_even_imported(mine):
     for trust in ((mine,), ("other", mine), (f"{mine}.nets",), EVERYTHING):
         assert build(spec, trust=trust) == 42
     assert build([{"function": f"{mine}.nets.twice"}], trust=(mine,))[0](2) == 4
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_data_set_which_writes_files_is_only_for_data(name):
+    for spec in ({"make": name}, {"make": "jaxmeta.nn.mlp", "outputs": {"function": name}}):
+        with pytest.raises(ValueError, match=rf"'{name}' is a data set: only the data"):
+            build(spec)
+    assert build({"function": name}, data_sets=True).__name__ == name.rpartition(".")[2]
 
 
 def test_trust_is_no_text_whose_parts_would_be_trusted():
