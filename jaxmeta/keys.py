@@ -17,12 +17,12 @@ class Streams(NamedTuple):
     """The keys of a run, different by construction.
 
     Attributes:
-      init: of the initial parameters.
-      train: of training; :func:`task_keys` folds the step into it.
-      test: of the test episodes, of which the evaluation folds in the number.
-      valid: of the validation episodes.
-      train_episodes: of episodes of the training split that are evaluated.
-      carry: of what tasks carry into the first step.
+      init: draws the initial parameters.
+      train: draws all that is drawn in training; :func:`task_keys` folds the step into it.
+      test: draws the test episodes; the evaluation folds their number into it.
+      valid: draws the validation episodes.
+      train_episodes: draws episodes of the training split that are evaluated.
+      carry: draws what tasks carry into the first step.
     """
 
     init: Key
@@ -57,9 +57,9 @@ class TaskKeys(NamedTuple):
     """The keys of one outer step.
 
     Attributes:
-      sample: ``[tasks]``, of the drawing of each task.
-      loss: ``[tasks]``, of the loss of each task.
-      combine: of the estimator's ``combine``.
+      sample: ``[tasks]``, which draw the tasks.
+      loss: ``[tasks]``, which the losses of the tasks are given.
+      combine: what the estimator's ``combine`` is given.
     """
 
     sample: Key

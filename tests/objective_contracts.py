@@ -1,7 +1,7 @@
 """What every objective promises, of a case; ``test_objectives`` runs them over a table.
 
-A new objective is one more row of the table. A step has twelve tasks, which do not go round on
-eight devices, and the state of every objective also holds a constant and a large count.
+A new objective is one more row of the table. A step has twelve tasks, which eight devices do not
+divide, and the state of every objective also holds a constant and a large count.
 """
 
 import importlib
@@ -123,7 +123,7 @@ def on_all_devices(case: Case) -> tuple[Update, TrainState, PyTree]:
     spread = by_shard_map(devices)
     update = outer_loop(case.objective, case.optimizer, case.sample, TASKS, chunk=1, spread=spread)
     begun = init_train_state(case.optimizer, step.params, step.state, step.carry)
-    # As twelve tasks do not go round, what is carried for each is whole on every device as well.
+    # As eight devices do not divide twelve tasks, what is carried for each is whole on every device as well.
     return update, *replicate((begun, case.data), devices)
 
 

@@ -27,9 +27,9 @@ def random_split(
     """Shuffles the classes and cuts them into ``train``, ``valid`` and ``test``.
 
     Args:
-      names: of the classes.
+      names: names of the classes.
       fractions: the share of each part, summing to 1; boundaries are rounded.
-      seed: of the shuffle.
+      seed: seed of the shuffle.
 
     Raises:
       ValueError: the fractions are not shares of 1, or a part is left empty.

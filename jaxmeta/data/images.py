@@ -112,7 +112,7 @@ def folder(
         smaller pictures are better left at their own size.
       grayscale: one channel instead of three.
       rotations: quarter turns are classes of their own.
-      seed: of the random split.
+      seed: seed of the random split.
       fractions: shares of the classes for training, validation and test; they sum to 1.
 
     Returns:

@@ -55,7 +55,7 @@ def omniglot(
       data_dir: a folder with ``omniglot/images_background.zip`` and the like (or the folders they
         unpack to), or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds
         them, else TFDS's default.
-      seed: of the shuffle of the characters, or of the alphabets.
+      seed: seed of the shuffle of the characters, or of the alphabets.
       streamed: read images from TFDS when an episode needs them, as for sets that do not fit on the
         device (:func:`~jaxmeta.data.stream`); zips and folders are not looked at. A key still
         means the same episode.
@@ -116,7 +116,7 @@ def split_characters(
       split: as in :func:`omniglot`.
       background: characters to learn from, ``Greek/character01``, in any order.
       evaluation: characters of the evaluation alphabets.
-      seed: of the shuffle.
+      seed: seed of the shuffle.
 
     Raises:
       ValueError: there are too few or too many characters.

@@ -37,7 +37,7 @@ def implicit(
       optimizer: an optax transformation that minimizes.
       steps: number of optimizer steps.
       penalty: lambda, the weight of the proximal term.
-      solver: of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
+      solver: what solves the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
         :math:`u = \sum_j (-\nabla^2 L / (\lambda + \delta))^j v`, which converges only where the
         curvature of L is below :math:`\lambda + \delta`.
       solver_steps: iterations of conjugate gradient, or terms of the series after the first. Each

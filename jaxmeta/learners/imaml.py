@@ -33,12 +33,12 @@ def imaml(
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: largest number of classes; ``None`` for regression.
-      steps: of gradient descent on the regularized loss.
-      learning_rate: of these steps.
+      steps: number of gradient steps on the regularized loss.
+      learning_rate: their step size.
       penalty: lambda.
       solver: ``"conjugate_gradient"`` or ``"neumann"``.
-      solver_steps: of it.
-      damping: of the linear system; 0 for the equation above. Networks need some, see
+      solver_steps: number of steps of the solver.
+      damping: what is added to the linear system; 0 for the equation above. Networks need some, see
         :func:`jaxmeta.inner.implicit`.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -54,7 +54,7 @@ def imaml(
 
     >>> from jaxmeta.nn import conv4
     >>> learner = imaml(conv4(5), ways=5)
-    >>> learner.path is None  # only the minimum counts, not the way there
+    >>> learner.path is None  # only the minimum counts, not the path to it
     True
     """
     inner = implicit(

@@ -27,7 +27,7 @@ def logistic_regression(
         :func:`jaxmeta.pretraining.supervised`.
       ways: largest number of classes.
       inverse_penalty: C.
-      steps: of L-BFGS, at most.
+      steps: largest number of L-BFGS steps.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:

@@ -61,7 +61,7 @@ def assert_same_to_rounding(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tasks", [8, 10])  # ten do not go round
+@pytest.mark.parametrize("tasks", [8, 10])  # eight devices do not divide ten
 def test_any_devices_and_processes_train_and_evaluate_alike(tmp_path: Path, tasks: int) -> None:
     options = [f"--config.meta_batch={tasks}", "--config.steps=20"]
     assert_well([start_waves(tmp_path / "one", *options, devices=1)])

@@ -14,7 +14,7 @@ class Problem(NamedTuple):
     """What an inner loop has to solve for one task.
 
     Attributes:
-      loss: of the leaves that adapt.
+      loss: the loss as a function of the leaves that adapt.
       start: these leaves before the first step.
       finish: ``(fast) -> adapted``, what the learner's ``adapt`` returns once they have adapted.
     """
