@@ -123,7 +123,7 @@ def on_all_devices(case: Case) -> tuple[Update, TrainState, PyTree]:
     spread = by_shard_map(devices)
     update = outer_loop(case.objective, case.optimizer, case.sample, TASKS, chunk=1, spread=spread)
     begun = init_train_state(case.optimizer, step.params, step.state, step.carry)
-    # As eight devices do not divide twelve tasks, what is carried for each is whole on every device as well.
+    # Eight devices do not divide twelve tasks, so what they carry is whole on every device as well.
     return update, *replicate((begun, case.data), devices)
 
 
