@@ -132,6 +132,22 @@ def fitting_chunk(
     """The number of tasks that are computed at a time where nobody says how many.
 
     As many as fit into the memory, and with which at most a tenth of what is computed is padding.
+
+    Args:
+      objective: what is minimized.
+      params: its parameters.
+      state: its state.
+      tasks: the tasks of a device, ``[k, ...]``.
+      keys: ``[k]``, the randomness of each.
+
+    >>> import jax.numpy as jnp
+    >>> squares = Objective(
+    ...     init=lambda key, task: (jnp.zeros(()), ()),
+    ...     loss=lambda params, state, task, key: ((params - task) ** 2, Report()),
+    ... )
+    >>> keys = jax.random.split(jax.random.key(0), 6)
+    >>> fitting_chunk(squares, jnp.float32(1), (), jnp.ones(6), keys)  # small tasks, all at once
+    6
     """
     total = keys.shape[0]
     one = jax.tree.map(lambda leaf: leaf[:1], (tasks, keys))

@@ -53,9 +53,29 @@ class Estimator(NamedTuple):
 def task_losses(
     objective: Objective, params: PyTree, state: PyTree, tasks: PyTree, keys: Key
 ) -> tuple[Array, Report]:
-    """Losses ``[k]`` and reports ``[k, ...]`` of tasks ``[k, ...]``; the loss is among the metrics.
+    """The losses of tasks side by side, and their reports, with the loss among the metrics.
 
     An objective that reports another ``"loss"`` than it minimizes, as Reptile does, has its own.
+
+    Args:
+      objective: what is minimized.
+      params: its parameters, shared by all tasks.
+      state: its state, likewise.
+      tasks: a share of the tasks, ``[k, ...]``.
+      keys: ``[k]``, the randomness of each.
+
+    Returns:
+      ``(losses [k], reports [k, ...])``; no gradient goes through the reports.
+
+    >>> import jax.numpy as jnp
+    >>> squares = Objective(
+    ...     init=lambda key, task: (jnp.zeros(()), ()),
+    ...     loss=lambda params, state, task, key: ((params - task) ** 2, Report()),
+    ... )
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> losses, reports = task_losses(squares, jnp.float32(1), (), jnp.array([1.0, 4.0]), keys)
+    >>> losses.tolist(), reports.metrics["loss"].tolist()
+    ([0.0, 9.0], [0.0, 9.0])
     """
 
     def one(common: tuple[PyTree, PyTree], task: PyTree, key: Key) -> tuple[Array, Report]:
@@ -67,5 +87,17 @@ def task_losses(
 
 
 def reduce_reports(values: PyTree, reports: Report, weights: Array) -> Totals:
-    """The totals of one share: summed values, and the weighted sums of what was reported."""
+    """The totals of one share: summed values, and the weighted sums of what was reported.
+
+    Args:
+      values: what the estimator sums, summed over the share already.
+      reports: of each task, ``[k, ...]``, as :func:`task_losses` gives them.
+      weights: ``[k]``, which sum to 1 over all tasks of a step.
+
+    >>> import jax.numpy as jnp
+    >>> reports = Report(statistics=jnp.array([2.0, 6.0]), metrics={"loss": jnp.array([0.0, 9.0])})
+    >>> totals = reduce_reports((), reports, weights=jnp.array([0.5, 0.5]))
+    >>> totals.statistics.item(), totals.metrics["loss"].item()
+    (4.0, 4.5)
+    """
     return Totals(values, *weighted_sum((reports.statistics, reports.metrics), weights))

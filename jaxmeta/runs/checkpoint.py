@@ -12,12 +12,14 @@ import math
 import pathlib
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -72,6 +74,17 @@ def open_checkpoints(
     )
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps orbax from warning of what is as it should be: no score, or a single item read."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def any_saved(directory: pathlib.Path) -> bool:
     """Whether there is a checkpoint in a folder, which need not exist.
 
@@ -115,16 +128,12 @@ def save(
     if step in checkpoints.all_steps():
         return
     kept = checkpoints.latest_step()
+    items = {name: ocp.args.StandardSave(item) for name, item in _items(train_state).items()}
+    args = ocp.args.Composite(info=ocp.args.JsonSave(info), **items)
+    scores = {"validation": validation} if math.isfinite(validation) else None
     try:
-        checkpoints.save(
-            step,
-            args=ocp.args.Composite(
-                info=ocp.args.JsonSave(info),
-                **{name: ocp.args.StandardSave(item) for name, item in _items(train_state).items()},
-            ),
-            metrics=None if not math.isfinite(validation) else {"validation": validation},
-            force=True,
-        )
+        with _quietly():
+            checkpoints.save(step, args=args, metrics=scores, force=True)
     except jax.errors.JaxRuntimeError:  # another process was lost
         raise
     except Exception as error:  # of many types
@@ -181,7 +190,7 @@ def load_arrays(checkpoint: pathlib.Path, field: str) -> PyTree:
         raise ValueError(f"'{checkpoint}' holds no arrays of '{field}': give another run.")
     options = _this_process()
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
-    with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
+    with _quietly(), ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
         saved = reader.metadata(path).item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
         return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))[field]
