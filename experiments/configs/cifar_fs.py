@@ -11,7 +11,6 @@ from . import methods
 DATA = methods.Data(
     spec=ConfigDict({"make": "jaxmeta.data.cifar_fs"}),
     model={},
-    classes=64,
     inner_rate=0.05,
     train_ways=10,
     cosine=False,

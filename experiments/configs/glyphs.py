@@ -10,7 +10,6 @@ from . import methods
 DATA = methods.Data(
     spec=ConfigDict({"make": "jaxmeta.data.glyphs"}),
     model={"downsample": "stride"},
-    classes=1_000,
     inner_rate=0.4,
     train_ways=20,
 )

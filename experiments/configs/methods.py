@@ -18,7 +18,6 @@ class Data(NamedTuple):
     Attributes:
       spec: of the sources.
       model: arguments of ``conv4``.
-      classes: of the training split, at least; a run of fewer than there are is refused.
       inner_rate: MAML's inner learning rate, from which others' follow.
       train_ways: of the episodes of methods that serve any number of ways.
       cosine: whether the classifier of all training classes is a cosine classifier.
@@ -28,7 +27,6 @@ class Data(NamedTuple):
 
     spec: ConfigDict
     model: Mapping[str, Any]
-    classes: int
     inner_rate: float
     train_ways: int
     cosine: bool = True
@@ -114,11 +112,7 @@ def pretrained(data: Data) -> ConfigDict:
         }
     )
     config.optimizer = ConfigDict({"make": "optax.chain", "args": [decay, descent]})
-    classifier = {
-        "make": "jaxmeta.pretraining.supervised",
-        "classes": data.classes,
-        "cosine": data.cosine,
-    }
+    classifier = {"make": "jaxmeta.pretraining.supervised", "cosine": data.cosine}
     config.objective = ConfigDict(classifier)
     if data.augment:
         config.objective = ConfigDict(

@@ -12,7 +12,6 @@ from . import common, methods
 DATA = methods.Data(
     spec=common.omniglot(),
     model={"downsample": "stride"},
-    classes=4_400,
     inner_rate=0.4,
     train_ways=20,
 )

@@ -9,6 +9,7 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
   ``objective`` and ``estimator``. An argument that a function takes by one of these names, and that
   its spec leaves out, is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective;
+  so is the number of ``classes`` of the training split;
 - ``optimizer``, and ``rates``, factors of its updates for named parts of the parameters: 0 freezes
   a part, whose gradient still counts where gradients are clipped by their norm;
 - ``init_from``, named parts of the parameters that come from another run; the objective's state

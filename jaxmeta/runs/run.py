@@ -173,6 +173,7 @@ def prepare(
     """
     settings, folder = config.complete(given), pathlib.Path(folder)
     sources = tasks.load_sources(settings, data_dir)
+    settings = tasks.with_classes(settings, sources["train"])
     sample = tasks.training_sampler(sources["train"], settings)
     first, *others = settings["evaluations"]
     validated = judged(settings, first, sources["valid"], "valid", EVERYTHING)

@@ -1,5 +1,6 @@
 """The tasks of a config: its sources, and the samplers of what is trained and evaluated on."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from jaxmeta.keys import Streams, streams
 from jaxmeta.learners.frames.support import check_labels
-from jaxmeta.runs.spec import EVERYTHING, build
+from jaxmeta.runs.spec import EVERYTHING, build, resolve
 from jaxmeta.types import UNLABELED, Episode, Key, PyTree, Sampler, Source
 
 SPLITS = ("train", "valid", "test")
@@ -31,6 +32,35 @@ def load_sources(
             f"dictionary of the sources {', '.join(SPLITS)}."
         )
     return sources
+
+
+def with_classes(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """The config whose objective has the number of classes of the training split, if it takes one.
+
+    >>> from jaxmeta.data import array_source
+    >>> source = array_source([[0.0], [1.0], [2.0]], ["ant", "bee", "cat"])
+    >>> config = {"objective": {"make": "jaxmeta.pretraining.supervised"}}
+    >>> with_classes(config, source)["objective"]["classes"]
+    3
+    """
+
+    def told(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "objective" in spec:  # one around another, as `augmented` is
+            return {**spec, "objective": told(spec["objective"])}
+        takes = inspect.signature(resolve(spec["make"], EVERYTHING)).parameters
+        return {**spec, "classes": source.classes} if "classes" in takes else spec
+
+    objective = config["objective"]
+    if source.classes is None or _innermost(objective).get("classes") is not None:
+        return dict(config)
+    return {**config, "objective": told(objective)}
+
+
+def _innermost(objective: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The spec of the objective that others are around."""
+    while "objective" in objective:
+        objective = objective["objective"]
+    return objective
 
 
 def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
@@ -58,10 +88,7 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             "The data of the train split have no classes to train on without episodes: leave "
             "config.sample.batches out."
         )
-    objective = config["objective"]
-    while "objective" in objective:  # one around another, as `augmented` is
-        objective = objective["objective"]
-    classes = objective.get("classes")
+    classes = _innermost(config["objective"]).get("classes")
     if classes is not None and source.classes is not None and classes < source.classes:
         raise ValueError(
             f"config.objective.classes is {classes} but the train split has {source.classes}: "

@@ -16,7 +16,7 @@ from experiments import report, same_episodes
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta.runs import EVERYTHING, Diverged, build, tasks, workdir
 from jaxmeta.runs.config import build_learner, build_objective, complete, learner_spec
-from jaxmeta.types import Batch, Episode, Learner
+from jaxmeta.types import Batch, Episode, Learner, Source
 from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def shapes(protocol: dict, image: tuple[int, ...]) -> Episode | Batch:
 @pytest.mark.parametrize("method", methods.TRAINED)
 def test_every_config_can_be_trained(data, method):
     """Traced only: what it names exists, takes these arguments, and its shapes go together."""
-    config = complete(data.get_config(method))
+    config = tasks.with_classes(complete(data.get_config(method)), Source((), None, classes=64))
     objective = build_objective(config)  # trusting nobody: all of it is in the wheel
     image = IMAGES[data.__name__.rpartition(".")[2]]
     task, key = shapes(config["sample"], image), jax.random.key(0)
