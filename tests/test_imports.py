@@ -20,7 +20,7 @@ ROOMS = (
     ("learners",),
     ("objectives", "gradients"),
     ("pretraining",),
-    ("train", "evaluate", "runs.checkpoint", "runs.config", "runs.shapes"),
+    ("train", "evaluate", "runs.checkpoint", "runs.config", "runs.rates", "runs.shapes"),
     ("runs.workdir",),
     ("runs",),
 )

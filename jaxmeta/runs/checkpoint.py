@@ -8,6 +8,7 @@ never leaves a broken checkpoint. A failing disk or a power cut may: :func:`set_
 """
 
 import json
+import logging
 import math
 import pathlib
 import tempfile
@@ -19,7 +20,6 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -77,12 +77,13 @@ def open_checkpoints(
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keeps orbax from warning of what is as it should be: no score, or a single item read."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logger.setLevel(before)
 
 
 def any_saved(directory: pathlib.Path) -> bool:
