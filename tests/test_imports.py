@@ -20,7 +20,8 @@ ROOMS = (
     ("learners",),
     ("objectives", "gradients"),
     ("pretraining",),
-    ("train", "evaluate", "runs.checkpoint", "runs.config", "runs.rates", "runs.shapes"),
+    ("train", "evaluate", "runs.checkpoint", "runs.rates", "runs.shapes", "runs.config_checks"),
+    ("runs.config",),
     ("runs.workdir",),
     ("runs",),
 )
