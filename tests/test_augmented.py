@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.data import crop_and_mirror
+from jaxmeta.data import (
+    composed,
+    crop_and_mirror,
+    drop_pixels,
+    erase,
+    resized_crop,
+    shift,
+    sometimes,
+    unchanged,
+)
+from jaxmeta.data.augment import cut_and_resize
 from jaxmeta.gradients import estimate
 from jaxmeta.learners import prototypical
 from jaxmeta.losses import cross_entropy
@@ -175,3 +185,127 @@ CHANGES = {
 def test_what_is_not_the_like_of_the_example_is_refused(change):
     with pytest.raises(ValueError, match=r"of an example float32\[4\]: give one that keeps"):
         augmented(OBJECTIVE, change).loss(PARAMS, STATE, EPISODE, KEY)
+
+
+def made(change, count=2_000, image=IMAGE):
+    """What a change makes of an image, by many keys."""
+    keys = jax.random.split(KEY, count)
+    return np.asarray(jax.jit(jax.vmap(change, (0, None)))(keys, image))
+
+
+def test_every_shift_is_drawn_alike_often():
+    images, padded = made(shift(1)), np.pad(IMAGE, ((1, 1), (1, 1), (0, 0)))
+    counts = [
+        np.all(images == padded[r : r + 5, c : c + 7], axis=(1, 2, 3)).sum()
+        for r in range(3)
+        for c in range(3)
+    ]
+    assert sum(counts) == len(images)
+    assert max(abs(count - len(images) / 9) for count in counts) < 5 * np.sqrt(len(images) / 9)
+
+
+def test_a_crop_of_all_is_the_image_and_one_of_whole_pixels_is_a_slice():
+    whole = resized_crop((1.0, 1.0), (1.0, 1.0))
+    np.testing.assert_allclose(whole(KEY, IMAGE), IMAGE, atol=1e-6)
+    # Of twice the height and width, in its middle: each pixel becomes a quarter of itself.
+    small = cut_and_resize(jnp.ones((8, 8, 1)), jnp.full(2, -0.5), jnp.full(2, 2.0))
+    np.testing.assert_allclose(small[2:6, 2:6], 1, atol=1e-6)
+    assert small[:1].max() == small[:, :1].max() == 0
+    # Enlarged twice, rows and columns are interpolated linearly between the centers of the pixels.
+    large = cut_and_resize(jnp.arange(8.0)[None, :, None], jnp.zeros(2), jnp.array([1.0, 0.5]))
+    np.testing.assert_allclose(large[0, 1:, 0], np.arange(1, 8) / 2 - 0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [(0.3, 0.9), (0.5, 1.5)])
+def test_crops_have_the_areas_that_were_asked_for(scale):
+    """An image whose pixels say where they lie tells the height and the width of a crop of it."""
+    size = 200
+    rows, columns = jnp.mgrid[:size, :size] / size
+    image = jnp.stack([rows, columns], axis=-1)
+    images = made(resized_crop(scale), 200, image)
+    middle = slice(size // 2 - 10, size // 2 + 10)
+    per_pixel = (
+        np.diff(images[:, middle, size // 2, 0], axis=1).mean(axis=1),
+        np.diff(images[:, size // 2, middle, 1], axis=1).mean(axis=1),
+    )
+    height, width = (size * each for each in per_pixel)
+    inside = (height * width > 0) & (np.maximum(height, width) < max(1, scale[1]) ** 0.5 - 1e-3)
+    area, ratio = (height * width)[inside], (width / height)[inside]
+    assert inside.mean() > 0.5
+    assert scale[0] - 0.02 < area.min() < scale[0] + 0.1
+    assert scale[1] - 0.2 < area.max() < scale[1] + 0.02
+    assert 3 / 4 - 0.02 < ratio.min() < ratio.max() < 4 / 3 + 0.02
+
+
+def test_a_rectangle_is_erased_and_nothing_else():
+    images = made(erase((0.1, 0.4), (0.5, 2.0)), 500, jnp.ones((20, 30, 2)))
+    np.testing.assert_array_equal(images[..., 0], images[..., 1])
+    gone = images[..., 0] == 0
+    rows, columns = gone.any(axis=2), gone.any(axis=1)
+    np.testing.assert_array_equal(gone, rows[:, :, None] & columns[:, None, :])
+    share = gone.mean(axis=(1, 2))
+    assert 0.05 < share.min() < 0.15
+    assert 0.35 < share.max() < 0.45
+    assert gone.mean(axis=0).min() > 0  # wherever it may be
+
+
+def test_dropped_pixels_are_gone_in_all_channels():
+    images = made(drop_pixels(0.3), 500)
+    gone = images == 0
+    np.testing.assert_array_equal(gone[..., 0], gone[..., 1])
+    np.testing.assert_array_equal(images[~gone], np.broadcast_to(IMAGE, images.shape)[~gone])
+    assert abs(gone.mean() - 0.3) < 0.02
+
+
+@pytest.mark.parametrize(
+    "change", [shift(2), resized_crop(), erase(), drop_pixels(0.5)], ids=lambda change: ""
+)
+def test_a_change_keeps_range_and_type(change):
+    images = made(change, 100)
+    assert images.dtype == np.float32
+    assert images.shape[1:] == IMAGE.shape
+    assert images.min() >= 0
+    assert images.max() <= 1
+    one = jax.jit(change)(jax.random.split(KEY, 100)[7], IMAGE)
+    np.testing.assert_allclose(images[7], one, atol=1e-6)
+
+
+def test_changes_follow_each_other_with_keys_of_their_own():
+    both = composed(noisy, lambda key, x: 2 * x, noisy)(KEY, jnp.zeros(4))
+    keys = jax.random.split(KEY, 3)
+    np.testing.assert_allclose(both, 2 * noisy(keys[0], 0 * both) + noisy(keys[2], 0 * both))
+    np.testing.assert_array_equal(composed()(KEY, IMAGE), IMAGE)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
+def test_a_change_is_made_as_often_as_was_asked_for(probability):
+    images = made(sometimes(probability, lambda key, x: -x))
+    assert abs((images < 0).mean() - probability) <= (probability not in (0, 1)) * 0.05
+
+
+def test_the_support_set_may_have_a_change_of_its_own():
+    objective = Objective(lambda key, task: ((), ()), look)
+    task, key = augmented(objective, noisy, unchanged).loss((), (), EPISODE, KEY)[1].statistics
+    both, same_key = seen(noisy, EPISODE)
+    jax.tree.map(np.testing.assert_array_equal, task.support, EPISODE.support)
+    jax.tree.map(np.testing.assert_array_equal, task.query, both.query)
+    assert key == same_key
+    with pytest.raises(ValueError, match="episodes and the task is a Batch: leave it out"):
+        augmented(objective, noisy, unchanged).loss((), (), EPISODE.query, KEY)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: shift(1.5), "pixels is 1.5: give a whole number"),
+        (lambda: drop_pixels(2), "probability is 2: give a number from 0 to 1"),
+        (lambda: sometimes(-1, noisy), "probability is -1: give a number from 0 to 1"),
+        (lambda: resized_crop((1, 0.5)), r"scale is \(1, 0.5\): give two positive numbers"),
+        (lambda: erase(ratio=(0, 1)), r"ratio is \(0, 1\): give two positive numbers"),
+        (lambda: erase()(KEY, jnp.ones(3)), r"erase got .*shape \(3,\); give images"),
+        (lambda: shift(1)(KEY, jnp.ones(3)), r"shift got .*shape \(3,\); give images"),
+    ],
+)
+def test_bad_arguments_of_changes(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

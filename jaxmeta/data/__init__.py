@@ -3,7 +3,16 @@
 A data set is a function that returns the sources ``train``, ``valid`` and ``test``.
 """
 
-from jaxmeta.data.augment import crop_and_mirror
+from jaxmeta.data.augment import (
+    composed,
+    crop_and_mirror,
+    drop_pixels,
+    erase,
+    resized_crop,
+    shift,
+    sometimes,
+    unchanged,
+)
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.choices import Choice
 from jaxmeta.data.cifar import cifar_fs, fc100
@@ -23,9 +32,12 @@ __all__ = [
     "array_source",
     "cifar_fs",
     "class_source",
+    "composed",
     "crop_and_mirror",
     "decode_inputs",
     "decode_rotated_image",
+    "drop_pixels",
+    "erase",
     "fc100",
     "folder",
     "glyphs",
@@ -36,8 +48,12 @@ __all__ = [
     "mixture",
     "omniglot",
     "paired",
+    "resized_crop",
+    "shift",
     "sinusoid",
+    "sometimes",
     "stream",
     "streamed_source",
+    "unchanged",
     "views",
 ]

@@ -1,10 +1,222 @@
-"""Random changes to images of things, which leave their class as it is."""
+"""Random changes of one image, which leave what it shows as it is, and what combines them.
+
+Each is a function ``(key, image [height, width, channels]) -> image`` of the same shape, for
+:func:`jaxmeta.objectives.augmented` and :func:`jaxmeta.data.views`. What comes from outside of an
+image is 0, and so is what is taken away: the paper, where ink is 1.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.types import Array, Augment, Key
+from jaxmeta.types import Array, Augment, Key, PyTree
+
+
+def unchanged(key: Key, x: PyTree) -> PyTree:
+    """The change that is none.
+
+    >>> unchanged(jax.random.key(0), 3.0)
+    3.0
+    """
+    return x
+
+
+def composed(*changes: Augment) -> Augment:
+    """One change after the other, each with a key of its own.
+
+    Args:
+      *changes: in their order; in a spec, a list named ``changes``.
+
+    >>> twice = composed(lambda key, x: x + 1, lambda key, x: 2 * x)
+    >>> twice(jax.random.key(0), 3)
+    8
+    """
+
+    def augment(key: Key, x: PyTree) -> PyTree:
+        for change, own in zip(changes, jax.random.split(key, max(len(changes), 1)), strict=False):
+            x = change(own, x)
+        return x
+
+    return augment
+
+
+def sometimes(probability: float, change: Augment) -> Augment:
+    """A change that is made with a probability, and otherwise not.
+
+    Args:
+      probability: how often it is made, from 0 to 1.
+      change: what is made; it is computed in either case.
+
+    Raises:
+      ValueError: ``probability`` is outside of [0, 1].
+
+    >>> negative = sometimes(0.5, lambda key, x: -x)
+    >>> keys = jax.random.split(jax.random.key(0), 100)
+    >>> bool(jnp.abs(jax.vmap(negative, (0, None))(keys, 1.0).mean()) < 0.4)
+    True
+    """
+    _check_share("probability", probability)
+
+    def augment(key: Key, x: PyTree) -> PyTree:
+        own, key = jax.random.split(key)
+        made, chosen = change(key, x), jax.random.bernoulli(own, probability)
+        return jax.tree.map(lambda new, old: jnp.where(chosen, new, old), made, x)
+
+    return augment
+
+
+def shift(pixels: int) -> Augment:
+    """Moves an image by up to so many whole pixels along each axis, each distance alike often.
+
+    Args:
+      pixels: the largest distance.
+
+    Raises:
+      ValueError: ``pixels`` is not a non-negative integer, or (when called) the image does not have
+        three axes.
+
+    >>> shift(2)(jax.random.key(0), jnp.ones((8, 8, 1))).sum() >= 36
+    Array(True, dtype=bool)
+    """
+    check_count("pixels", pixels)
+
+    def augment(key: Key, image: Array) -> Array:
+        check_image("shift", image)
+        around = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
+        start = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
+        return jax.lax.dynamic_slice(around, (*start, jnp.int32(0)), image.shape)
+
+    return augment
+
+
+def resized_crop(
+    scale: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> Augment:
+    r"""A random part of an image, resized to the size of the image.
+
+    With an area of :math:`s` times that of the image and an aspect ratio of :math:`r` times its
+    own, the part is :math:`\sqrt{s / r}` as high and :math:`\sqrt{s r}` as wide as the image. A
+    part beyond the image, as with :math:`s > 1`, makes what is in it smaller.
+
+    Args:
+      scale: least and largest s, drawn uniformly.
+      ratio: least and largest r, drawn uniformly on a logarithmic scale; neither side is longer
+        than the image's own, or than the largest s makes it.
+
+    Raises:
+      ValueError: the bounds are not positive or not in order, or (when called) the image does not
+        have three axes.
+
+    References:
+      Szegedy et al., 2015, Going Deeper with Convolutions, section 6; Chen et al., 2020, A Simple
+      Framework for Contrastive Learning of Visual Representations, appendix A.
+
+    >>> resized_crop((0.5, 1.0))(jax.random.key(0), jnp.ones((8, 6, 3))).shape
+    (8, 6, 3)
+    """
+    _check_bounds("scale", scale)
+    _check_bounds("ratio", ratio)
+
+    def augment(key: Key, image: Array) -> Array:
+        check_image("resized_crop", image)
+        sides_key, place_key = jax.random.split(key)
+        sides = jnp.minimum(_sides(sides_key, scale, ratio), max(1, scale[1]) ** 0.5)
+        place = jax.random.uniform(place_key, (2,))
+        return cut_and_resize(image, place * (1 - sides), sides)
+
+    return augment
+
+
+def cut_and_resize(image: Array, start: Array, sides: Array) -> Array:
+    """A part of an image at the image's size, interpolated linearly, or averaged if it is larger.
+
+    Args:
+      image: ``[height, width, channels]``.
+      start: ``[2]``, its upper left corner in shares of the image's height and width.
+      sides: ``[2]``, its height and width, likewise.
+
+    Where the part ends within the image, its border is interpolated with what lies beyond it.
+
+    >>> image = jnp.arange(4.0).reshape(1, 4, 1)
+    >>> cut_and_resize(image, jnp.array([0.0, 0.25]), jnp.array([1.0, 0.5]))[0, :, 0].tolist()
+    [0.75, 1.25, 1.75, 2.25]
+    """
+    size = jnp.array(image.shape[:2], jnp.float32)
+    translation = -start / sides * size
+    return jax.image.scale_and_translate(
+        image, image.shape, (0, 1), 1 / sides, translation, method="linear"
+    )
+
+
+def erase(
+    scale: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3)
+) -> Augment:
+    """Takes away a random rectangle.
+
+    Args:
+      scale: least and largest share of the image's area, drawn uniformly.
+      ratio: least and largest ratio of its width to its height, both in shares of the image's own,
+        drawn uniformly on a logarithmic scale; a side that would be longer than the image's is not.
+
+    Raises:
+      ValueError: the bounds are not positive or not in order, or (when called) the image does not
+        have three axes.
+
+    References:
+      Zhong et al., 2020, Random Erasing Data Augmentation, algorithm 1.
+
+    >>> erased = erase((0.25, 0.25), (1.0, 1.0))(jax.random.key(0), jnp.ones((8, 8, 1)))
+    >>> int(64 - erased.sum())
+    16
+    """
+    _check_bounds("scale", scale)
+    _check_bounds("ratio", ratio)
+
+    def augment(key: Key, image: Array) -> Array:
+        check_image("erase", image)
+        sides_key, place_key = jax.random.split(key)
+        size = jnp.array(image.shape[:2], jnp.float32)
+        sides = jnp.round(jnp.minimum(_sides(sides_key, scale, ratio), 1) * size)
+        start = jnp.floor(jax.random.uniform(place_key, (2,)) * (size - sides + 1))
+        first, end = start.astype(jnp.int32), (start + sides).astype(jnp.int32)
+        rows, columns = (
+            (jnp.arange(length) >= first[axis]) & (jnp.arange(length) < end[axis])
+            for axis, length in enumerate(image.shape[:2])
+        )
+        gone = rows[:, None, None] & columns[None, :, None]
+        return jnp.where(gone, jnp.zeros_like(image), image)
+
+    return augment
+
+
+def drop_pixels(probability: float) -> Augment:
+    """Takes away each pixel with a probability, in all channels.
+
+    Args:
+      probability: the share of the pixels that is taken away, from 0 to 1.
+
+    Raises:
+      ValueError: ``probability`` is outside of [0, 1], or (when called) the image does not have
+        three axes.
+
+    References:
+      Khodadadeh, Bölöni and Shah, 2019, Unsupervised Meta-Learning for Few-Shot Image
+      Classification, section 4.1.
+
+    >>> left = drop_pixels(0.5)(jax.random.key(0), jnp.ones((50, 50, 1))).mean()
+    >>> bool(abs(left - 0.5) < 0.05)
+    True
+    """
+    _check_share("probability", probability)
+
+    def augment(key: Key, image: Array) -> Array:
+        check_image("drop_pixels", image)
+        kept = jax.random.bernoulli(key, 1 - probability, (*image.shape[:2], 1))
+        return jnp.where(kept, image, jnp.zeros_like(image))
+
+    return augment
 
 
 def crop_and_mirror(padding: int = 4) -> Augment:
@@ -36,14 +248,39 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     import dm_pix
 
     def augment(key: Key, image: Array) -> Array:
-        if getattr(image, "ndim", None) != 3:
-            raise ValueError(
-                f"crop_and_mirror got an example of shape {jax.tree.map(jnp.shape, image)}; give "
-                "images [height, width, channels]."
-            )
+        check_image("crop_and_mirror", image)
         crop_key, mirror_key = jax.random.split(key)
         around = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
         cropped = dm_pix.random_crop(crop_key, around, image.shape)
         return dm_pix.random_flip_left_right(mirror_key, cropped)
 
     return augment
+
+
+def check_image(name: str, image: Array) -> None:
+    """Raises ``ValueError`` unless an example is an image ``[height, width, channels]``."""
+    if getattr(image, "ndim", None) != 3:
+        raise ValueError(
+            f"{name} got an example of shape {jax.tree.map(jnp.shape, image)}; give images "
+            "[height, width, channels]."
+        )
+
+
+def _sides(key: Key, scale: tuple[float, float], ratio: tuple[float, float]) -> Array:
+    """Height and width of a part, in shares of the image's, with a drawn area and ratio."""
+    scale_key, ratio_key = jax.random.split(key)
+    area = jax.random.uniform(scale_key, (), minval=scale[0], maxval=scale[1])
+    least, most = (math.log(bound) for bound in ratio)
+    aspect = jnp.exp(jax.random.uniform(ratio_key, (), minval=least, maxval=most))
+    return jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
+
+
+def _check_bounds(name: str, bounds: tuple[float, float]) -> None:
+    least, most = bounds
+    if not 0 < least <= most:
+        raise ValueError(f"{name} is {(least, most)}: give two positive numbers in order.")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}: give a number from 0 to 1.")

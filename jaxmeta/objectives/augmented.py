@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 
-from jaxmeta.types import Array, Augment, Batch, Key, Objective, PyTree, Report
+from jaxmeta.types import Array, Augment, Batch, Episode, Key, Objective, PyTree, Report
 
 
-def augmented(objective: Objective, augment: Augment) -> Objective:
+def augmented(objective: Objective, augment: Augment, support: Augment | None = None) -> Objective:
     r"""The same loss, of a task whose examples are each changed at random.
 
     .. math:: \ell\big(\theta;\; \{(a_{j}(x_{j}), y_{j})\}_j\big)
@@ -20,12 +20,15 @@ def augmented(objective: Objective, augment: Augment) -> Objective:
       objective: over tasks that hold :class:`~jaxmeta.types.Batch` es: a batch, an episode, a pair
         of them.
       augment: changes one example, as :func:`jaxmeta.data.crop_and_mirror` does an image.
+      support: what changes the examples of an episode's support set, if it is something else; with
+        :func:`jaxmeta.data.unchanged` only the queries are changed.
 
     Returns:
       An objective over the same tasks.
 
     Raises:
-      ValueError: when called, an example comes back in another structure, shape or type.
+      ValueError: when called, an example comes back in another structure, shape or type, or
+        ``support`` is given and the task is no episode.
 
     >>> import jax.numpy as jnp
     >>> from jaxmeta.losses import cross_entropy
@@ -36,7 +39,7 @@ def augmented(objective: Objective, augment: Augment) -> Objective:
     >>> objective = augmented(supervised(mlp(8), classes=3), noisy)
     """
 
-    def change(batch: Batch, key: Key) -> Batch:
+    def change(batch: Batch, key: Key, augment: Augment) -> Batch:
         x = jax.vmap(augment)(jax.random.split(key, batch.mask.size), batch.x)
         before, after = (
             jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", of)
@@ -52,9 +55,17 @@ def augmented(objective: Objective, augment: Augment) -> Objective:
     def task_loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
         batches, structure = jax.tree.flatten(task, is_leaf=lambda node: isinstance(node, Batch))
         *keys, key = jax.random.split(key, len(batches) + 1)
+        changes = [augment] * len(batches)
+        if support is not None:
+            if not isinstance(task, Episode):
+                raise ValueError(
+                    f"`support` changes the support sets of episodes and the task is a "
+                    f"{type(task).__name__}: leave it out."
+                )
+            changes[0] = support
         changed = [
-            change(batch, own) if isinstance(batch, Batch) else batch
-            for batch, own in zip(batches, keys, strict=True)
+            change(batch, *own) if isinstance(batch, Batch) else batch
+            for batch, *own in zip(batches, keys, changes, strict=True)
         ]
         return objective.loss(params, state, jax.tree.unflatten(structure, changed), key)
 

@@ -4,7 +4,8 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 
 - ``data``, the sources of tasks; ``ways``, ``shots`` and ``queries`` of the episodes that are
   evaluated; and ``sample``, what is trained on: episodes, with the fields that differ from those,
-  batches of examples, ``{"batches": 64}``, or the sampler that a function makes of the ``source``
+  episodes whose classes are single examples, ``{"instances": True}``, batches of examples,
+  ``{"batches": 64}``, or the sampler that a function makes of the ``source``
   or of another ``sample``: ``{"make": "jaxmeta.data.views", "sample": {"batches": 64}, ...}``;
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
   ``objective`` and ``estimator``. An argument that a function takes by one of these names, and that

@@ -85,6 +85,8 @@ def _check_sample(where: str, sample: Mapping[str, Any]) -> None:
         if "sample" in sample:
             check_fields(f"{where}.sample", sample["sample"])
             _check_sample(f"{where}.sample", sample["sample"])
+    elif sample.get("instances"):
+        check_names(where, sample, ("instances", *SAMPLE[:3]))
     elif "batches" in sample:
         check_names(where, sample, ("batches", *SAMPLE[:3]))
         check_count(f"{where}.batches", sample["batches"], least=1)

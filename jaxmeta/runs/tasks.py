@@ -80,8 +80,16 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             fields = {**fields, "sample": inner}
         made: Sampler = build(fields, EVERYTHING, fill={"source": source})
         return made
+    protocol = {name: config[name] for name in ("ways", "shots", "queries")}
+    if fields.get("instances"):
+        if source.instances is None:
+            raise ValueError(
+                "The data of the train split have no fixed examples to make classes of: leave "
+                "config.sample.instances out."
+            )
+        counts = {**protocol, **fields}
+        return source.instances(counts["ways"], counts["shots"], counts["queries"])
     if "batches" not in fields:
-        protocol = {name: config[name] for name in ("ways", "shots", "queries")}
         return episode_sampler(source, "train", {**protocol, **fields}, config["learner"] or {})
     if source.batches is None:
         raise ValueError(

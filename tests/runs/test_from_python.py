@@ -12,6 +12,8 @@ import pytest
 
 from jaxmeta.data import array_source, mixture, paired
 from jaxmeta.runs import prepare, read_params, restore, run
+from jaxmeta.runs.tasks import training_sampler
+from jaxmeta.runs.workdir import read_shapes
 from jaxmeta.types import Objective, Report, Source
 from tests.runs.conftest import CONFIG
 
@@ -160,6 +162,29 @@ def test_any_data_sampler_and_objective_and_a_learner_that_only_is_evaluated(tmp
     assert result["evaluations"]["means"]["learner"] == "prototypical"
     params = restore(tmp_path / "run", trust=(__name__,)).params
     assert params.keys() == read_params(tmp_path / "run")[0]["net"].keys()
+
+
+def four_kinds():
+    near = two_domains()[0]["valid"]
+    return dict.fromkeys(("train", "valid", "test"), near)
+
+
+def test_tasks_are_made_of_single_examples_without_a_label(tmp_path):
+    learner = {"make": "jaxmeta.learners.prototypical", "ways": 6}
+    fewer = {"trained": {"learner": {"ways": 3}}}
+    data, sample = {"make": f"{__name__}.four_kinds"}, {"instances": True, "ways": 6}
+    config = {**MINE, "data": data, "sample": sample, "learner": learner, "evaluations": fewer}
+    config["objective"] = {"make": "jaxmeta.objectives.episodic"}
+    prepared = prepare(config, tmp_path / "run")
+    assert read_shapes(tmp_path / "run").task.support.x.shape == (6, 3)
+    draw = training_sampler(four_kinds()["train"], prepared.config)
+    support, query = draw(prepared.sources["train"].data, jax.random.key(0))
+    np.testing.assert_array_equal(np.repeat(support.x, 3, axis=0), query.x)
+    with pytest.raises(ValueError, match=r"no field 'shts'.*shots"):
+        prepare({**config, "sample": {**sample, "shts": 2}}, tmp_path / "other")
+    sinusoids = {"data": {"make": "jaxmeta.data.sinusoid"}, "sample": {"instances": True}}
+    with pytest.raises(ValueError, match=r"no fixed examples.*config.sample.instances out"):
+        prepare({**QUICK, **sinusoids}, tmp_path / "other")
 
 
 def one_of_both(source):
