@@ -94,4 +94,5 @@ def shared_sharding() -> Sharding:
     """Where an array lies that every process has whole: on the first device, or one of each."""
     if jax.process_count() == 1:
         return SingleDeviceSharding(jax.devices()[0])
-    return NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec())
+    # The mesh over which tasks are spread: a program may have one only.
+    return NamedSharding(Mesh(np.array(jax.devices()), ("tasks",)), PartitionSpec())

@@ -206,7 +206,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def by_hand(run: Path, changes: dict, shots: int) -> list[float]:
     """What a learner answers right of the test episodes, one after the other."""
     config = workdir.read_config(run)
-    source = build(config["data"])["test"]
+    source = build(config["data"], data_sets=True)["test"]
     sample = jax.jit(source.episodes(ways=3, shots=shots, queries=15))
     learner, params, state = workdir.restore(run, trust=EVERYTHING, **changes)
     key, values = tasks.evaluation_key(config, "test"), []

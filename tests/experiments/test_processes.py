@@ -161,7 +161,7 @@ def test_a_full_disk_stops_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     status, errors = finish(start_waves(folder, *wide, prefix=little_room))
     assert status == 1
     assert "Error: Step 4 could not be saved" in errors
-    assert "run the same command, which starts anew" in errors
+    assert "run the same command, which starts over" in errors
     assert_well([start_waves(folder, *wide)])
     assert_well([start_waves(tmp_path / "undisturbed", *wide)])
     for one, other in zip(

@@ -80,7 +80,7 @@ def test_a_signal_saves_and_tells_how_to_resume(
     status, errors = finish(process)
     assert status == 1
     step = len([row for row in read_metrics(folder) if "train/loss" in row])
-    assert f"Stopped by {number.name} and saved at step {step}: run the same command" in errors
+    assert f"Stopped by {number.name} and saved at step {step}: run it again" in errors
     assert "Traceback" not in errors
     assert int(last_train_state(folder)[0]) == step
     assert finish(start_waves(folder))[0] == 0
@@ -140,8 +140,8 @@ def test_a_broken_checkpoint_is_set_aside(damage: str, tmp_path: Path, undisturb
     status, errors = finish(start_waves(folder))
     assert status == 0, errors
     # Orbax's threads may write of the same damage, even into the line before.
-    assert errors.count("Warning: Checkpoint 12 cannot be read") == 1
-    warning = errors.partition("Warning: Checkpoint")[2].partition("\n")[0]
+    assert errors.count("Checkpoint 12 cannot be read") == 1
+    warning = errors.partition("Checkpoint")[2].partition("\n")[0]
     (aside,) = folder.glob("unreadable-12-*")
     assert str(aside) in warning
     assert_same_end(folder, undisturbed)
