@@ -80,17 +80,11 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             fields = {**fields, "sample": inner}
         made: Sampler = build(fields, EVERYTHING, fill={"source": source})
         return made
-    protocol = {name: config[name] for name in ("ways", "shots", "queries")}
-    if fields.get("instances"):
-        if source.instances is None:
-            raise ValueError(
-                "The data of the train split have no fixed examples to make classes of: leave "
-                "config.sample.instances out."
-            )
-        counts = {**protocol, **fields}
-        return source.instances(counts["ways"], counts["shots"], counts["queries"])
     if "batches" not in fields:
-        return episode_sampler(source, "train", {**protocol, **fields}, config["learner"] or {})
+        protocol = {**{name: config[name] for name in ("ways", "shots", "queries")}, **fields}
+        if fields.get("instances"):
+            return _instances(source, protocol)
+        return episode_sampler(source, "train", protocol, config["learner"] or {})
     if source.batches is None:
         raise ValueError(
             "The data of the train split have no classes to train on without episodes: leave "
@@ -103,6 +97,16 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             "give their number."
         )
     return source.batches(fields["batches"])
+
+
+def _instances(source: Source, protocol: Mapping[str, Any]) -> Sampler:
+    """The sampler of episodes whose classes are single examples."""
+    if source.instances is None:
+        raise ValueError(
+            "The data of the train split have no fixed examples to make classes of: leave "
+            "config.sample.instances out."
+        )
+    return source.instances(protocol["ways"], protocol["shots"], protocol["queries"])
 
 
 def episode_sampler(
