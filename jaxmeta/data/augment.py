@@ -81,12 +81,14 @@ def shift(pixels: int) -> Augment:
     Array(True, dtype=bool)
     """
     check_count("pixels", pixels)
+    # Not imported with the library, because it defines flags of absl.
+    import dm_pix
 
     def augment(key: Key, image: Array) -> Array:
         check_image("shift", image)
         around = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
-        start = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
-        return jax.lax.dynamic_slice(around, (*start, jnp.int32(0)), image.shape)
+        shifted: Array = dm_pix.random_crop(key, around, image.shape)
+        return shifted
 
     return augment
 
@@ -244,15 +246,14 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     (8, 8, 3)
     """
     check_count("padding", padding)
-    # Not imported with the library, because it defines flags of absl.
-    import dm_pix
+    import dm_pix  # as in `shift`
+
+    move = shift(padding)
 
     def augment(key: Key, image: Array) -> Array:
         check_image("crop_and_mirror", image)
         crop_key, mirror_key = jax.random.split(key)
-        around = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-        cropped = dm_pix.random_crop(crop_key, around, image.shape)
-        return dm_pix.random_flip_left_right(mirror_key, cropped)
+        return dm_pix.random_flip_left_right(mirror_key, move(crop_key, image))
 
     return augment
 
