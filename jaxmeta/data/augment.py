@@ -145,6 +145,7 @@ def cut_and_resize(image: Array, start: Array, sides: Array) -> Array:
     >>> cut_and_resize(image, jnp.array([0.0, 0.25]), jnp.array([1.0, 0.5]))[0, :, 0].tolist()
     [0.75, 1.25, 1.75, 2.25]
     """
+    # Of the enlarged image, whose side is size / sides, the part begins at that share of it.
     size = jnp.array(image.shape[:2], jnp.float32)
     translation = -start / sides * size
     return jax.image.scale_and_translate(
@@ -181,6 +182,7 @@ def erase(
         sides_key, place_key = jax.random.split(key)
         size = jnp.array(image.shape[:2], jnp.float32)
         sides = jnp.round(jnp.minimum(_sides(sides_key, scale, ratio), 1) * size)
+        # Whole pixels, so that each of the places where it fits is as likely as another.
         start = jnp.floor(jax.random.uniform(place_key, (2,)) * (size - sides + 1))
         first, end = start.astype(jnp.int32), (start + sides).astype(jnp.int32)
         rows, columns = (

@@ -27,7 +27,7 @@ def check_config(config: Mapping[str, Any]) -> None:
       ValueError: a field is of another kind, one within it is unknown, or counts do not go
         together.
     """
-    for field in ("sample", "rates", "init_from", "evaluations", "metrics"):
+    for field in ("sample", "rates", "init_from", "evaluations"):
         check_fields(f"config.{field}", config[field])
     if not config["evaluations"]:
         raise ValueError("config.evaluations is empty: name what is evaluated.")
@@ -58,6 +58,7 @@ def plain(value: Any, where: str) -> Any:
         value = value.item()
     if value is None or isinstance(value, bool | int | str):
         return value
+    # JSON has no NaN, and one is unlike itself: a folder would belong to another run.
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueError(
@@ -107,8 +108,9 @@ def _check_specs(config: Mapping[str, Any]) -> None:
             ("optimizer", "make", "optax.adam"),
             ("loss", "function", "jaxmeta.losses.cross_entropy"),
         )
-        if config[field] or field not in ("learner", "estimator")
+        if config[field] or field not in ("learner", "estimator")  # which may be left out
     ]
+    # An evaluation without metrics of its own has those of the config.
     own = {f"evaluations.{name}.": each for name, each in config["evaluations"].items()}
     for where, each in {"": config, **own}.items():
         if not where or "metrics" in each:

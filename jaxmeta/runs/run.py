@@ -204,6 +204,7 @@ def prepare(
 
     def initial(params: PyTree | None = None) -> TrainState:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
+        # Parameters of another run come before the carry and the optimizer, which may copy them.
         own, state = objective.init(keys.init, zeros)
         params = own if params is None else params
         carry = init_carry(objective, params, state, sample, data, keys.carry, meta_batch)
@@ -216,6 +217,7 @@ def prepare(
     )
     begin = jax.jit(initial, out_shardings=laid_out)
     train_state = begin()
+    # A run that goes on has its own, and may have outlived the other.
     if settings["init_from"] and not checkpoint.any_saved(folder / "checkpoints"):
         params, more = _from_others(settings["init_from"], train_state.params)
         train_state, notes = begin(params), [*notes, *more]

@@ -47,6 +47,7 @@ def with_classes(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
     def told(spec: Mapping[str, Any]) -> Mapping[str, Any]:
         if "objective" in spec:  # one around another, as `augmented` is
             return {**spec, "objective": told(spec["objective"])}
+        # Written into the config, as a run is restored without its data.
         takes = inspect.signature(resolve(spec["make"], EVERYTHING)).parameters
         return {**spec, "classes": source.classes} if "classes" in takes else spec
 

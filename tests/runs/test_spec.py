@@ -1,5 +1,6 @@
 """What a spec may name, what it makes, and how its mistakes are explained."""
 
+import inspect
 import re
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxmeta import data
 from jaxmeta.data import make_episode
 from jaxmeta.losses import accuracy
 from jaxmeta.runs.spec import DATA_SETS, EVERYTHING, PUBLIC, build, resolve
@@ -150,6 +152,12 @@ def test_a_data_set_which_writes_files_is_only_for_data(name):
         with pytest.raises(ValueError, match=rf"'{name}' is a data set: only the data"):
             build(spec)
     assert build({"function": name}, data_sets=True).__name__ == name.rpartition(".")[2]
+
+
+def test_whatever_reads_a_folder_is_a_data_set():
+    for name in data.__all__:
+        reads = {"path", "data_dir"} & inspect.signature(getattr(data, name)).parameters.keys()
+        assert bool(reads) == (f"jaxmeta.data.{name}" in DATA_SETS)
 
 
 def test_trust_is_no_text_whose_parts_would_be_trusted():
