@@ -8,6 +8,7 @@ from jaxmeta.data.augment import (
     crop_and_mirror,
     drop_pixels,
     erase,
+    mirror,
     resized_crop,
     shift,
     sometimes,
@@ -16,7 +17,18 @@ from jaxmeta.data.augment import (
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.choices import Choice
 from jaxmeta.data.cifar import cifar_fs, fc100
-from jaxmeta.data.combine import Drawn, mixture, paired, views
+from jaxmeta.data.color import (
+    blur,
+    brightness,
+    color_jitter,
+    contrast,
+    gray,
+    hue,
+    saturation,
+    simclr_augmentation,
+    solarize,
+)
+from jaxmeta.data.combine import Drawn, mixture, paired
 from jaxmeta.data.decode import decode_inputs, decode_rotated_image
 from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.glyphs import glyphs
@@ -30,9 +42,13 @@ __all__ = [
     "Drawn",
     "StreamedSampler",
     "array_source",
+    "blur",
+    "brightness",
     "cifar_fs",
     "class_source",
+    "color_jitter",
     "composed",
+    "contrast",
     "crop_and_mirror",
     "decode_inputs",
     "decode_rotated_image",
@@ -41,19 +57,24 @@ __all__ = [
     "fc100",
     "folder",
     "glyphs",
+    "gray",
+    "hue",
     "load_images",
     "make_batch",
     "make_episode",
     "make_inputs",
+    "mirror",
     "mixture",
     "omniglot",
     "paired",
     "resized_crop",
+    "saturation",
     "shift",
+    "simclr_augmentation",
     "sinusoid",
+    "solarize",
     "sometimes",
     "stream",
     "streamed_source",
     "unchanged",
-    "views",
 ]

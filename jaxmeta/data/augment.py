@@ -1,8 +1,8 @@
 """Random changes of one image, which leave what it shows as it is, and what combines them.
 
 Each is a function ``(key, image [height, width, channels]) -> image`` of the same shape, for
-:func:`jaxmeta.objectives.augmented` and :func:`jaxmeta.data.views`. What comes from outside of an
-image is 0, and so is what is taken away: the paper, where ink is 1.
+:func:`jaxmeta.objectives.augmented` and :func:`jaxmeta.objectives.two_views`. What comes from
+outside of an image is 0, and so is what is taken away: the paper, where ink is 1.
 """
 
 import math
@@ -57,7 +57,7 @@ def sometimes(probability: float, change: Augment) -> Augment:
     >>> bool(jnp.abs(jax.vmap(negative, (0, None))(keys, 1.0).mean()) < 0.4)
     True
     """
-    _check_share("probability", probability)
+    check_share("probability", probability)
 
     def augment(key: Key, x: PyTree) -> PyTree:
         own, key = jax.random.split(key)
@@ -118,8 +118,8 @@ def resized_crop(
     >>> resized_crop((0.5, 1.0))(jax.random.key(0), jnp.ones((8, 6, 3))).shape
     (8, 6, 3)
     """
-    _check_bounds("scale", scale)
-    _check_bounds("ratio", ratio)
+    check_bounds("scale", scale)
+    check_bounds("ratio", ratio)
 
     def augment(key: Key, image: Array) -> Array:
         check_image("resized_crop", image)
@@ -174,8 +174,8 @@ def erase(
     >>> int(64 - erased.sum())
     16
     """
-    _check_bounds("scale", scale)
-    _check_bounds("ratio", ratio)
+    check_bounds("scale", scale)
+    check_bounds("ratio", ratio)
 
     def augment(key: Key, image: Array) -> Array:
         check_image("erase", image)
@@ -213,12 +213,32 @@ def drop_pixels(probability: float) -> Augment:
     >>> bool(abs(left - 0.5) < 0.05)
     True
     """
-    _check_share("probability", probability)
+    check_share("probability", probability)
 
     def augment(key: Key, image: Array) -> Array:
         check_image("drop_pixels", image)
         kept = jax.random.bernoulli(key, 1 - probability, (*image.shape[:2], 1))
         return jnp.where(kept, image, jnp.zeros_like(image))
+
+    return augment
+
+
+def mirror() -> Augment:
+    """An image, flipped left to right with probability 1/2.
+
+    Raises:
+      ValueError: when called, the image does not have three axes.
+
+    >>> keys, image = jax.random.split(jax.random.key(0), 100), jnp.arange(2.0).reshape(1, 2, 1)
+    >>> made = jax.vmap(mirror(), (0, None))(keys, image)
+    >>> bool(0.3 < made[:, 0, 0].mean() < 0.7)
+    True
+    """
+    import dm_pix  # as in `shift`
+
+    def augment(key: Key, image: Array) -> Array:
+        check_image("mirror", image)
+        return dm_pix.random_flip_left_right(key, image)
 
     return augment
 
@@ -248,14 +268,11 @@ def crop_and_mirror(padding: int = 4) -> Augment:
     (8, 8, 3)
     """
     check_count("padding", padding)
-    import dm_pix  # as in `shift`
-
-    move = shift(padding)
+    change = composed(shift(padding), mirror())
 
     def augment(key: Key, image: Array) -> Array:
         check_image("crop_and_mirror", image)
-        crop_key, mirror_key = jax.random.split(key)
-        return dm_pix.random_flip_left_right(mirror_key, move(crop_key, image))
+        return change(key, image)
 
     return augment
 
@@ -269,6 +286,19 @@ def check_image(name: str, image: Array) -> None:
         )
 
 
+def check_bounds(name: str, bounds: tuple[float, float]) -> None:
+    """Raises ``ValueError`` unless a range is of two positive numbers in order."""
+    least, most = bounds
+    if not 0 < least <= most:
+        raise ValueError(f"{name} is {(least, most)}: give two positive numbers in order.")
+
+
+def check_share(name: str, value: float, most: float = 1) -> None:
+    """Raises ``ValueError`` unless a number is from 0 to the most that it may be."""
+    if not 0 <= value <= most:
+        raise ValueError(f"{name} is {value}: give a number from 0 to {most}.")
+
+
 def _sides(key: Key, scale: tuple[float, float], ratio: tuple[float, float]) -> Array:
     """Height and width of a part, in shares of the image's, with a drawn area and ratio."""
     scale_key, ratio_key = jax.random.split(key)
@@ -276,14 +306,3 @@ def _sides(key: Key, scale: tuple[float, float], ratio: tuple[float, float]) -> 
     least, most = (math.log(bound) for bound in ratio)
     aspect = jnp.exp(jax.random.uniform(ratio_key, (), minval=least, maxval=most))
     return jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
-
-
-def _check_bounds(name: str, bounds: tuple[float, float]) -> None:
-    least, most = bounds
-    if not 0 < least <= most:
-        raise ValueError(f"{name} is {(least, most)}: give two positive numbers in order.")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}: give a number from 0 to 1.")

@@ -1,4 +1,4 @@
-"""Samplers made of samplers: tasks side by side, one of several, and views of a batch."""
+"""Samplers made of samplers: tasks side by side, or one of several."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_count
 from jaxmeta.data.batches import described
-from jaxmeta.types import Array, Augment, Batch, Key, PyTree, Sampler
+from jaxmeta.types import Array, Key, PyTree, Sampler
 
 
 class Drawn(NamedTuple):
@@ -118,47 +117,6 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
         return Drawn(source.astype(jnp.int32), jax.lax.switch(source, branches, task_key))
 
     return sample
-
-
-def views(sample: Sampler, augment: Augment, count: int = 2) -> Sampler:
-    """Draws batches in which every example is seen in several random views.
-
-    It is a task for contrastive learning, where the views of one example belong together.
-
-    Args:
-      sample: a sampler of batches, ``source.batches(size)``.
-      augment: ``(key, x) -> x`` makes a view of one example, such as
-        :func:`~jaxmeta.data.crop_and_mirror` of an image.
-      count: the number of views.
-
-    Returns:
-      A sampler of batches whose ``x`` is a tuple of ``count`` independent views ``[n, ...]``.
-
-    Raises:
-      ValueError: ``count`` is not a positive integer; when called, the tasks are not batches.
-
-    >>> import jax
-    >>> from jaxmeta.data import array_source
-    >>> source = array_source([[1.0], [2.0]], [0, 1])
-    >>> sample = views(source.batches(8), lambda key, x: x + jax.random.normal(key, x.shape))
-    >>> one, other = sample(source.data, jax.random.key(0)).x
-    >>> one.shape, bool((one == other).any())
-    ((8, 1), False)
-    """
-    check_count("count", count, least=1)
-
-    def draw(data: PyTree, key: Key) -> Batch:
-        sample_key, view_key = jax.random.split(key)
-        batch = sample(data, sample_key)
-        if not isinstance(batch, Batch):
-            raise ValueError(
-                f"views got a task of type {type(batch).__name__}; give a sampler of batches, such "
-                "as source.batches(size)."
-            )
-        keys = jax.random.split(view_key, (count, batch.mask.size))
-        return batch._replace(x=tuple(jax.vmap(augment)(each, batch.x) for each in keys))
-
-    return draw
 
 
 def _parts(structure: jax.tree_util.PyTreeDef, data: PyTree) -> list[PyTree]:
