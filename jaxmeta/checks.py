@@ -19,3 +19,14 @@ def check_count(name: str, value: Any, least: int = 0) -> None:
     if not enough:
         shown = repr(value) if isinstance(value, str) else value
         raise ValueError(f"{name} is {shown}: give a whole number, {least} or more.")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raises ``ValueError`` unless a number is positive.
+
+    Args:
+      name: what the caller's user calls it.
+      value: the number.
+    """
+    if not value > 0:
+        raise ValueError(f"{name} is {value}: give a positive number.")

@@ -11,14 +11,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from rooms before its own, never from later ones.
 ROOMS = (
     ("types", "checks", "keys", "distributed", "distributed.varying"),
-    ("losses", "nn", "inner", "runs.spec"),
+    ("losses", "nn", "inner", "diagnostics", "runs.spec"),
     ("distributed.memory", "distributed.processes"),
     ("distributed.microbatches",),
     ("distributed.parallel",),
     ("data",),
     ("learners.frames",),
     ("learners",),
-    ("objectives", "gradients"),
+    ("objectives", "gradients", "probes"),
     ("pretraining",),
     ("train", "evaluate", "runs.checkpoint", "runs.rates", "runs.shapes", "runs.config_checks"),
     ("runs.config",),

@@ -2,6 +2,7 @@
 
 import optax
 
+from jaxmeta.checks import check_positive
 from jaxmeta.inner import unroll
 from jaxmeta.learners.frames.heads import cosine_head, head_learner, mean_head
 from jaxmeta.types import Learner, Model
@@ -62,8 +63,7 @@ def fine_tuning(
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}: choose 'linear' or 'cosine'.")
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}: give a positive number.")
+    check_positive("temperature", temperature)
     classifier = mean_head() if head == "linear" else cosine_head(temperature)
     # First order: nothing upstream of the training on a task is learned.
     inner = unroll(optax.adam(learning_rate), steps, first_order=True)

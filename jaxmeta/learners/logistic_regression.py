@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_positive
 from jaxmeta.inner import minimize
 from jaxmeta.learners.frames.comparison import no_head_params
 from jaxmeta.learners.frames.heads import Head, affine, head_learner
@@ -43,8 +44,7 @@ def logistic_regression(
     >>> from jaxmeta.nn import conv4
     >>> learner = logistic_regression(conv4(), ways=5, normalization="running")
     """
-    if inverse_penalty <= 0:
-        raise ValueError(f"inverse_penalty is {inverse_penalty}: give a positive number.")
+    check_positive("inverse_penalty", inverse_penalty)
 
     def start(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
         kernel = jnp.zeros((embedded.shape[-1], ways), embedded.dtype)

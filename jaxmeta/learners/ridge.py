@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax.scipy.linalg import solve
 
+from jaxmeta.checks import check_positive
 from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
 
@@ -38,8 +39,7 @@ def ridge(
     >>> from jaxmeta.nn import conv4
     >>> learner = ridge(conv4(), ways=5)
     """
-    if penalty <= 0:
-        raise ValueError(f"penalty is {penalty}: give a positive number.")
+    check_positive("penalty", penalty)
 
     def init(key: Key, embedded: Array) -> PyTree:
         values = {"log_penalty": jnp.log(penalty), "scale": 1.0, "bias": 0.0}
