@@ -6,7 +6,8 @@
 
 ``--data`` names a module of ``experiments/configs``, or one of your own by its dotted name, with a
 ``DATA`` as in ``omniglot.py``. Every method has a run of its own in the folder, trained as
-``experiments.train`` would; those that transfer features share the run ``pretrained``. What is done
+``experiments.train`` would; those that transfer features share the run ``pretrained``, or that of
+another method that trains features: ``simclr+logistic_regression``. What is done
 is kept: the same command goes on where it stopped, and with other methods takes over what is there.
 
 Writes ``comparison.json``, ``comparison.md``, ``comparison.png`` and ``learning.png`` (the

@@ -55,10 +55,12 @@ class Protocol(NamedTuple):
 
 def chosen(names: Sequence[str]) -> list[str]:
     """The methods that were asked for; raises ``ValueError`` naming one that there is not."""
-    every = [name for name in methods.TRAINED if name != PRETRAINED] + list(methods.TRANSFERRED)
+    every = [*methods.TRAINED, *methods.TRANSFERRED]
+    others = [f"{run}+{learner}" for run in methods.PRETRAINED for learner in methods.TRANSFERRED]
     for name in names:
-        if name not in (*every, "all"):
-            raise ValueError(f"There is no method '{name}': {suggest(name, every)}.")
+        known = [*every, *methods.PRETRAINED, *others]
+        if name not in (*known, "all"):
+            raise ValueError(f"There is no method '{name}': {suggest(name, known)}.")
     if not names:
         raise ValueError(f"--learners is empty: give all, or some of {', '.join(every)}.")
     return every if "all" in names else list(dict.fromkeys(names))
@@ -132,8 +134,12 @@ def check_runs(folder: Path, names: Sequence[str], data: methods.Data, protocol:
 
 
 def run_of(name: str) -> str:
-    """The run that a method is evaluated from."""
-    return name if name in methods.TRAINED else PRETRAINED
+    """The run that a method is evaluated from.
+
+    >>> run_of("maml"), run_of("nearest_mean"), run_of("simclr+nearest_mean")
+    ('maml', 'pretrained', 'simclr')
+    """
+    return PRETRAINED if name in methods.TRANSFERRED else name.partition("+")[0]
 
 
 def compare_all(
@@ -178,10 +184,12 @@ def question(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any
 
 def changes_of(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
     """How the learner that is evaluated differs from that of its run's config."""
-    if run_of(name) == name:
+    run = run_of(name)
+    if run == name:
         return {}
-    shared = {"ways": protocol.ways, "normalization": data.normalization}
-    return methods.TRANSFERRED[name].to_dict() | shared
+    own = learner_spec(configure(data, run, protocol))
+    shared = {"ways": protocol.ways, "normalization": own["normalization"]}
+    return methods.TRANSFERRED[name.rpartition("+")[2]].to_dict() | shared
 
 
 def recall(

@@ -14,15 +14,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import learners
-from jaxmeta.data import array_source, crop_and_mirror, views
+from jaxmeta import learners, pretraining
+from jaxmeta.data import array_source
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.nn import mlp
-from jaxmeta.objectives import along, augmented, episodic, multi_step, reptile
-from jaxmeta.pretraining import supervised
+from jaxmeta.nn import mlp, projector
+from jaxmeta.objectives import along, augmented, episodic, multi_step, reptile, two_views
 from jaxmeta.train import init_train_state, outer_loop
-from jaxmeta.types import Objective
 from tests.objective_contracts import (
     LARGE,
     SKETCHES,
@@ -34,9 +32,8 @@ from tests.objective_contracts import (
     trained,
 )
 from tests.quick import QUICK
-from tests.sketches import byol
 
-CLASSIFIER, EMBEDDING = normalized_mlp(3), normalized_mlp(6)
+CLASSIFIER, EMBEDDING, HEAD = normalized_mlp(3), normalized_mlp(6), projector(5, hidden=[7])
 MAML = learners.maml(CLASSIFIER, 3, steps=2, learning_rate=0.1)
 RANDOM, Y = np.random.default_rng(0), np.arange(60) % 6
 X = 2 * RANDOM.normal(size=(6, 5))[Y] + RANDOM.normal(size=(60, 5))
@@ -73,33 +70,47 @@ CASES = {
     "augmented": of_episodes(
         augmented(episodic(learners.prototypical(EMBEDDING, 3), cross_entropy), noisy)
     ),
-    "supervised": Case(supervised(EMBEDDING, SOURCE.classes), BATCHES, SOURCE.data),
+    "supervised": Case(pretraining.supervised(EMBEDDING, SOURCE.classes), BATCHES, SOURCE.data),
+    **{
+        name: Case(two_views(objective, noisy), BATCHES, SOURCE.data)
+        for name, objective in {
+            "simclr": pretraining.simclr(EMBEDDING, HEAD),
+            "supcon": pretraining.supcon(EMBEDDING, HEAD),
+            "barlow_twins": pretraining.barlow_twins(EMBEDDING, HEAD),
+            "vicreg": pretraining.vicreg(EMBEDDING, HEAD),
+            "simsiam": pretraining.simsiam(EMBEDDING, HEAD, HEAD),
+            "byol": pretraining.byol(EMBEDDING, HEAD, HEAD, momentum=0.9),
+            "moco_v2": pretraining.moco_v2(EMBEDDING, HEAD, queue=16, momentum=0.9),
+            "moco_v3": pretraining.moco_v3(EMBEDDING, HEAD, HEAD, momentum=0.9),
+        }.items()
+    },
     **{name: sketch(name) for name in SKETCHES},
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("supcon", "barlow_twins", "vicreg", "simsiam", "moco_v3")  # one of their kind is enough
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES]
+)
 def test_contracts(name, tmp_path):
     keeps_its_promises(CASES[name], tmp_path)
 
 
 @pytest.mark.parametrize("count", [1, 8])
 def test_a_teacher_takes_less_than_a_copy_of_its_own_and_is_never_reduced(count):
-    taught = byol.byol(mlp(64, (512,)), mlp(64, (64,)), decay=0.9)
-    alone = Objective(  # SimSiam's: the targets are the network's own
-        lambda key, task: (taught.init(key, task)[0], ()),
-        lambda params, state, *given: taught.loss(
-            params, jax.lax.stop_gradient(params["online"]), *given
-        ),
-    )
+    parts = mlp(64, (512,)), mlp(64, (64,)), mlp(64, (64,))
+    taught = two_views(pretraining.byol(*parts), noisy)
+    alone = two_views(pretraining.simsiam(*parts), noisy)  # the targets are the network's own
     devices, optimizer = jax.devices()[:count], optax.sgd(0.1)
-    sample = views(byol.images.batches(2), crop_and_mirror(1))  # more parameters than activations
-    task = sample(byol.data, jax.random.key(0))
+    sample = SOURCE.batches(2)  # more parameters than activations
+    task = sample(SOURCE.data, jax.random.key(0))
 
     def compiled(objective):
         update = outer_loop(objective, optimizer, sample, 8, spread=by_shard_map(devices))
         begun = init_train_state(optimizer, *objective.init(jax.random.key(1), task))
-        given = replicate((begun, byol.data), devices)
+        given = replicate((begun, SOURCE.data), devices)
         program = update.lower(*given, jax.random.key(2), 1).compile()
         reduced = re.findall(r"= (.*) all-reduce\(", program.as_text())
         shapes = [shape.split(",") for shape in re.findall(r"f32\[([\d,]*)\]", str(reduced))]

@@ -16,6 +16,7 @@ DATA = methods.Data(
     cosine=False,
     augment={"make": "jaxmeta.data.crop_and_mirror", "padding": 4},
     normalization="running",
+    views={"make": "jaxmeta.data.simclr_augmentation", "strength": 0.5},
 )
 
 

@@ -131,6 +131,42 @@ def cosine(config: ConfigDict, peak: float) -> ConfigDict:
     )
 
 
+def descent(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDict:
+    """Gradient descent with Nesterov's momentum; the decay of kernels is part of the gradient."""
+    decay = ConfigDict(
+        {
+            "make": "optax.add_decayed_weights",
+            "weight_decay": weight_decay,
+            "mask": {"function": "jaxmeta.nn.decay_mask"},
+        }
+    )
+    steps = ConfigDict(
+        {
+            "make": "optax.sgd",
+            "learning_rate": cosine(config, peak),
+            "momentum": 0.9,
+            "nesterov": True,
+        }
+    )
+    return ConfigDict({"make": "optax.chain", "args": [decay, steps]})
+
+
+def change_of_characters() -> dict[str, Any]:
+    """What may become of a drawn character: another size and place, and parts of it gone."""
+    return {
+        "make": "jaxmeta.data.composed",
+        "changes": [
+            {"make": "jaxmeta.data.resized_crop", "scale": [0.6, 1.4]},
+            {"make": "jaxmeta.data.drop_pixels", "probability": 0.3},
+            {
+                "make": "jaxmeta.data.sometimes",
+                "probability": 0.5,
+                "change": {"make": "jaxmeta.data.erase"},
+            },
+        ],
+    }
+
+
 def omniglot() -> ConfigDict:
     """All of Omniglot at 28 pixels, split by characters at random, turned by 90 degrees as well."""
     return ConfigDict(

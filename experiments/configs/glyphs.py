@@ -5,13 +5,14 @@ Command: python -m experiments.train --config=experiments/configs/glyphs.py:METH
 
 from ml_collections import ConfigDict
 
-from . import methods
+from . import common, methods
 
 DATA = methods.Data(
     spec=ConfigDict({"make": "jaxmeta.data.glyphs"}),
     model={"downsample": "stride"},
     inner_rate=0.4,
     train_ways=20,
+    views=common.change_of_characters(),
 )
 
 

@@ -22,7 +22,8 @@ class Data(NamedTuple):
       train_ways: of the episodes of methods that serve any number of ways.
       cosine: whether the classifier of all training classes is a cosine classifier.
       augment: a spec of what changes the classifier's training images, each seen many times.
-      normalization: of the classifier's features, when they are transferred.
+      normalization: of features, when they are transferred.
+      views: a spec of what makes a view of a training image where there are no labels.
     """
 
     spec: ConfigDict
@@ -32,6 +33,7 @@ class Data(NamedTuple):
     cosine: bool = True
     augment: Mapping[str, Any] = {}
     normalization: str = "transductive"
+    views: Mapping[str, Any] = {}
 
 
 def comparing(data: Data, name: str, loss: str = "cross_entropy", **arguments: Any) -> ConfigDict:
@@ -72,6 +74,16 @@ def relation(data: Data) -> ConfigDict:
     return config
 
 
+def random(data: Data) -> ConfigDict:
+    """Features of the network as it is initialized."""
+    config = pretrained(data)
+    config.steps = 0
+    config.optimizer = ConfigDict({"make": "optax.identity"})
+    # It has no averages, as it has seen nothing.
+    config.evaluations.nearest_mean.learner.normalization = "transductive"
+    return config
+
+
 def reptile(data: Data) -> ConfigDict:
     """Reptile, trained with ten shots and evaluated after fifty steps."""
     config = adapting(
@@ -101,17 +113,7 @@ def pretrained(data: Data) -> ConfigDict:
     config.sample = ConfigDict({"batches": 64})
     config.data = data.spec
     config.model = common.embedding(**data.model)
-    # Gradient descent with Nesterov's momentum, the weights' decay being part of the gradient.
-    decay = {"make": "optax.add_decayed_weights", "weight_decay": 1e-3}
-    descent = ConfigDict(
-        {
-            "make": "optax.sgd",
-            "learning_rate": common.cosine(config, 0.1),
-            "momentum": 0.9,
-            "nesterov": True,
-        }
-    )
-    config.optimizer = ConfigDict({"make": "optax.chain", "args": [decay, descent]})
+    config.optimizer = common.descent(config, peak=0.1, weight_decay=1e-3)
     classifier = {"make": "jaxmeta.pretraining.supervised", "cosine": data.cosine}
     config.objective = ConfigDict(classifier)
     if data.augment:
@@ -122,16 +124,89 @@ def pretrained(data: Data) -> ConfigDict:
                 "augment": dict(data.augment),
             }
         )
-    config.evaluations = ConfigDict({"nearest_mean": {}}, sort_keys=False)
-    config.evaluations.nearest_mean.learner = transfer(
+    config.evaluations = transferred(config, data)
+    return config
+
+
+def self_supervised(
+    data: Data, name: str, batches: int = 2, **arguments: Mapping[str, Any]
+) -> ConfigDict:
+    """A method of ``jaxmeta.pretraining`` on two views of images whose labels are not used.
+
+    The arguments are those of the method; a projector or a predictor is given by its widths.
+    """
+    config = common.classification(ways=5, shots=1, queries=15)
+    config.meta_batch = batches
+    config.sample = ConfigDict({"batches": 128})
+    config.data = data.spec
+    config.model = common.embedding(**data.model)
+    method = {"make": f"jaxmeta.pretraining.{name}", **arguments}
+    config.objective = ConfigDict(
+        {
+            "make": "jaxmeta.objectives.two_views",
+            "objective": method,
+            "augment": dict(data.views),
+        }
+    )
+    config.optimizer = common.descent(config, peak=0.1, weight_decay=1e-4)
+    config.evaluations = transferred(config, data, state="model")
+    return config
+
+
+def head(outputs: int, *hidden: int, **arguments: Any) -> dict[str, Any]:
+    """The spec of a projector or a predictor."""
+    return {
+        "make": "jaxmeta.nn.projector",
+        "outputs": outputs,
+        "hidden": list(hidden),
+        **arguments,
+    }
+
+
+def rising(data: Data, name: str, **arguments: Any) -> ConfigDict:
+    """A method whose teacher's momentum rises from 0.99 to 1 over the run."""
+    config = self_supervised(data, name, **arguments)
+    momentum = {"make": "jaxmeta.pretraining.rising", "start": 0.99}
+    config.objective.objective.momentum = ConfigDict(momentum)
+    config.objective.objective.momentum.steps = config.get_oneway_ref("steps")
+    return config
+
+
+def transferred(config: ConfigDict, data: Data, **fields: Any) -> ConfigDict:
+    """The evaluation of features by their nearest means."""
+    nearest_mean = transfer(
         "nearest_mean", ways=config.get_oneway_ref("ways"), normalization=data.normalization
     )
-    return config
+    return ConfigDict({"nearest_mean": {"learner": nearest_mean, **fields}}, sort_keys=False)
 
 
 def transfer(name: str, **arguments: Any) -> ConfigDict:
     """A learner on the features of :func:`pretrained`."""
     return ConfigDict({"make": f"jaxmeta.learners.{name}", **arguments})
+
+
+def protoclr(data: Data) -> ConfigDict:
+    """Prototypical networks whose classes are single images, and the queries changes of them."""
+    config = common.classification(ways=5, shots=1, queries=15)
+    config.meta_batch = 1
+    config.sample = ConfigDict({"instances": True, "ways": 50, "shots": 1, "queries": 3})
+    config.data = data.spec
+    config.model = common.embedding(**data.model)
+    config.learner = common.prototypical(config)
+    config.objective = unsupervised(data.views)
+    return config
+
+
+def unsupervised(change: Mapping[str, Any]) -> ConfigDict:
+    """An episodic objective whose queries are changes of the support set."""
+    return ConfigDict(
+        {
+            "make": "jaxmeta.objectives.augmented",
+            "objective": {"make": "jaxmeta.objectives.episodic"},
+            "augment": dict(change),
+            "support": {"function": "jaxmeta.data.unchanged"},
+        }
+    )
 
 
 def scratch(data: Data) -> ConfigDict:
@@ -163,10 +238,30 @@ TRAINED: dict[str, Callable[[Data], ConfigDict]] = {
         data, "imaml", steps=5, learning_rate=data.inner_rate, penalty=0.5
     ),
     "reptile": reptile,
-    "pretrained": pretrained,
     "from_scratch": scratch,
 }
-"""What is trained, by name."""
+"""What is trained and evaluated as it is, by name."""
+
+NARROW, WIDE = head(128, 512), head(1024, 1024)
+PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
+    "pretrained": pretrained,
+    "random": random,
+    "protoclr": protoclr,
+    "simclr": lambda data: self_supervised(data, "simclr", projector=NARROW),
+    "supcon": lambda data: self_supervised(data, "supcon", projector=NARROW),
+    "moco_v2": lambda data: rising(data, "moco_v2", projector=NARROW),
+    "moco_v3": lambda data: rising(data, "moco_v3", projector=NARROW, predictor=NARROW),
+    "byol": lambda data: rising(data, "byol", projector=NARROW, predictor=NARROW),
+    "simsiam": lambda data: self_supervised(
+        data,
+        "simsiam",
+        projector=head(512, 512, normalized=True),
+        predictor=head(512, 128),
+    ),
+    "barlow_twins": lambda data: self_supervised(data, "barlow_twins", projector=WIDE),
+    "vicreg": lambda data: self_supervised(data, "vicreg", projector=WIDE),
+}
+"""What is trained for its features, which are transferred, by name."""
 
 TRANSFERRED: dict[str, ConfigDict] = {
     "nearest_mean": transfer("nearest_mean"),
@@ -176,11 +271,11 @@ TRANSFERRED: dict[str, ConfigDict] = {
     "fine_tuning_whole": transfer("fine_tuning", whole=True, steps=30, learning_rate=1e-3),
     "logistic_regression": transfer("logistic_regression"),
 }
-"""What is evaluated of the run named ``pretrained``, by name."""
+"""What is evaluated of the features of a run of :data:`PRETRAINED`, by name."""
 
 
 def configure(data: Data, method: str) -> ConfigDict:
-    """The config of a method of :data:`TRAINED`.
+    """The config of a method of :data:`TRAINED` or :data:`PRETRAINED`.
 
     Raises:
       ValueError: there is none of that name.
@@ -190,10 +285,11 @@ def configure(data: Data, method: str) -> ConfigDict:
             f"'{method}' transfers what the method 'pretrained' trained: train that, or give "
             f"experiments.compare --learners={method}."
         )
-    if method not in TRAINED:
-        raise ValueError(f"There is no method '{method}': choose {', '.join(TRAINED)}.")
-    config = TRAINED[method](data)
-    if method != "from_scratch":
+    trained = {**TRAINED, **PRETRAINED}
+    if method not in trained:
+        raise ValueError(f"There is no method '{method}': choose {', '.join(trained)}.")
+    config = trained[method](data)
+    if method not in ("from_scratch", "random"):
         config.steps = 2_000
     config.evaluation.every = 500
     return config

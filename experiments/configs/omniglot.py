@@ -14,6 +14,7 @@ DATA = methods.Data(
     model={"downsample": "stride"},
     inner_rate=0.4,
     train_ways=20,
+    views=common.change_of_characters(),
 )
 
 

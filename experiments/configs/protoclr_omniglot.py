@@ -12,36 +12,10 @@ labels; the last one gives 91.5 ± 0.5 % and 97.8 ± 0.2 %.
 
 from ml_collections import ConfigDict
 
-from . import common
+from . import methods, omniglot
 
 
 def get_config() -> ConfigDict:
-    config = common.classification(ways=5, shots=1, queries=15)
+    config = methods.protoclr(omniglot.DATA)
     config.steps = 20_000
-    config.meta_batch = 1
-    # Each way is one drawing; the queries are what changes make of it.
-    config.sample = ConfigDict({"instances": True, "ways": 50, "shots": 1, "queries": 3})
-    config.data = common.omniglot()
-    config.model = common.embedding(downsample="stride")
-    config.learner = common.prototypical(config)
-    change = {
-        "make": "jaxmeta.data.composed",
-        "changes": [
-            {"make": "jaxmeta.data.resized_crop", "scale": [0.6, 1.4]},
-            {"make": "jaxmeta.data.drop_pixels", "probability": 0.3},
-            {
-                "make": "jaxmeta.data.sometimes",
-                "probability": 0.5,
-                "change": {"make": "jaxmeta.data.erase"},
-            },
-        ],
-    }
-    config.objective = ConfigDict(
-        {
-            "make": "jaxmeta.objectives.augmented",
-            "objective": {"make": "jaxmeta.objectives.episodic"},
-            "augment": change,
-            "support": {"function": "jaxmeta.data.unchanged"},
-        }
-    )
     return config

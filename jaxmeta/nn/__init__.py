@@ -1,24 +1,54 @@
 """Layers, models, and adapters that make a model of a flax module."""
 
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
+from jaxmeta.nn.chained import chained
 from jaxmeta.nn.convolution import conv2d, conv_general_dilated
-from jaxmeta.nn.layers import Statistics, batch_norm, max_pool, moments, normalize
+from jaxmeta.nn.decay import decay_mask
+from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
 from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
+from jaxmeta.nn.projector import projector
+from jaxmeta.nn.resnet import resnet12, resnet18
+from jaxmeta.nn.transformer import (
+    attention,
+    embed_patches,
+    encode_tokens,
+    init_encoder,
+    patchify,
+    position_embeddings,
+    transformer_block,
+    unpatchify,
+    vit,
+)
 
 __all__ = [
     "Statistics",
+    "attention",
     "batch_norm",
+    "chained",
     "conv2d",
     "conv4",
     "conv_general_dilated",
+    "decay_mask",
+    "embed_patches",
+    "encode_tokens",
     "from_functions",
     "from_linen",
     "from_nnx",
+    "init_encoder",
+    "layer_norm",
     "max_pool",
     "mixed_precision",
     "mlp",
     "moments",
     "normalize",
+    "patchify",
+    "position_embeddings",
+    "projector",
     "relation_module",
+    "resnet12",
+    "resnet18",
+    "transformer_block",
+    "unpatchify",
+    "vit",
 ]

@@ -7,7 +7,49 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.types import Array
+from jaxmeta.nn.convolution import conv2d
+from jaxmeta.types import Array, Key, PyTree
+
+_glorot = jax.nn.initializers.glorot_normal()
+_he = jax.nn.initializers.he_normal()
+
+
+def init_dense(key: Key, inputs: int, outputs: int) -> dict[str, Array]:
+    """The parameters ``{"kernel", "bias"}`` of a linear layer.
+
+    >>> init_dense(jax.random.key(0), inputs=3, outputs=2)["kernel"].shape
+    (3, 2)
+    """
+    return {
+        "kernel": _glorot(key, (inputs, outputs), jnp.float32),
+        "bias": jnp.zeros(outputs, jnp.float32),
+    }
+
+
+def dense(layer: PyTree, x: Array) -> Array:
+    """A linear layer, ``[n, ..., inputs]`` to ``[n, ..., outputs]``: ``x @ kernel + bias``.
+
+    Args:
+      layer: ``{"kernel", "bias"}``, the latter only if it has one.
+      x: ``[n, ..., inputs]``.
+
+    Raises:
+      ValueError: the examples have another number of features than the layer takes.
+
+    >>> dense({"kernel": jnp.ones((2, 1))}, jnp.array([[1.0, 2.0]])).tolist()
+    [[3.0]]
+    """
+    kernel = layer["kernel"]
+    if x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"Examples have {x.shape[-1]} features but the layer takes {kernel.shape[0]}: give "
+            "examples like those that the model was made for."
+        )
+    dtype = jnp.result_type(x, kernel)
+    # A matrix product is a convolution of single pixels, whose gradients are the faster ones.
+    pixels = x.astype(dtype).reshape(x.shape[0], math.prod(x.shape[1:-1]), 1, x.shape[-1])
+    y = conv2d(pixels, kernel.astype(dtype)[None, None]).reshape(*x.shape[:-1], kernel.shape[1])
+    return y + _spread(layer["bias"], y) if "bias" in layer else y
 
 
 def max_pool(x: Array) -> Array:
@@ -110,6 +152,48 @@ def normalize(
     return (x - mean) * multiplier + offset
 
 
+def init_convolution(
+    key: Key, window: int, channels: int, filters: int
+) -> tuple[dict[str, Array], Statistics]:
+    """The parameters ``{"kernel", "scale", "offset"}`` and the statistics of a normalized layer.
+
+    It has no bias: the normalization would subtract it again.
+
+    >>> params, statistics = init_convolution(jax.random.key(0), window=3, channels=1, filters=8)
+    >>> params["kernel"].shape, statistics.mean.shape
+    ((3, 3, 1, 8), (8,))
+    """
+    params = {
+        "kernel": _he(key, (window, window, channels, filters), jnp.float32),
+        "scale": jnp.ones(filters, jnp.float32),
+        "offset": jnp.zeros(filters, jnp.float32),
+    }
+    return params, Statistics(jnp.zeros(filters, jnp.float32), jnp.ones(filters, jnp.float32))
+
+
+def layer_norm(x: Array, scale: Array, offset: Array, epsilon: float = 1e-6) -> Array:
+    r"""Normalizes each vector by its own mean and variance.
+
+    .. math:: \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta
+
+    Args:
+      x: ``[..., channels]``.
+      scale: gamma, ``[channels]``.
+      offset: beta, ``[channels]``.
+      epsilon: keeps a constant vector finite.
+
+    References:
+      Ba et al., 2016, Layer Normalization, section 3.
+
+    >>> layer_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.ones(2)).round(3).tolist()
+    [[0.0, 2.0]]
+    """
+    wide = x.astype(wide_type(x.dtype))
+    centered = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    spread = jax.lax.rsqrt(jnp.mean(centered**2, axis=-1, keepdims=True) + epsilon)
+    return (centered * spread).astype(x.dtype) * _spread(scale, x) + _spread(offset, x)
+
+
 def moments(x: Array, mask: Array | None = None) -> Statistics:
     """Mean and (biased) variance of each channel over examples and positions.
 
@@ -121,10 +205,14 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
     >>> mean.item(), variance.item()
     (2.0, 1.0)
     """
-    # Sums of many terms, so never in fewer than 32 bits.
-    wide = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype("float32")
+    wide = wide_type(x.dtype)
     share = jnp.ones(x.shape[0], wide) if mask is None else mask.astype(wide)
     return _moments(x.astype(wide), share / jnp.maximum(jnp.sum(share), 1))
+
+
+def wide_type(dtype: jnp.dtype) -> jnp.dtype:
+    """The type of sums of many terms: never of fewer than 32 bits."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")
 
 
 @jax.custom_jvp

@@ -8,11 +8,16 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
 from jaxmeta.nn.convolution import conv2d
-from jaxmeta.nn.layers import Statistics, max_pool, moments, normalize
+from jaxmeta.nn.layers import (
+    Statistics,
+    dense,
+    init_convolution,
+    init_dense,
+    max_pool,
+    moments,
+    normalize,
+)
 from jaxmeta.types import Array, Key, Model, PyTree
-
-_he = jax.nn.initializers.he_normal()
-_glorot = jax.nn.initializers.glorot_normal()
 
 
 def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
@@ -44,7 +49,7 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
         sizes = [x[0].size, *hidden, outputs]
         keys = jax.random.split(key, len(names))
         params = {
-            name: _dense(k, a, b)
+            name: init_dense(k, a, b)
             for name, k, a, b in zip(names, keys, sizes[:-1], sizes[1:], strict=True)
         }
         return params, {}
@@ -59,8 +64,8 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
     ) -> tuple[Array, PyTree]:
         x = x.reshape(x.shape[0], -1)
         for name in names[:-1]:
-            x = jax.nn.relu(_affine(params[name], x))
-        return _affine(params["head"], x), state
+            x = jax.nn.relu(dense(params[name], x))
+        return dense(params["head"], x), state
 
     return Model(init, apply)
 
@@ -104,19 +109,11 @@ def conv4(
     """
     if downsample not in ("pool", "stride"):
         raise ValueError(f"downsample is {downsample!r}: choose 'pool' or 'stride'.")
-    widths = list(filters) if isinstance(filters, Sequence) else [filters] * 4
     check_count("halvings", halvings)
-    if len(widths) != 4 or halvings > 4:
-        raise ValueError(
-            f"filters is {filters!r} and halvings {halvings}: give one number of filters or four, "
-            "and 0 to 4 halvings."
-        )
-    for width in widths:
-        check_count("filters", width, least=1)
-    if outputs is not None:
-        check_count("outputs", outputs, least=1)
-    if outputs is not None and not flatten:
-        raise ValueError(f"outputs is {outputs} but flatten is False: a head takes features.")
+    if halvings > 4:
+        raise ValueError(f"halvings is {halvings}: give 0 to 4, as there are four blocks.")
+    widths = four_widths(filters)
+    check_head(outputs, flatten)
     halves = [downsample] * halvings + [None] * (4 - halvings)
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
@@ -130,7 +127,7 @@ def conv4(
             )
         if outputs is not None:
             features = jax.eval_shape(lambda: embed(params, state, x, None, True)[0]).shape[-1]
-            params["head"] = _dense(head_key, features, outputs)
+            params["head"] = init_dense(head_key, features, outputs)
         return params, state
 
     def embed(
@@ -152,7 +149,7 @@ def conv4(
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
         features, used = embed(params, state, x, mask, batch_statistics)
-        return (features if outputs is None else _affine(params["head"], features)), used
+        return (features if outputs is None else dense(params["head"], features)), used
 
     return Model(init, apply)
 
@@ -192,8 +189,8 @@ def relation_module(filters: int = 64, hidden: int = 8) -> Model:
                 f"Maps of {x.shape[1]} x {x.shape[2]} are too small to be halved twice: give an "
                 "embedding of fewer halvings."
             )
-        params["hidden"] = _dense(hidden_key, features, hidden)
-        params["head"] = _dense(head_key, hidden, 1)
+        params["hidden"] = init_dense(hidden_key, features, hidden)
+        params["head"] = init_dense(head_key, hidden, 1)
         return params, state
 
     def apply(
@@ -205,10 +202,28 @@ def relation_module(filters: int = 64, hidden: int = 8) -> Model:
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
         maps, used = _blocks(params, state, x, mask, batch_statistics, ["pool"] * 2)
-        features = jax.nn.relu(_affine(params["hidden"], maps.reshape(maps.shape[0], -1)))
-        return _affine(params["head"], features)[:, 0], used
+        features = jax.nn.relu(dense(params["hidden"], maps.reshape(maps.shape[0], -1)))
+        return dense(params["head"], features)[:, 0], used
 
     return Model(init, apply)
+
+
+def four_widths(filters: int | Sequence[int]) -> list[int]:
+    """The channels of four parts of a network, of one number or four; raises ``ValueError``."""
+    widths = list(filters) if isinstance(filters, Sequence) else [filters] * 4
+    if len(widths) != 4:
+        raise ValueError(f"filters is {filters!r}: give one number, or four.")
+    for width in widths:
+        check_count("filters", width, least=1)
+    return widths
+
+
+def check_head(outputs: int | None, flatten: bool) -> None:
+    """Raises ``ValueError`` when a head has no size, or no features to take."""
+    if outputs is not None:
+        check_count("outputs", outputs, least=1)
+        if not flatten:
+            raise ValueError(f"outputs is {outputs} but flatten is False: a head takes features.")
 
 
 def _init_blocks(
@@ -216,13 +231,8 @@ def _init_blocks(
 ) -> tuple[PyTree, PyTree]:
     """Parameters and statistics of convolutional blocks, ``{"block0": ...}``."""
     params, state = {}, {}
-    for i, (block_key, width) in enumerate(zip(keys, filters, strict=True)):
-        params[f"block{i}"] = {
-            "kernel": _he(block_key, (3, 3, channels, width), jnp.float32),
-            "scale": jnp.ones(width, jnp.float32),
-            "offset": jnp.zeros(width, jnp.float32),
-        }
-        state[f"block{i}"] = Statistics(jnp.zeros(width, jnp.float32), jnp.ones(width, jnp.float32))
+    for i, (key, width) in enumerate(zip(keys, filters, strict=True)):
+        params[f"block{i}"], state[f"block{i}"] = init_convolution(key, 3, channels, width)
         channels = width
     return params, state
 
@@ -256,23 +266,3 @@ def _turn(statistics: Statistics, sign: Array) -> Statistics:
     """The statistics of channels multiplied by these signs."""
     mean = statistics.mean
     return Statistics(mean * sign.astype(mean.dtype), statistics.variance)
-
-
-def _dense(key: Key, inputs: int, outputs: int) -> dict[str, Array]:
-    return {
-        "kernel": _glorot(key, (inputs, outputs), jnp.float32),
-        "bias": jnp.zeros(outputs, jnp.float32),
-    }
-
-
-def _affine(layer: PyTree, x: Array) -> Array:
-    kernel = layer["kernel"]
-    if x.shape[-1] != kernel.shape[0]:
-        raise ValueError(
-            f"Examples have {x.shape[-1]} features but the layer takes {kernel.shape[0]}: give "
-            "examples like those that the model was made for."
-        )
-    dtype = jnp.result_type(x, kernel)
-    # A matrix product is a convolution of single pixels, whose gradients are the faster ones.
-    pixels = conv2d(x.astype(dtype)[:, None, None], kernel.astype(dtype)[None, None])
-    return pixels[:, 0, 0] + layer["bias"][None]

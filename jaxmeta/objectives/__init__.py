@@ -6,5 +6,14 @@ from jaxmeta.objectives.averages import running_average
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.multi_step import multi_step
 from jaxmeta.objectives.reptile import reptile
+from jaxmeta.objectives.two_views import two_views
 
-__all__ = ["along", "augmented", "episodic", "multi_step", "reptile", "running_average"]
+__all__ = [
+    "along",
+    "augmented",
+    "episodic",
+    "multi_step",
+    "reptile",
+    "running_average",
+    "two_views",
+]

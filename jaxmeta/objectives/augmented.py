@@ -39,19 +39,6 @@ def augmented(objective: Objective, augment: Augment, support: Augment | None = 
     >>> objective = augmented(supervised(mlp(8), classes=3), noisy)
     """
 
-    def change(batch: Batch, key: Key, augment: Augment) -> Batch:
-        x = jax.vmap(augment)(jax.random.split(key, batch.mask.size), batch.x)
-        before, after = (
-            jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", of)
-            for of in (batch.x, x)
-        )
-        if before != after:
-            raise ValueError(
-                f"The augmentation makes {after} of an example {before}: give one that keeps its "
-                "structure, shape and type."
-            )
-        return batch._replace(x=x)
-
     def task_loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
         batches, structure = jax.tree.flatten(task, is_leaf=lambda node: isinstance(node, Batch))
         *keys, key = jax.random.split(key, len(batches) + 1)
@@ -63,10 +50,24 @@ def augmented(objective: Objective, augment: Augment, support: Augment | None = 
                     f"{type(task).__name__}: leave it out."
                 )
             changes[0] = support
-        changed = [
-            change(batch, *own) if isinstance(batch, Batch) else batch
+        batches = [
+            changed(batch, *own) if isinstance(batch, Batch) else batch
             for batch, *own in zip(batches, keys, changes, strict=True)
         ]
-        return objective.loss(params, state, jax.tree.unflatten(structure, changed), key)
+        return objective.loss(params, state, jax.tree.unflatten(structure, batches), key)
 
     return objective._replace(loss=task_loss)
+
+
+def changed(batch: Batch, key: Key, augment: Augment) -> Batch:
+    """The batch with each of its examples changed; see :func:`augmented` for the errors."""
+    x = jax.vmap(augment)(jax.random.split(key, batch.mask.size), batch.x)
+    before, after = (
+        jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", of) for of in (batch.x, x)
+    )
+    if before != after:
+        raise ValueError(
+            f"The augmentation makes {after} of an example {before}: give one that keeps its "
+            "structure, shape and type."
+        )
+    return batch._replace(x=x)

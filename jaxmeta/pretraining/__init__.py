@@ -1,5 +1,38 @@
-"""Objectives that train an embedding before it is used for few-shot tasks."""
+"""Objectives that train an embedding before it is used for few-shot tasks, and their losses."""
 
+from jaxmeta.pretraining.barlow_twins import barlow_twins, barlow_twins_loss
+from jaxmeta.pretraining.byol import byol, byol_loss
+from jaxmeta.pretraining.joint_embedding import joint_embedding
+from jaxmeta.pretraining.moco_v2 import moco_loss, moco_v2
+from jaxmeta.pretraining.moco_v3 import info_nce, moco_v3
+from jaxmeta.pretraining.prediction import prediction
+from jaxmeta.pretraining.simclr import simclr, simclr_loss
+from jaxmeta.pretraining.simsiam import simsiam, simsiam_loss
+from jaxmeta.pretraining.supcon import supcon, supcon_loss
 from jaxmeta.pretraining.supervised import supervised
+from jaxmeta.pretraining.teacher import Teacher, rising
+from jaxmeta.pretraining.vicreg import vicreg, vicreg_loss
 
-__all__ = ["supervised"]
+__all__ = [
+    "Teacher",
+    "barlow_twins",
+    "barlow_twins_loss",
+    "byol",
+    "byol_loss",
+    "info_nce",
+    "joint_embedding",
+    "moco_loss",
+    "moco_v2",
+    "moco_v3",
+    "prediction",
+    "rising",
+    "simclr",
+    "simclr_loss",
+    "simsiam",
+    "simsiam_loss",
+    "supcon",
+    "supcon_loss",
+    "supervised",
+    "vicreg",
+    "vicreg_loss",
+]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_count
+from jaxmeta.checks import check_count, check_positive
 from jaxmeta.learners.frames.heads import affine
 from jaxmeta.learners.frames.support import cosine_similarities
 from jaxmeta.losses import accuracy, cross_entropy
@@ -53,8 +53,7 @@ def supervised(
     (8, 3)
     """
     check_count("classes", classes, least=1)
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}: give a positive number.")
+    check_positive("temperature", temperature)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         if not isinstance(batch, Batch):

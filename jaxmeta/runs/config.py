@@ -6,7 +6,7 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
   evaluated; and ``sample``, what is trained on: episodes, with the fields that differ from those,
   episodes whose classes are single examples, ``{"instances": True}``, batches of examples,
   ``{"batches": 64}``, or the sampler that a function makes of the ``source``
-  or of another ``sample``: ``{"make": "jaxmeta.data.views", "sample": {"batches": 64}, ...}``;
+  or of another ``sample``: ``{"make": "mine.pairs", "sample": {"batches": 64}}``;
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
   ``objective`` and ``estimator``. An argument that a function takes by one of these names, and that
   its spec leaves out, is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective;

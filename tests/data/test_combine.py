@@ -1,20 +1,16 @@
-"""Samplers made of samplers draw what those draw: side by side, one of several, seen twice."""
+"""Samplers made of samplers draw what those draw: side by side, or one of several."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.data import array_source, mixture, paired, views
-from tests.data.marked import close, draws
+from jaxmeta.data import array_source, mixture, paired
+from tests.data.marked import close
 
 LOW = array_source(np.arange(6.0)[:, None], [0, 0, 1, 1, 2, 2])
 HIGH = array_source(100 + np.arange(4.0)[:, None], [0, 0, 1, 1])
 KEY = jax.random.key(5)
-
-
-def noisy(key, x):
-    return x + jax.random.uniform(key, x.shape, x.dtype, -0.4, 0.4)
 
 
 def test_a_pair_is_one_task_of_each_source():
@@ -54,32 +50,6 @@ def test_mixed_episodes_are_padded_to_one_shape():
     assert np.array_equal(drawn.task.support.mask.sum(axis=1), 3 - drawn.source)
 
 
-def test_views_are_of_the_same_examples_and_each_has_its_own_noise():
-    source = LOW
-    sample = views(source.batches(8), noisy, count=3)
-    tasks = draws(source, 50, sample)
-    each = np.stack(tasks.x)
-    assert each.shape == (3, 50, 8, 1)
-    shown = np.rint(each)
-    assert (shown == shown[:1]).all()
-    assert np.array_equal(shown[0, ..., 0] // 2, tasks.y)
-    noise = (each - shown).reshape(3, -1)
-    assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.25
-    # Within a view, too, no two examples share a key.
-    assert len(np.unique(noise)) > 0.99 * noise.size
-
-
-def test_combined_samplers_combine():
-    seen = views(LOW.batches(2), noisy)
-    sample = paired((mixture([seen, seen]), views(HIGH.batches(3), noisy)))
-    data = ((LOW.data, LOW.data), HIGH.data)
-    mixed, other = jax.jit(sample)(data, KEY)
-    for batch, least, most in ((mixed.task, 0, 5), (other, 100, 103)):
-        one, two = (np.rint(view) for view in batch.x)
-        assert np.array_equal(one, two)
-        assert least <= one.min() <= one.max() <= most
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -89,8 +59,6 @@ def test_combined_samplers_combine():
         (lambda: mixture([LOW.batches(1)] * 2, [1, -1]), r"\[1, -1\]; give one non-negative"),
         (lambda: mixture([LOW.batches(1)] * 2, [0, 0]), r"\[0, 0\]; .* not all of them 0"),
         (lambda: mixture([LOW.batches(1)], [np.nan]), r"\[nan\]; give"),
-        (lambda: views(LOW.batches(1), noisy, count=0), "count is 0: give .* 1 or more"),
-        (lambda: views(LOW.batches(1), noisy, count=1.5), "count is 1.5: give"),
     ],
 )
 def test_samplers_that_do_not_combine_are_refused(make, message):
@@ -109,7 +77,6 @@ def test_samplers_that_do_not_combine_are_refused(make, message):
             (LOW.data, LOW.data),
             r"sampler 1 draws .*\[2, 1\].* sampler 0 draws .*\[1, 1\].*; pad them",
         ),
-        (views(LOW.episodes(2, 1, 1), noisy), LOW.data, "type Episode; give a sampler of batches"),
     ],
 )
 def test_tasks_that_do_not_combine_are_refused_when_drawn(sample, data, message):

@@ -10,13 +10,20 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from experiments import report, same_episodes
 from experiments.configs import cifar_fs, methods, omniglot
 from jaxmeta.runs import EVERYTHING, Diverged, build, tasks, workdir
-from jaxmeta.runs.config import build_learner, build_objective, complete, learner_spec
-from jaxmeta.types import Batch, Episode, Learner, Source
+from jaxmeta.runs.config import (
+    build_learner,
+    build_objective,
+    complete,
+    evaluation_of,
+    learner_spec,
+)
+from jaxmeta.types import Batch, Carried, Episode, Learner, Source
 from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +44,7 @@ def shapes(protocol: dict, image: tuple[int, ...]) -> Episode | Batch:
 
 
 @pytest.mark.parametrize("data", [omniglot, cifar_fs], ids=["omniglot", "cifar_fs"])
-@pytest.mark.parametrize("method", methods.TRAINED)
+@pytest.mark.parametrize("method", [*methods.TRAINED, *methods.PRETRAINED])
 def test_every_config_can_be_trained(data, method):
     """Traced only: what it names exists, takes these arguments, and its shapes go together."""
     config = tasks.with_classes(complete(data.get_config(method)), Source((), None, classes=64))
@@ -46,11 +53,14 @@ def test_every_config_can_be_trained(data, method):
     task, key = shapes(config["sample"], image), jax.random.key(0)
     params, state = jax.eval_shape(objective.init, key, task)
     jax.eval_shape(build(config["optimizer"]).init, params)
+    if objective.carry is not None:
+        task = Carried(task, jax.eval_shape(objective.carry, params, state, task, key))
     loss, report = jax.eval_shape(objective.loss, params, state, task, key)
     assert loss.shape == ()
     updated = jax.eval_shape(objective.update, state, params, report.statistics)
     assert jax.tree.structure(updated) == jax.tree.structure(state)
-    others = methods.TRANSFERRED if method == "pretrained" else {}
+    others = methods.TRANSFERRED if method in ("pretrained", "simclr") else {}
+    state = state[part] if (part := evaluation_of(config)["state"]) else state
     mode = data.DATA.normalization
     specs = [spec.to_dict() | {"ways": 5, "normalization": mode} for spec in others.values()]
     for spec in [learner_spec(config), *specs]:
@@ -79,16 +89,23 @@ def test_the_classifier_descends_with_momentum_and_decay():
     assert descent["learning_rate"]["decay_steps"] == config["steps"]
     given = {**decay, "weight_decay": 0.5}, {**descent, "learning_rate": 0.1}
     optimizer = build({**config["optimizer"], "args": given})
-    params, gradients = np.array([1.0, -2.0]), np.array([[0.5, 0.25], [1.0, -1.0], [0.0, 2.0]])
-    trace = np.zeros(2)
-    mine, state = jnp.array(params), optimizer.init(jnp.array(params))
+    # Of the first row, a kernel, and the second, a bias, only the kernel decays.
+    params, kernel = np.array([[1.0, -2.0], [3.0, 4.0]]), np.array([[1.0], [0.0]])
+    gradients = np.array([[[0.5, 0.25], [1.0, -1.0]], [[0.0, 2.0], [1.0, 1.0]]])
+    trace = np.zeros((2, 2))
+
+    def tree(rows):
+        return {"kernel": jnp.array(rows[:1]), "bias": jnp.array(rows[1])}
+
+    mine, state = tree(params), optimizer.init(tree(params))
     for gradient in gradients:
-        updates, state = optimizer.update(jnp.array(gradient), state, mine)
-        mine = mine + updates
-        decayed = gradient + 0.5 * params
+        updates, state = optimizer.update(tree(gradient), state, mine)
+        mine = optax.apply_updates(mine, updates)
+        decayed = gradient + 0.5 * kernel * params
         trace = decayed + 0.9 * trace
         params = params - 0.1 * (decayed + 0.9 * trace)
-    assert mine == pytest.approx(params)
+    assert mine["kernel"][0] == pytest.approx(params[0])
+    assert mine["bias"] == pytest.approx(params[1])
 
 
 def answers(learner: Learner, params, state, task: Episode):
@@ -110,7 +127,10 @@ def test_a_method_that_there_is_not_is_told():
         omniglot.get_config("nearest_mean")
     assert same_episodes.chosen(["ridge", "all"])[0] == "siamese"
     assert same_episodes.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
-    assert "pretrained" not in same_episodes.chosen(["all"])
+    assert not set(methods.PRETRAINED) & set(same_episodes.chosen(["all"]))
+    assert same_episodes.chosen(["byol", "simclr+nearest_mean"]) == ["byol", "simclr+nearest_mean"]
+    with pytest.raises(ValueError, match=r"There is no method 'simclr\+ridge': .*simclr"):
+        same_episodes.chosen(["simclr+ridge"])
 
 
 @pytest.mark.parametrize("shots", ["x", "0", "", "1,-5"])

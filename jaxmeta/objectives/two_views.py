@@ -1,0 +1,71 @@
+"""An Objective over batches in two random views, which is what self-supervision compares."""
+
+from typing import Any
+
+import jax
+
+from jaxmeta.objectives.augmented import changed
+from jaxmeta.types import Array, Augment, Batch, Carried, Key, Objective, PyTree, Report
+
+
+def two_views(objective: Objective, augment: Augment, second: Augment | None = None) -> Objective:
+    r"""The loss of a batch each of whose examples is seen in two independent random views.
+
+    .. math:: \ell\big(\theta;\; \{(a_j(x_j),\, a'_j(x_j))\}_j\big)
+
+    The changes are drawn from the task's key, on the device: anew in each step, for data in memory
+    as for streamed ones, and alike on any number of devices.
+
+    Args:
+      objective: over batches whose ``x`` is a pair of views, as those of
+        :mod:`jaxmeta.pretraining` are.
+      augment: makes a view of one example.
+      second: makes the second view, if it is made in another way.
+
+    Returns:
+      An objective over the batches that ``source.batches(size)`` draws.
+
+    Raises:
+      ValueError: when called, the task is no batch, or a view has another structure, shape or type
+        than the example.
+
+    >>> from jaxmeta.data import crop_and_mirror
+    >>> from jaxmeta.nn import conv4, projector
+    >>> from jaxmeta.pretraining import simclr
+    >>> objective = two_views(simclr(conv4(), projector(128)), crop_and_mirror(4))
+    """
+
+    def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        return objective.init(key, _twice(batch))
+
+    def loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
+        batch = _checked(task.task if isinstance(task, Carried) else task)
+        first_key, second_key, key = jax.random.split(key, 3)
+        one = changed(batch, first_key, augment)
+        other = changed(batch, second_key, second or augment)
+        pair = batch._replace(x=(one.x, other.x))
+        return objective.loss(
+            params, state, task._replace(task=pair) if isinstance(task, Carried) else pair, key
+        )
+
+    begin = objective.carry
+    return Objective(
+        init,
+        loss,
+        objective.update,
+        begin and (lambda params, state, batch, key: begin(params, state, _twice(batch), key)),
+    )
+
+
+def _twice(batch: Batch) -> Batch:
+    """The two views where nothing is changed."""
+    return _checked(batch)._replace(x=(batch.x, batch.x))
+
+
+def _checked(batch: Batch) -> Batch:
+    if not isinstance(batch, Batch):
+        raise ValueError(
+            f"two_views is of batches and the task is a {type(batch).__name__}: draw it by "
+            "source.batches, in a config by sample = {'batches': 128}."
+        )
+    return batch

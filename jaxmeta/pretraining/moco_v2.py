@@ -1,0 +1,128 @@
+"""MoCo v2: contrast with a queue of what a teacher made of earlier batches."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.checks import check_count, check_positive
+from jaxmeta.learners.frames.support import cosine_similarities, to_unit_length
+from jaxmeta.losses import masked_mean
+from jaxmeta.nn import chained
+from jaxmeta.pretraining.joint_embedding import outputs_of, view_metrics, views_of
+from jaxmeta.pretraining.teacher import Momentum, following, new_teacher
+from jaxmeta.types import Array, Batch, Carried, Key, Model, Objective, PyTree, Report
+
+
+def moco_v2(
+    model: Model,
+    projector: Model,
+    *,
+    queue: int = 4096,
+    momentum: Momentum = 0.99,
+    temperature: float = 0.2,
+    decay: float = 0.9,
+) -> Objective:
+    r"""Picking the teacher's projection of the other view among earlier ones, by :func:`moco_loss`.
+
+    .. math:: \tfrac12 \ell(z, \bar z', Q') + \tfrac12 \ell(z', \bar z, Q)
+
+    There is a queue for each view, of the teacher's projections of the batches before, the latest
+    first. It is carried by the task: of k batches a step each has queues of its own, filled by
+    those that were in its place before.
+
+    Args:
+      model: the encoder.
+      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
+      queue: length of each queue, which begins with random directions.
+      momentum: the share of itself that the teacher keeps in a step, or a schedule of it.
+      temperature: tau, of the cosines.
+      decay: decay of the running averages of statistics; see
+        :func:`jaxmeta.objectives.running_average`.
+
+    Returns:
+      An objective over batches of two views, none of them padded, with parameters ``{"model",
+      "projector"}``. Its state holds their statistics by the same names, and under ``"teacher"`` a
+      :class:`~jaxmeta.pretraining.teacher.Teacher`. It reports the metrics of
+      :func:`jaxmeta.pretraining.joint_embedding`.
+
+    Raises:
+      ValueError: the queue has no length, the temperature is not positive, a share is outside of
+        [0, 1] or, when called, the task is no batch of two views, or is longer than a queue.
+
+    References:
+      He et al., 2020, Momentum Contrast for Unsupervised Visual Representation Learning, algorithm
+      1; Chen, Fan, Girshick and He, 2020, Improved Baselines with Momentum Contrastive Learning. A
+      queue for each view and both directions are of solo-learn (da Costa et al., 2022).
+
+    >>> from jaxmeta.nn import conv4, projector
+    >>> objective = moco_v2(conv4(), projector(128), queue=1024)
+    """
+    check_count("queue", queue, least=1)
+    check_positive("temperature", temperature)
+    network = chained(model=model, projector=projector)
+
+    def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        params, state = network.init(key, views_of(batch)[0])
+        return params, {**state, "teacher": new_teacher(params, state)}
+
+    def begin(params: PyTree, state: PyTree, batch: Batch, key: Key) -> Array:
+        if batch.mask.size > queue:
+            raise ValueError(
+                f"A batch has {batch.mask.size} examples and queue is {queue}: give a longer queue."
+            )
+        (outputs, _), _ = jax.eval_shape(
+            lambda: outputs_of(network.apply, params, state, batch, key)
+        )
+        directions = jax.random.normal(key, (2, queue, outputs.shape[-1]), outputs.dtype)
+        return jax.vmap(to_unit_length)(directions)
+
+    def task_loss(params: PyTree, state: PyTree, task: Carried, key: Key) -> tuple[Array, Report]:
+        batch, (first_queue, second_queue) = task.task, task.carry
+        student_key, teacher_key = jax.random.split(key)
+        outputs, statistics = outputs_of(network.apply, params, state, batch, student_key)
+        teacher = state["teacher"]
+        made, statistics["teacher"] = outputs_of(
+            network.apply, teacher.params, teacher.state, batch, teacher_key
+        )
+        first, second = (to_unit_length(jax.lax.stop_gradient(keys)) for keys in made)
+        value = (
+            moco_loss(outputs[0], second, second_queue, batch.mask, temperature)
+            + moco_loss(outputs[1], first, first_queue, batch.mask, temperature)
+        ) / 2
+        queues = jnp.stack(
+            [
+                jnp.concatenate([keys, earlier])[:queue]
+                for keys, earlier in ((first, first_queue), (second, second_queue))
+            ]
+        )
+        metrics = view_metrics(*outputs, batch.mask)
+        return value, Report(statistics, metrics, queues)
+
+    return Objective(init, task_loss, following(momentum, decay), begin)
+
+
+def moco_loss(
+    queries: Array, keys: Array, queue: Array, mask: Array, temperature: float = 0.2
+) -> Array:
+    r"""The cross-entropy of picking each query's own key among it and a queue, in nats.
+
+    .. math:: -\frac1n \sum_i \log \frac{e^{\cos(q_i, k_i) / \tau}}
+              {e^{\cos(q_i, k_i) / \tau} + \sum_j e^{\cos(q_i, u_j) / \tau}}
+
+    Args:
+      queries: q, ``[n, d]``.
+      keys: k, ``[n, d]``.
+      queue: u, keys of other images ``[m, d]``.
+      mask: ``[n]``; padding takes no part.
+      temperature: tau.
+
+    References:
+      He et al., 2020, equation 1.
+
+    >>> alike = jnp.ones((3, 2))
+    >>> jnp.exp(moco_loss(alike, alike, jnp.ones((6, 2)), jnp.ones(3))).round(4).item()
+    7.0
+    """
+    own = jnp.sum(to_unit_length(queries) * to_unit_length(keys), axis=-1, keepdims=True)
+    others = cosine_similarities(queries, queue)
+    log_p = jax.nn.log_softmax(jnp.concatenate([own, others], axis=1) / temperature)
+    return -masked_mean(log_p[:, 0], mask)

@@ -1,0 +1,124 @@
+"""A teacher: the moving average of a network's parameters, which no gradient reaches."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.checks import check_count
+from jaxmeta.objectives import running_average
+from jaxmeta.types import Array, PyTree
+
+Momentum = float | Callable[[Array], Array]
+"""The share of itself that a teacher keeps in a step, or ``(step) -> share``."""
+
+
+class Teacher(NamedTuple):
+    """What moves once a step, after the student's parameters have.
+
+    Attributes:
+      params: of the student's network, averaged.
+      state: the teacher's own running averages of statistics, which are not the student's.
+      step: int32, the number of steps taken.
+    """
+
+    params: PyTree
+    state: PyTree
+    step: Array
+
+
+def new_teacher(params: PyTree, state: PyTree) -> Teacher:
+    """A teacher that is as its student is.
+
+    >>> new_teacher({"w": jnp.ones(2)}, {}).step.item()
+    0
+    """
+    return Teacher(params, state, jnp.zeros((), jnp.int32))
+
+
+def follow(teacher: Teacher, params: PyTree, state: PyTree, momentum: Momentum) -> Teacher:
+    r"""The teacher one step on: :math:`\xi \leftarrow \xi + (1 - m)(\theta - \xi)`.
+
+    Written so, parameters that are equal stay equal to the bit.
+
+    Args:
+      teacher: as it was.
+      params: the student's, theta.
+      state: the teacher's new averages.
+      momentum: m, or a schedule of it.
+
+    >>> teacher = new_teacher(jnp.zeros(()), ())
+    >>> follow(teacher, jnp.ones(()), (), momentum=0.75).params.item()
+    0.25
+    """
+    share = momentum(teacher.step) if callable(momentum) else momentum
+    moved = jax.tree.map(
+        lambda old, new: old + (1 - jnp.asarray(share, old.dtype)) * (new - old),
+        teacher.params,
+        params,
+    )
+    return Teacher(moved, state, teacher.step + 1)
+
+
+def following(
+    momentum: Momentum, decay: float
+) -> Callable[[PyTree, PyTree, PyTree], dict[str, Any]]:
+    """An objective's ``update`` of a student and of its teacher.
+
+    Args:
+      momentum: that of the teacher.
+      decay: that of the running averages of both.
+
+    Returns:
+      ``(state, params, statistics) -> state``, all but the parameters with a ``"teacher"``, whose
+      network has some of the student's parts by the same names.
+
+    Raises:
+      ValueError: a share is outside of [0, 1].
+    """
+    if not callable(momentum) and not 0 <= momentum <= 1:
+        raise ValueError(
+            f"momentum is {momentum}: give the share, from 0 to 1, that a teacher keeps in a step."
+        )
+    average = running_average(decay)
+
+    def update(state: PyTree, params: PyTree, statistics: PyTree) -> dict[str, Any]:
+        own, seen = dict(state), dict(statistics)
+        teacher, of_teacher = own.pop("teacher"), seen.pop("teacher")
+        taught = {name: params[name] for name in teacher.params}
+        averages = average(teacher.state, params, of_teacher)
+        return {
+            **average(own, params, seen),
+            "teacher": follow(teacher, taught, averages, momentum),
+        }
+
+    return update
+
+
+def rising(start: float, steps: int) -> Callable[[Array], Array]:
+    r"""A momentum that rises to 1 along a cosine: :math:`1 - (1 - m_0) (1 + \cos(\pi t / T)) / 2`.
+
+    Args:
+      start: :math:`m_0`, from 0 to 1.
+      steps: T, the number of steps of the run.
+
+    Raises:
+      ValueError: ``start`` is outside of [0, 1], or there is no step.
+
+    References:
+      Grill et al., 2020, Bootstrap Your Own Latent, section 3.3.
+
+    >>> momentum = rising(0.99, steps=100)
+    >>> [round(momentum(jnp.int32(step)).item(), 4) for step in (0, 50, 100)]
+    [0.99, 0.995, 1.0]
+    """
+    if not 0 <= start <= 1:
+        raise ValueError(f"start is {start}: give the momentum of the first step, from 0 to 1.")
+    check_count("steps", steps, least=1)
+
+    def momentum(step: Array) -> Array:
+        share = jnp.minimum(step.astype(jnp.float32) / steps, 1)
+        return 1 - (1 - start) * (1 + jnp.cos(jnp.pi * share)) / 2
+
+    return momentum

@@ -1,0 +1,226 @@
+"""Objectives of two views: what they see, what moves a teacher, and what no gradient reaches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta import pretraining
+from jaxmeta.data import array_source
+from jaxmeta.nn import chained, projector
+from jaxmeta.objectives import two_views
+from jaxmeta.pretraining import Teacher, rising
+from jaxmeta.train import init_train_state, outer_loop
+from jaxmeta.types import Batch, Carried
+from tests.objective_contracts import normalized_mlp
+
+KEY = jax.random.key(0)
+ENCODER, HEAD = normalized_mlp(6), projector(5, hidden=[7])
+NORMALIZED = projector(5, hidden=[7], normalized=True)
+MOMENTUM, STEPS = 0.8, 4
+METHODS = {
+    "simclr": pretraining.simclr(ENCODER, HEAD),
+    "supcon": pretraining.supcon(ENCODER, HEAD),
+    "barlow_twins": pretraining.barlow_twins(ENCODER, HEAD),
+    "vicreg": pretraining.vicreg(ENCODER, HEAD),
+    "simsiam": pretraining.simsiam(ENCODER, NORMALIZED, HEAD),
+    "byol": pretraining.byol(ENCODER, HEAD, HEAD, momentum=rising(MOMENTUM, STEPS)),
+    "moco_v2": pretraining.moco_v2(ENCODER, HEAD, queue=20, momentum=rising(MOMENTUM, STEPS)),
+    "moco_v3": pretraining.moco_v3(ENCODER, HEAD, HEAD, momentum=rising(MOMENTUM, STEPS)),
+}
+TAUGHT = ("byol", "moco_v2", "moco_v3")
+X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+SOURCE = array_source(X, np.arange(32) % 4)
+SAMPLE = SOURCE.batches(8)
+
+
+def noisy(key, x):
+    return x + jax.random.normal(key, x.shape) / 2
+
+
+def pair():
+    one, other = jax.random.split(KEY)
+    batch = SAMPLE(SOURCE.data, KEY)
+    return batch._replace(x=(noisy(one, batch.x), noisy(other, batch.x)))
+
+
+def begun(objective, task):
+    """Parameters, a state whose teacher differs from them, and the task."""
+    params, state = objective.init(KEY, task)
+    if "teacher" in state:
+        other = objective.init(jax.random.key(1), task)[0]
+        taught = {name: other[name] for name in state["teacher"].params}
+        state = {**state, "teacher": state["teacher"]._replace(params=taught)}
+    if objective.carry is not None:
+        task = Carried(task, objective.carry(params, state, task, KEY))
+    return params, state, task
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_labels_are_not_looked_at(name):
+    objective, task = METHODS[name], pair()
+    params, state, _ = begun(objective, task)
+
+    def value_and_gradient(y):
+        changed = task._replace(y=y)
+        if objective.carry is not None:
+            changed = Carried(changed, objective.carry(params, state, changed, KEY))
+        loss = jax.value_and_grad(objective.loss, has_aux=True)
+        return loss(params, state, changed, KEY)
+
+    one, other = (value_and_gradient(y) for y in (task.y, (task.y * 7 + 1) % 3))
+    alike = jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
+    assert all(alike) == (name != "supcon")
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_the_teacher_is_the_moving_average(name):
+    objective = two_views(METHODS[name], noisy)
+    optimizer = optax.sgd(0.5)
+    params, state = objective.init(KEY, SAMPLE(SOURCE.data, KEY))
+    carry = ()
+    update = outer_loop(objective, optimizer, SAMPLE, meta_batch=2)
+    if objective.carry is not None:
+        batch = SAMPLE(SOURCE.data, KEY)
+        one = objective.carry(params, state, batch, KEY)
+        carry = jnp.stack([one, one])
+    train_state = init_train_state(optimizer, params, state, carry)
+    expected = [np.float64(leaf) for leaf in jax.tree.leaves(state["teacher"].params)]
+    for step in range(STEPS):
+        train_state, _ = update(train_state, SOURCE.data, KEY, 1)
+        share = 1 - (1 - MOMENTUM) * (1 + np.cos(np.pi * step / STEPS)) / 2
+        student = {name: train_state.params[name] for name in ("model", "projector")}
+        expected = [
+            share * old + (1 - share) * np.float64(new)
+            for old, new in zip(expected, jax.tree.leaves(student), strict=True)
+        ]
+    teacher = train_state.state["teacher"]
+    assert teacher.step == STEPS
+    for leaf, value in zip(jax.tree.leaves(teacher.params), expected, strict=True):
+        np.testing.assert_allclose(leaf, value, rtol=1e-5, atol=1e-6)
+    begun = jax.tree.leaves(state["teacher"].params)
+    assert max(np.abs(a - b).max() for a, b in zip(expected, begun, strict=True)) > 1e-3
+
+
+def test_a_teacher_of_full_momentum_stays_to_the_bit():
+    teacher = pretraining.teacher.new_teacher({"w": jnp.float32([0.1, 0.3])}, ())
+    moved = pretraining.teacher.follow(teacher, {"w": jnp.float32([5.0, 7.0])}, (), 1.0)
+    np.testing.assert_array_equal(moved.params["w"], teacher.params["w"])
+    # And whatever the momentum, where it is as its student is.
+    same = pretraining.teacher.follow(teacher, teacher.params, (), 0.37)
+    np.testing.assert_array_equal(same.params["w"], teacher.params["w"])
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_no_gradient_reaches_the_teacher(name):
+    objective = METHODS[name]
+    params, state, task = begun(objective, pair())
+
+    def loss(teacher_params, scale):
+        teacher = state["teacher"]._replace(params=teacher_params)
+        return objective.loss(params, {**state, "teacher": teacher}, task, KEY)[0] * scale
+
+    teacher = state["teacher"].params
+    for leaf in jax.tree.leaves(jax.grad(loss)(teacher, 1.0)):
+        assert not leaf.any()
+    other = jax.tree.map(lambda leaf: leaf + 0.3, teacher)
+    assert abs(loss(teacher, 1.0) - loss(other, 1.0)) > 1e-3  # which is not ignored, though
+
+
+def test_byol_of_its_own_network_is_simsiam():
+    """Whose cosines are the same, with 4 for their sum's beginning and 4 times their weight."""
+    byol = pretraining.byol(ENCODER, HEAD, HEAD, momentum=0.0)
+    simsiam = pretraining.simsiam(ENCODER, HEAD, HEAD)
+    task = pair()
+    params, state = byol.init(KEY, task)
+    grad = [
+        jax.value_and_grad(each.loss, has_aux=True)(params, state, task, KEY)
+        for each in (byol, simsiam)
+    ]
+    (one, _), gradient = grad[0]
+    (other, _), expected = grad[1]
+    np.testing.assert_allclose(one, 4 + 4 * other, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-3, atol=1e-5), gradient, expected
+    )
+
+
+def test_the_queue_holds_the_last_keys_in_order():
+    objective = pretraining.moco_v2(ENCODER, HEAD, queue=20, momentum=1.0)
+    task = pair()
+    params, state = objective.init(KEY, task)
+    queues, keys = objective.carry(params, state, task, KEY), []
+    for step in range(3):
+        batch = task._replace(x=tuple(view + step for view in task.x))
+        _, report = objective.loss(params, state, Carried(batch, queues), KEY)
+        queues = report.carry
+        teacher = state["teacher"]
+        for view in batch.x:
+            features, _ = ENCODER.apply(teacher.params["model"], None, view)
+            z, _ = HEAD.apply(teacher.params["projector"], {"layer0": None}, features)
+            keys.append(z / jnp.linalg.norm(z, axis=1, keepdims=True))
+    for own, view in ((0, keys[0::2]), (1, keys[1::2])):
+        latest = jnp.concatenate([view[2], view[1], view[0]])[:20]
+        np.testing.assert_allclose(queues[own], latest, rtol=1e-4, atol=1e-5)
+
+
+def test_each_view_is_normalized_by_itself_and_the_averages_follow_their_mean():
+    objective, task = METHODS["vicreg"], pair()
+    params, state = objective.init(KEY, task)
+    _, report = objective.loss(params, state, task, KEY)
+    own = [ENCODER.apply(params["model"], None, view)[1] for view in task.x]
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *own)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        report.statistics["model"],
+        expected,
+    )
+    assert isinstance(METHODS["byol"].init(KEY, task)[1]["teacher"], Teacher)
+
+
+def test_without_its_stop_gradient_simsiam_collapses():
+    with_it = pretraining.simsiam(ENCODER, HEAD, HEAD)
+    predicting = chained(head=HEAD, predictor=HEAD)
+
+    def agree(first, second, batch):
+        return pretraining.simsiam_loss(first, second, batch.mask)
+
+    without = pretraining.joint_embedding(ENCODER, predicting, agree)
+
+    def spread(objective):
+        optimizer = optax.sgd(0.1, momentum=0.9)
+        update = outer_loop(two_views(objective, noisy), optimizer, SAMPLE, meta_batch=1)
+        batch = SAMPLE(SOURCE.data, KEY)
+        train_state = init_train_state(optimizer, *two_views(objective, noisy).init(KEY, batch))
+        return update(train_state, SOURCE.data, KEY, 400)[1]["spread"][-50:].mean()
+
+    print(spread(with_it), spread(without))
+    assert spread(with_it) > 0.5
+    assert spread(without) < 0.1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_task_is_a_batch_in_two_views(name):
+    batch = SAMPLE(SOURCE.data, KEY)
+    with pytest.raises(ValueError, match=r"put it into two_views"):
+        METHODS[name].init(KEY, batch)
+    episode = SOURCE.episodes(2, 1, 1)(SOURCE.data, KEY)
+    with pytest.raises(ValueError, match=r"the task is a Episode: draw it by source.batches"):
+        METHODS[name].init(KEY, episode)
+    with pytest.raises(ValueError, match=r"the task is a Episode: draw it by source.batches"):
+        two_views(METHODS[name], noisy).init(KEY, episode)
+    assert isinstance(batch, Batch)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="temperature is 0: give a positive number"):
+        pretraining.simclr(ENCODER, HEAD, temperature=0)
+    with pytest.raises(ValueError, match=r"momentum is 1\.5: give the share"):
+        pretraining.byol(ENCODER, HEAD, HEAD, momentum=1.5)
+    objective, task = pretraining.moco_v2(ENCODER, HEAD, queue=4), pair()
+    params, state = objective.init(KEY, task)
+    with pytest.raises(ValueError, match="queue is 4: give a longer queue"):
+        objective.carry(params, state, task, KEY)
+    with pytest.raises(ValueError, match="start is -1: give the momentum of the first step"):
+        rising(-1, 5)
