@@ -53,7 +53,7 @@ def normalized_mlp(outputs):
     def init(key, x):
         keys = jax.random.split(key)
         params = {
-            "body": jax.random.normal(keys[0], (x.shape[-1], 8)) / 2,
+            "body": jax.random.normal(keys[0], (x[0].size, 8)) / 2,
             "scale": jnp.ones(8),
             "offset": jnp.zeros(8),
             "head": jax.random.normal(keys[1], (8, outputs)) / 3,
@@ -61,6 +61,7 @@ def normalized_mlp(outputs):
         return params, Statistics(jnp.zeros(8), jnp.ones(8))
 
     def apply(params, state, x, mask=None, key=None, batch_statistics=True):
+        x = x.reshape(x.shape[0], -1)
         x, used = batch_norm(
             x @ params["body"], params["scale"], params["offset"], state, mask, batch_statistics
         )

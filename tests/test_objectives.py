@@ -19,7 +19,7 @@ from jaxmeta.data import array_source
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp, projector
-from jaxmeta.objectives import along, augmented, episodic, multi_step, reptile, two_views
+from jaxmeta.objectives import added, along, augmented, episodic, multi_step, reptile, two_views
 from jaxmeta.train import init_train_state, outer_loop
 from tests.objective_contracts import (
     LARGE,
@@ -38,6 +38,7 @@ MAML = learners.maml(CLASSIFIER, 3, steps=2, learning_rate=0.1)
 RANDOM, Y = np.random.default_rng(0), np.arange(60) % 6
 X = 2 * RANDOM.normal(size=(6, 5))[Y] + RANDOM.normal(size=(60, 5))
 SOURCE = array_source(X, Y)
+IMAGES = array_source(RANDOM.normal(size=(24, 3, 3, 1)) + np.arange(3.0)[:, None, None], Y[:24] % 3)
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -82,13 +83,35 @@ CASES = {
             "byol": pretraining.byol(EMBEDDING, HEAD, HEAD, momentum=0.9),
             "moco_v2": pretraining.moco_v2(EMBEDDING, HEAD, queue=16, momentum=0.9),
             "moco_v3": pretraining.moco_v3(EMBEDDING, HEAD, HEAD, momentum=0.9),
+            "dino": pretraining.dino(EMBEDDING, HEAD, prototypes=6, momentum=0.9),
         }.items()
     },
+    "rotation": Case(pretraining.rotation(EMBEDDING), IMAGES.batches(8), IMAGES.data),
+    "added": Case(
+        added(
+            {
+                "supervised": pretraining.supervised(EMBEDDING, IMAGES.classes),
+                "rotation": pretraining.rotation(EMBEDDING),
+                "moco": two_views(pretraining.moco_v2(EMBEDDING, HEAD, queue=16), noisy),
+            },
+            weights={"rotation": 0.5},
+        ),
+        IMAGES.batches(8),
+        IMAGES.data,
+    ),
     **{name: sketch(name) for name in SKETCHES},
 }
 
 
-SLOW = ("supcon", "barlow_twins", "vicreg", "simsiam", "moco_v3")  # one of their kind is enough
+SLOW = (
+    "supcon",
+    "barlow_twins",
+    "vicreg",
+    "simsiam",
+    "moco_v3",
+    "dino",
+    "rotation",
+)  # one of their kind is enough
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the outer loop minimizes: factories returning an Objective."""
 
+from jaxmeta.objectives.added import added
 from jaxmeta.objectives.along import along
 from jaxmeta.objectives.augmented import augmented
 from jaxmeta.objectives.averages import running_average
@@ -9,6 +10,7 @@ from jaxmeta.objectives.reptile import reptile
 from jaxmeta.objectives.two_views import two_views
 
 __all__ = [
+    "added",
     "along",
     "augmented",
     "episodic",

@@ -2,10 +2,12 @@
 
 from jaxmeta.pretraining.barlow_twins import barlow_twins, barlow_twins_loss
 from jaxmeta.pretraining.byol import byol, byol_loss
+from jaxmeta.pretraining.dino import dino, dino_loss
 from jaxmeta.pretraining.joint_embedding import joint_embedding
 from jaxmeta.pretraining.moco_v2 import moco_loss, moco_v2
 from jaxmeta.pretraining.moco_v3 import info_nce, moco_v3
 from jaxmeta.pretraining.prediction import prediction
+from jaxmeta.pretraining.rotation import rotation
 from jaxmeta.pretraining.simclr import simclr, simclr_loss
 from jaxmeta.pretraining.simsiam import simsiam, simsiam_loss
 from jaxmeta.pretraining.supcon import supcon, supcon_loss
@@ -19,6 +21,8 @@ __all__ = [
     "barlow_twins_loss",
     "byol",
     "byol_loss",
+    "dino",
+    "dino_loss",
     "info_nce",
     "joint_embedding",
     "moco_loss",
@@ -26,6 +30,7 @@ __all__ = [
     "moco_v3",
     "prediction",
     "rising",
+    "rotation",
     "simclr",
     "simclr_loss",
     "simsiam",

@@ -46,9 +46,8 @@ def joint_embedding(
         return network.init(key, views_of(batch)[0])
 
     def task_loss(params: PyTree, state: PyTree, batch: Batch, key: Key) -> tuple[Array, Report]:
-        (first, second), statistics = outputs_of(network.apply, params, state, batch, key)
-        value = loss(first, second, batch)
-        return value, Report(statistics, view_metrics(first, second, batch.mask))
+        outputs, statistics = outputs_of(network.apply, params, state, batch, key)
+        return loss(*outputs, batch), Report(statistics, view_metrics(outputs, batch.mask))
 
     return Objective(init, task_loss, running_average(decay))
 
@@ -80,9 +79,11 @@ def views_of(batch: Batch) -> tuple[PyTree, PyTree]:
     return batch.x
 
 
-def view_metrics(first: Array, second: Array, mask: Array) -> Metrics:
-    """What tells a collapse: the spread of the outputs, and how alike the two views are."""
+def view_metrics(views: tuple[Array, Array], mask: Array) -> Metrics:
+    """What tells a collapse: how spread out the outputs are, and how alike those of two views."""
+    first, second = views
     return {
         "spread": (diagnostics.spread(first, mask) + diagnostics.spread(second, mask)) / 2,
         "positive_cosine": diagnostics.positive_cosine(first, second, mask),
+        "instance_accuracy": diagnostics.instance_accuracy(first, second, mask),
     }

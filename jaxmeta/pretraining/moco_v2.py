@@ -8,7 +8,7 @@ from jaxmeta.learners.frames.support import cosine_similarities, to_unit_length
 from jaxmeta.losses import masked_mean
 from jaxmeta.nn import chained
 from jaxmeta.pretraining.joint_embedding import outputs_of, view_metrics, views_of
-from jaxmeta.pretraining.teacher import Momentum, following, new_teacher
+from jaxmeta.pretraining.teacher import Momentum, following, new_teacher, student_and_teacher
 from jaxmeta.types import Array, Batch, Carried, Key, Model, Objective, PyTree, Report
 
 
@@ -77,13 +77,8 @@ def moco_v2(
 
     def task_loss(params: PyTree, state: PyTree, task: Carried, key: Key) -> tuple[Array, Report]:
         batch, (first_queue, second_queue) = task.task, task.carry
-        student_key, teacher_key = jax.random.split(key)
-        outputs, statistics = outputs_of(network.apply, params, state, batch, student_key)
-        teacher = state["teacher"]
-        made, statistics["teacher"] = outputs_of(
-            network.apply, teacher.params, teacher.state, batch, teacher_key
-        )
-        first, second = (to_unit_length(jax.lax.stop_gradient(keys)) for keys in made)
+        outputs, targets, statistics = student_and_teacher(network, params, state, batch, key)
+        first, second = (to_unit_length(keys) for keys in targets)
         value = (
             moco_loss(outputs[0], second, second_queue, batch.mask, temperature)
             + moco_loss(outputs[1], first, first_queue, batch.mask, temperature)
@@ -94,7 +89,7 @@ def moco_v2(
                 for keys, earlier in ((first, first_queue), (second, second_queue))
             ]
         )
-        metrics = view_metrics(*outputs, batch.mask)
+        metrics = view_metrics(outputs, batch.mask)
         return value, Report(statistics, metrics, queues)
 
     return Objective(init, task_loss, following(momentum, decay), begin)

@@ -7,7 +7,7 @@ import jax
 from jaxmeta.nn import chained
 from jaxmeta.objectives import running_average
 from jaxmeta.pretraining.joint_embedding import outputs_of, view_metrics, views_of
-from jaxmeta.pretraining.teacher import Momentum, following, new_teacher
+from jaxmeta.pretraining.teacher import Momentum, following, new_teacher, student_and_teacher
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
 PredictionLoss = Callable[[Array, Array, Array], Array]
@@ -68,8 +68,12 @@ def prediction(
         return params, state
 
     def task_loss(params: PyTree, state: PyTree, batch: Batch, key: Key) -> tuple[Array, Report]:
-        student_key, predictor_key, teacher_key = jax.random.split(key, 3)
-        projected, statistics = outputs_of(network.apply, params, state, batch, student_key)
+        key, predictor_key = jax.random.split(key)
+        if momentum is None:
+            projected, statistics = outputs_of(network.apply, params, state, batch, key)
+            targets = jax.lax.stop_gradient(projected)
+        else:
+            projected, targets, statistics = student_and_teacher(network, params, state, batch, key)
         predicted, own = outputs_of(
             predictor.apply,
             params["predictor"],
@@ -78,14 +82,8 @@ def prediction(
             predictor_key,
         )
         statistics["predictor"] = own
-        targets = projected
-        if momentum is not None:
-            teacher = state["teacher"]
-            targets, statistics["teacher"] = outputs_of(
-                network.apply, teacher.params, teacher.state, batch, teacher_key
-            )
-        first, second = jax.lax.stop_gradient(targets)
+        first, second = targets
         value = loss(predicted[0], second, batch.mask) + loss(predicted[1], first, batch.mask)
-        return value, Report(statistics, view_metrics(first, second, batch.mask))
+        return value, Report(statistics, view_metrics(targets, batch.mask))
 
     return Objective(init, task_loss, update)

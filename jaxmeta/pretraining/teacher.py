@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
 from jaxmeta.objectives import running_average
-from jaxmeta.types import Array, PyTree
+from jaxmeta.pretraining.joint_embedding import outputs_of
+from jaxmeta.types import Array, Batch, Key, Model, PyTree
 
 Momentum = float | Callable[[Array], Array]
 """The share of itself that a teacher keeps in a step, or ``(step) -> share``."""
@@ -59,6 +60,30 @@ def follow(teacher: Teacher, params: PyTree, state: PyTree, momentum: Momentum) 
         params,
     )
     return Teacher(moved, state, teacher.step + 1)
+
+
+def student_and_teacher(
+    network: Model, params: PyTree, state: PyTree, batch: Batch, key: Key
+) -> tuple[tuple[Array, Array], tuple[Array, Array], PyTree]:
+    """The outputs of a network for both views, those of its teacher, and the statistics of both.
+
+    Args:
+      network: what both are.
+      params: the student's.
+      state: the student's, with its ``"teacher"``.
+      batch: in two views.
+      key: randomness, such as dropout.
+
+    Returns:
+      ``(outputs, targets, statistics)``; no gradient passes through the targets.
+    """
+    student_key, teacher_key = jax.random.split(key)
+    outputs, statistics = outputs_of(network.apply, params, state, batch, student_key)
+    teacher = state["teacher"]
+    targets, statistics["teacher"] = outputs_of(
+        network.apply, teacher.params, teacher.state, batch, teacher_key
+    )
+    return outputs, jax.lax.stop_gradient(targets), statistics
 
 
 def following(

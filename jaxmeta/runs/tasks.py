@@ -1,7 +1,7 @@
 """The tasks of a config: its sources, and the samplers of what is trained and evaluated on."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -45,23 +45,26 @@ def with_classes(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
     """
 
     def told(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "objective" in spec:  # one around another, as `augmented` is
-            return {**spec, "objective": told(spec["objective"])}
         # Written into the config, as a run is restored without its data.
         takes = inspect.signature(resolve(spec["make"], EVERYTHING)).parameters
-        return {**spec, "classes": source.classes} if "classes" in takes else spec
+        missing = "classes" in takes and spec.get("classes") is None
+        return {**spec, "classes": source.classes} if missing else spec
 
-    objective = config["objective"]
-    if source.classes is None or _innermost(objective).get("classes") is not None:
+    if source.classes is None:
         return dict(config)
-    return {**config, "objective": told(objective)}
+    return {**config, "objective": _mapped(told, config["objective"])}
 
 
-def _innermost(objective: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The spec of the objective that others are around."""
-    while "objective" in objective:
-        objective = objective["objective"]
-    return objective
+def _mapped(
+    change: Callable[[Mapping[str, Any]], Mapping[str, Any]], spec: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The spec of an objective, those changed that are around no other."""
+    if "objective" in spec:  # as `augmented` has one
+        return {**spec, "objective": _mapped(change, spec["objective"])}
+    if "objectives" in spec:  # as `added` has several
+        several = spec["objectives"].items()
+        return {**spec, "objectives": {name: _mapped(change, each) for name, each in several}}
+    return change(spec)
 
 
 def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
@@ -91,12 +94,17 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             "The data of the train split have no classes to train on without episodes: leave "
             "config.sample.batches out."
         )
-    classes = _innermost(config["objective"]).get("classes")
-    if classes is not None and source.classes is not None and classes < source.classes:
-        raise ValueError(
-            f"config.objective.classes is {classes} but the train split has {source.classes}: "
-            "give their number."
-        )
+
+    def checked(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        classes = spec.get("classes")
+        if classes is not None and source.classes is not None and classes < source.classes:
+            raise ValueError(
+                f"config.objective.classes is {classes} but the train split has {source.classes}: "
+                "give their number."
+            )
+        return spec
+
+    _mapped(checked, config["objective"])
     return source.batches(fields["batches"])
 
 

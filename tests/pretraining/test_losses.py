@@ -13,6 +13,7 @@ RANDOM = np.random.default_rng(0)
 FIRST, SECOND = RANDOM.normal(size=(2, N, D)).astype(np.float32)
 Y = np.array([0, 1, 0, 2, 1, 0])
 ONES = jnp.ones(N)
+CENTER = jnp.linspace(-1, 1, D)
 LOSSES = {
     "simclr": lambda a, b, mask: pretraining.simclr_loss(a, b, mask, TAU),
     "supcon": lambda a, b, mask: pretraining.supcon_loss(
@@ -22,6 +23,7 @@ LOSSES = {
     "moco": lambda a, b, mask: pretraining.moco_loss(a, b, jnp.asarray(SECOND) ** 2, mask, TAU),
     "byol": pretraining.byol_loss,
     "simsiam": pretraining.simsiam_loss,
+    "dino": lambda a, b, mask: pretraining.dino_loss(a, b, CENTER, mask, TAU, TAU / 2),
     "barlow_twins": pretraining.barlow_twins_loss,
     "vicreg": pretraining.vicreg_loss,
 }
@@ -76,6 +78,16 @@ def cosines():
     return np.sum(unit(FIRST) * unit(SECOND), axis=1)
 
 
+def dino_by_hand(student, teacher):
+    def softmax(z):
+        z = np.exp(z - z.max(axis=1, keepdims=True))
+        return z / z.sum(axis=1, keepdims=True)
+
+    student, teacher = np.float64([student, teacher])
+    target = softmax((teacher - np.linspace(-1, 1, D)) / (TAU / 2))
+    return -np.sum(target * np.log(softmax(student / TAU)), axis=1).mean()
+
+
 EXPECTED = {
     "simclr": lambda: supcon_by_hand(FIRST, SECOND, np.arange(N)),
     "supcon": lambda: supcon_by_hand(FIRST, SECOND, Y),
@@ -83,6 +95,7 @@ EXPECTED = {
     "moco": lambda: info_nce_by_hand(FIRST, SECOND, SECOND**2),
     "byol": lambda: 2 - 2 * cosines().mean(),
     "simsiam": lambda: -cosines().mean() / 2,
+    "dino": lambda: dino_by_hand(FIRST, SECOND),
     "barlow_twins": lambda: barlow_by_hand(FIRST, SECOND),
     "vicreg": lambda: vicreg_by_hand(FIRST, SECOND),
 }
@@ -134,6 +147,13 @@ def test_simclr_of_orthonormal_outputs():
     orthonormal = jnp.eye(N)
     value = pretraining.simclr_loss(orthonormal, orthonormal, ONES, TAU)
     np.testing.assert_allclose(value, np.log(1 + (2 * N - 2) * np.exp(-1 / TAU)), rtol=1e-5)
+
+
+def test_dino_does_not_see_what_is_added_to_teacher_and_center():
+    first, second = jnp.asarray(FIRST), jnp.asarray(SECOND)
+    value = pretraining.dino_loss(first, second, CENTER, ONES)
+    shifted = pretraining.dino_loss(first, second + 3, CENTER + 3, ONES)
+    np.testing.assert_allclose(shifted, value, rtol=1e-4)
 
 
 def test_barlow_twins_of_outputs_that_collapsed_and_of_affine_maps():

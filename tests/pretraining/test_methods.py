@@ -27,9 +27,10 @@ METHODS = {
     "simsiam": pretraining.simsiam(ENCODER, NORMALIZED, HEAD),
     "byol": pretraining.byol(ENCODER, HEAD, HEAD, momentum=rising(MOMENTUM, STEPS)),
     "moco_v2": pretraining.moco_v2(ENCODER, HEAD, queue=20, momentum=rising(MOMENTUM, STEPS)),
+    "dino": pretraining.dino(ENCODER, HEAD, prototypes=9, momentum=rising(MOMENTUM, STEPS)),
     "moco_v3": pretraining.moco_v3(ENCODER, HEAD, HEAD, momentum=rising(MOMENTUM, STEPS)),
 }
-TAUGHT = ("byol", "moco_v2", "moco_v3")
+TAUGHT = ("byol", "moco_v2", "moco_v3", "dino")
 X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
 SOURCE = array_source(X, np.arange(32) % 4)
 SAMPLE = SOURCE.batches(8)
@@ -62,14 +63,13 @@ def test_labels_are_not_looked_at(name):
     objective, task = METHODS[name], pair()
     params, state, _ = begun(objective, task)
 
-    def value_and_gradient(y):
+    def outcome(y):
         changed = task._replace(y=y)
         if objective.carry is not None:
             changed = Carried(changed, objective.carry(params, state, changed, KEY))
-        loss = jax.value_and_grad(objective.loss, has_aux=True)
-        return loss(params, state, changed, KEY)
+        return objective.loss(params, state, changed, KEY)
 
-    one, other = (value_and_gradient(y) for y in (task.y, (task.y * 7 + 1) % 3))
+    one, other = (outcome(y) for y in (task.y, (task.y * 7 + 1) % 3))
     alike = jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
     assert all(alike) == (name != "supcon")
 
@@ -90,7 +90,7 @@ def test_the_teacher_is_the_moving_average(name):
     for step in range(STEPS):
         train_state, _ = update(train_state, SOURCE.data, KEY, 1)
         share = 1 - (1 - MOMENTUM) * (1 + np.cos(np.pi * step / STEPS)) / 2
-        student = {name: train_state.params[name] for name in ("model", "projector")}
+        student = {name: train_state.params[name] for name in state["teacher"].params}
         expected = [
             share * old + (1 - share) * np.float64(new)
             for old, new in zip(expected, jax.tree.leaves(student), strict=True)
@@ -110,6 +110,26 @@ def test_a_teacher_of_full_momentum_stays_to_the_bit():
     # And whatever the momentum, where it is as its student is.
     same = pretraining.teacher.follow(teacher, teacher.params, (), 0.37)
     np.testing.assert_array_equal(same.params["w"], teacher.params["w"])
+
+
+def test_the_center_is_the_moving_average_of_the_teachers_outputs():
+    objective, task = METHODS["dino"], pair()
+    params, state, _ = begun(objective, task)
+    teacher, outputs = state["teacher"].params, []
+    for view in task.x:
+        features, _ = ENCODER.apply(teacher["model"], None, view)
+        z, _ = HEAD.apply(teacher["projector"], {"layer0": None}, features)
+        directions = teacher["prototypes"]
+        outputs.append(unit(z) @ unit(directions).T)
+    state = {**state, "center": jnp.linspace(-1, 1, 9)}
+    _, report = objective.loss(params, state, task, KEY)
+    expected = 0.9 * np.linspace(-1, 1, 9) + 0.1 * np.mean(outputs, axis=(0, 1))
+    moved = objective.update(state, params, report.statistics)
+    np.testing.assert_allclose(moved["center"], expected, rtol=1e-4, atol=1e-5)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("name", TAUGHT)

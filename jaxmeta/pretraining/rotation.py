@@ -1,0 +1,95 @@
+"""Rotation: telling by how many quarter turns an image was turned."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.losses import accuracy, cross_entropy
+from jaxmeta.nn.layers import dense, init_dense
+from jaxmeta.objectives import running_average
+from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
+
+TURNS = 4
+
+
+def rotation(model: Model, *, decay: float = 0.9) -> Objective:
+    r"""The cross-entropy of the quarter turns of images, each of which is seen in all four.
+
+    .. math:: -\frac{1}{4n} \sum_{i=1}^n \sum_{r=0}^3
+              \log \mathrm{softmax}\big(W^\top f(\mathrm{turn}^r x_i) + b\big)_r
+
+    Alone it trains an embedding without labels; beside a loss with labels, as by
+    :func:`jaxmeta.objectives.added`, it keeps what these do not ask for.
+
+    Args:
+      model: an embedding f, ``[n, height, width, channels]`` to ``[n, d]``.
+      decay: decay of the running averages of the model's statistics; see
+        :func:`jaxmeta.objectives.running_average`.
+
+    Returns:
+      An objective over batches, or over whatever holds batches, such as episodes, of all of whose
+      images it is then. Its parameters are ``{"model", "rotation"}``, its state that of the model.
+      It reports ``accuracy``.
+
+    Raises:
+      ValueError: ``decay`` is outside of [0, 1] or, when called, there is no batch or the images
+        are not square.
+
+    References:
+      Gidaris, Singh and Komodakis, 2018, Unsupervised Representation Learning by Predicting Image
+      Rotations; with labels, Gidaris et al., 2019, Boosting Few-Shot Visual Learning with
+      Self-Supervision, section 3.2.2.
+
+    >>> from jaxmeta.nn import conv4
+    >>> objective = rotation(conv4())
+    """
+
+    def init(key: Key, task: Any) -> tuple[PyTree, PyTree]:
+        model_key, head_key = jax.random.split(key)
+        x, _, _ = turned(task)
+        params, state = model.init(model_key, x)
+        features = jax.eval_shape(lambda: model.apply(params, state, x)[0]).shape[-1]
+        return {"model": params, "rotation": init_dense(head_key, features, TURNS)}, state
+
+    def loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
+        x, turns, mask = turned(task)
+        features, statistics = model.apply(params["model"], state, x, mask, key)
+        logits = dense(params["rotation"], features)
+        metrics = {"accuracy": accuracy(logits, turns, mask)}
+        return cross_entropy(logits, turns, mask), Report(statistics, metrics)
+
+    return Objective(init, loss, running_average(decay))
+
+
+def turned(task: Any) -> Batch:
+    """All images of a task in their four quarter turns, labeled by these: ``[4 n, ...]``.
+
+    Raises:
+      ValueError: there is no batch, or its images are not square.
+
+    >>> x, y, _ = turned(Batch(jnp.arange(4.0).reshape(1, 2, 2, 1), jnp.zeros(1), jnp.ones(1)))
+    >>> x[1, :, :, 0].tolist(), y.tolist()
+    ([[1.0, 3.0], [0.0, 2.0]], [0, 1, 2, 3])
+    """
+    leaves = jax.tree.leaves(task, is_leaf=lambda node: isinstance(node, Batch))
+    batches = [leaf for leaf in leaves if isinstance(leaf, Batch)]
+    if not batches:
+        raise ValueError(
+            f"rotation is of batches of images and the task is a {type(task).__name__} without "
+            "any: draw it by source.batches or source.episodes."
+        )
+    for batch in batches:
+        shape = jnp.shape(batch.x) if not isinstance(batch.x, tuple | dict) else ()
+        if len(shape) != 4 or shape[1] != shape[2]:
+            raise ValueError(
+                f"rotation got inputs of shape {jax.tree.map(jnp.shape, batch.x)}: give square "
+                "images [n, size, size, channels]."
+            )
+    x = jnp.concatenate([batch.x for batch in batches])
+    mask = jnp.concatenate([batch.mask for batch in batches])
+    return Batch(
+        jnp.concatenate([jnp.rot90(x, turns, axes=(1, 2)) for turns in range(TURNS)]),
+        jnp.repeat(jnp.arange(TURNS), mask.size),
+        jnp.tile(mask, TURNS),
+    )
