@@ -200,6 +200,9 @@ class Source(NamedTuple):
         ``None`` where there are no fixed examples.
       classes: the number of classes that the labels of ``batches`` go over; ``None`` where there
         are no classes.
+      relabeled: ``(labels [n]) -> Source`` of the same examples in other classes, numbered from 0,
+        in the order of ``data.examples``; -1 leaves an example out. ``None`` where the data are not
+        fixed examples in memory.
     """
 
     data: PyTree
@@ -207,3 +210,4 @@ class Source(NamedTuple):
     batches: Callable[[int], Sampler] | None = None
     instances: Callable[[int, int, int], Sampler] | None = None
     classes: int | None = None
+    relabeled: Callable[[Any], "Source"] | None = None

@@ -34,6 +34,7 @@ from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot
+from jaxmeta.data.pseudo_labels import pseudo_labeled
 from jaxmeta.data.sinusoid import sinusoid
 from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
 
@@ -67,6 +68,7 @@ __all__ = [
     "mixture",
     "omniglot",
     "paired",
+    "pseudo_labeled",
     "resized_crop",
     "saturation",
     "shift",

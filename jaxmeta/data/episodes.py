@@ -105,8 +105,20 @@ def class_source(
 
         return sample
 
+    def relabeled(labels: Any) -> Source:
+        labels = np.asarray(labels)
+        if labels.shape != (counts.sum(),) or labels.dtype.kind != "i":
+            raise ValueError(
+                f"Labels of type {labels.dtype} and shape {list(labels.shape)} were given for "
+                f"{counts.sum()} examples; give one integer for each, -1 to leave it out."
+            )
+        kept = np.flatnonzero(labels >= 0)
+        rows = jax.tree.map(lambda leaf: leaf[kept], examples)
+        return array_source(rows, labels[kept], decode=decode, variants=variants)
+
     data = class_data(jax.tree.map(jnp.asarray, examples), counts)
-    return source_of_choices(data, counts, names, variants, sampler)
+    source = source_of_choices(data, counts, names, variants, sampler)
+    return source._replace(relabeled=relabeled)
 
 
 def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants: int = 1) -> Source:

@@ -33,7 +33,8 @@ PUBLIC = (
 
 
 DATA_SETS = tuple(
-    f"jaxmeta.data.{name}" for name in ("cifar_fs", "fc100", "folder", "load_images", "omniglot")
+    f"jaxmeta.data.{name}"
+    for name in ("cifar_fs", "fc100", "folder", "load_images", "omniglot", "pseudo_labeled")
 )
 """What reads images from any folder, downloads or caches them: only data may be named so."""
 
