@@ -71,7 +71,17 @@ def test_what_a_process_cannot_do_is_told():
 
 @pytest.mark.parametrize(
     "module",
-    ["meta_step", "sinusoid", "memory", "chunks", "episodes", "streaming", "compile", "scaling"],
+    [
+        "meta_step",
+        "sinusoid",
+        "memory",
+        "chunks",
+        "episodes",
+        "streaming",
+        "compile",
+        "scaling",
+        "simclr_step",
+    ],
 )
 def test_entry_points_import_no_library(module: str):
     code = (
@@ -129,6 +139,15 @@ def test_episodes(data_dir: Path):
     found = rows(start("episodes", *SMALL, *options))
     assert [row["name"] for row in found] == ["sample", "meta_step"]
     assert sum(row["share"] for row in found) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_simclr_step():
+    found = rows(start("simclr_step", "--size=4", "--image_size=16", "--repetitions=1"))
+    names = {row["name"]: "skipped" in row for row in found}
+    assert names.keys() == {"jaxmeta", "augmented", "torch"}
+    assert not names["jaxmeta"]
+    assert not names["augmented"]
 
 
 @pytest.mark.slow
