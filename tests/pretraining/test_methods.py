@@ -7,11 +7,11 @@ import optax
 import pytest
 
 from jaxmeta import pretraining
-from jaxmeta.data import array_source
+from jaxmeta.data import array_source, stream, streamed_source
 from jaxmeta.nn import chained, projector
 from jaxmeta.objectives import two_views
 from jaxmeta.pretraining import Teacher, rising
-from jaxmeta.train import init_train_state, outer_loop
+from jaxmeta.train import init_train_state, outer_loop, streamed_loop
 from jaxmeta.types import Batch, Carried
 from tests.objective_contracts import normalized_mlp
 
@@ -218,6 +218,34 @@ def test_without_its_stop_gradient_simsiam_collapses():
     print(spread(with_it), spread(without))
     assert spread(with_it) > 0.5
     assert spread(without) < 0.1
+
+
+def test_streamed_images_train_alike():
+    """With a teacher, a count of steps and queues; two of three steps from a stream."""
+    objective, optimizer = two_views(METHODS["moco_v2"], noisy), optax.sgd(0.5)
+    order = np.argsort(np.arange(32) % 4, kind="stable")
+    numbers = {f"class{label}": order[8 * label :][:8] for label in range(4)}
+    streamed = streamed_source(X, numbers)
+    assert (SOURCE.data.examples == X[order]).all()
+
+    def begin():
+        batch = SAMPLE(SOURCE.data, KEY)
+        params, state = objective.init(KEY, batch)
+        carry = objective.carry(params, state, batch, KEY)
+        return init_train_state(optimizer, params, state, jnp.stack([carry, carry]))
+
+    in_memory = outer_loop(objective, optimizer, SAMPLE, meta_batch=2)
+    expected, metrics = in_memory(begin(), SOURCE.data, KEY, 3)
+    sample = streamed.batches(8)
+    loop = streamed_loop(objective, optimizer, sample, meta_batch=2)
+    items = stream(sample, streamed.data, KEY, 2, start=0, stop=3)
+    trained, of_stream = loop(begin(), items, KEY, 3)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        (trained, of_stream),
+        (expected, metrics),
+    )
+    assert trained.state["teacher"].step == 3
 
 
 @pytest.mark.parametrize("name", METHODS)
