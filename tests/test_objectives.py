@@ -18,7 +18,7 @@ from jaxmeta import learners, pretraining
 from jaxmeta.data import array_source
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.nn import mlp, projector
+from jaxmeta.nn import mlp, projector, vit
 from jaxmeta.objectives import added, along, augmented, episodic, multi_step, reptile, two_views
 from jaxmeta.train import init_train_state, outer_loop
 from tests.objective_contracts import (
@@ -39,6 +39,9 @@ RANDOM, Y = np.random.default_rng(0), np.arange(60) % 6
 X = 2 * RANDOM.normal(size=(6, 5))[Y] + RANDOM.normal(size=(60, 5))
 SOURCE = array_source(X, Y)
 IMAGES = array_source(RANDOM.normal(size=(24, 3, 3, 1)) + np.arange(3.0)[:, None, None], Y[:24] % 3)
+# Rows or columns, as any patch shows.
+STRIPES = np.stack([np.indices((4, 4))[i % 2, ..., None] % 2 + i % 2 for i in range(24)])
+STRIPED = array_source(STRIPES.astype(np.float32), Y[:24] % 3)
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -87,6 +90,18 @@ CASES = {
         }.items()
     },
     "rotation": Case(pretraining.rotation(EMBEDDING), IMAGES.batches(8), IMAGES.data),
+    "mae": Case(
+        pretraining.mae(
+            vit(patch=2, width=8, depth=1, heads=2),
+            heads=2,
+            mask_share=0.5,
+            decoder_width=8,
+            decoder_depth=1,
+            decoder_heads=1,
+        ),
+        STRIPED.batches(8),
+        STRIPED.data,
+    ),
     "added": Case(
         added(
             {
@@ -111,6 +126,7 @@ SLOW = (
     "moco_v3",
     "dino",
     "rotation",
+    "mae",
 )  # one of their kind is enough
 
 

@@ -106,50 +106,87 @@ def maml_plus_plus(data: Data) -> ConfigDict:
     return config
 
 
-def pretrained(data: Data) -> ConfigDict:
-    """A classifier of all base classes; what is evaluated transfers its features."""
+def on_batches(
+    data: Data, objective: Mapping[str, Any], size: int, weight_decay: float, state: str = ""
+) -> ConfigDict:
+    """An objective over two batches a step, of whose embedding the features are transferred."""
     config = common.classification(ways=5, shots=1, queries=15)
-    config.meta_batch = 2  # batches of examples a step
-    config.sample = ConfigDict({"batches": 64})
+    config.meta_batch = 2
+    config.sample = ConfigDict({"batches": size})
     config.data = data.spec
     config.model = common.embedding(**data.model)
-    config.optimizer = common.descent(config, peak=0.1, weight_decay=1e-3)
-    classifier = {"make": "jaxmeta.pretraining.supervised", "cosine": data.cosine}
-    config.objective = ConfigDict(classifier)
-    if data.augment:
-        config.objective = ConfigDict(
-            {
-                "make": "jaxmeta.objectives.augmented",
-                "objective": classifier,
-                "augment": dict(data.augment),
-            }
-        )
-    config.evaluations = transferred(config, data)
+    config.objective = ConfigDict(objective)
+    config.optimizer = common.descent(config, peak=0.1, weight_decay=weight_decay)
+    config.evaluations = transferred(config, data, state=state)
     return config
 
 
-def self_supervised(
-    data: Data, name: str, batches: int = 2, **arguments: Mapping[str, Any]
-) -> ConfigDict:
-    """A method of ``jaxmeta.pretraining`` on two views of images whose labels are not used.
+def pretrained(data: Data) -> ConfigDict:
+    """A classifier of all base classes."""
+    return on_batches(data, changed(data, classifier(data)), size=64, weight_decay=1e-3)
 
-    The arguments are those of the method; a projector or a predictor is given by its widths.
-    """
-    config = common.classification(ways=5, shots=1, queries=15)
-    config.meta_batch = batches
-    config.sample = ConfigDict({"batches": 128})
-    config.data = data.spec
-    config.model = common.embedding(**data.model)
-    method = {"make": f"jaxmeta.pretraining.{name}", **arguments}
-    config.objective = ConfigDict(
-        {
-            "make": "jaxmeta.objectives.two_views",
-            "objective": method,
-            "augment": dict(data.views),
-        }
+
+def classifier(data: Data) -> dict[str, Any]:
+    """The spec of the objective."""
+    return {"make": "jaxmeta.pretraining.supervised", "cosine": data.cosine}
+
+
+ROTATION = {"make": "jaxmeta.pretraining.rotation"}
+
+
+def rotation(data: Data) -> ConfigDict:
+    """Quarter turns of images whose labels are not used; each image is seen four times."""
+    return on_batches(data, changed(data, ROTATION), size=32, weight_decay=1e-3)
+
+
+def supervised_rotation(data: Data) -> ConfigDict:
+    """A classifier of all base classes that also tells quarter turns."""
+    both = {"supervised": classifier(data), "rotation": ROTATION}
+    objective = {"make": "jaxmeta.objectives.added", "objectives": both}
+    return on_batches(
+        data, changed(data, objective), size=64, weight_decay=1e-3, state="supervised"
     )
-    config.optimizer = common.descent(config, peak=0.1, weight_decay=1e-4)
-    config.evaluations = transferred(config, data, state="model")
+
+
+def changed(data: Data, objective: dict[str, Any]) -> dict[str, Any]:
+    """The objective, of images that are changed if those of the data set are to be."""
+    if not data.augment:
+        return objective
+    return {
+        "make": "jaxmeta.objectives.augmented",
+        "objective": objective,
+        "augment": dict(data.augment),
+    }
+
+
+def self_supervised(data: Data, name: str, **arguments: Any) -> ConfigDict:
+    """A method of ``jaxmeta.pretraining`` on two views of images whose labels are not used."""
+    objective = {
+        "make": "jaxmeta.objectives.two_views",
+        "objective": {"make": f"jaxmeta.pretraining.{name}", **arguments},
+        "augment": dict(data.views),
+    }
+    return on_batches(data, objective, size=128, weight_decay=1e-4, state="model")
+
+
+def masked(data: Data) -> ConfigDict:
+    """A masked autoencoder, of whose vision transformer the features are transferred."""
+    method = {"make": "jaxmeta.pretraining.mae", "mask_share": 0.75}
+    method |= {"decoder_width": 96, "decoder_depth": 4, "decoder_heads": 3}
+    # Tokens are normalized one by one, so there are no averages.
+    alone = data._replace(normalization="transductive")
+    config = on_batches(alone, changed(data, method), size=128, weight_decay=0.05)
+    sizes = {"patch": 4, "width": 192, "depth": 6, "heads": 3}
+    config.model = ConfigDict({"make": "jaxmeta.nn.vit", **sizes})
+    objective = config.objective.get("objective", config.objective)
+    objective.heads = config.model.get_oneway_ref("heads")
+    steps = config.get_oneway_ref("steps")
+    rate = {"make": "optax.warmup_cosine_decay_schedule", "init_value": 0.0, "peak_value": 1.5e-3}
+    rate |= {"warmup_steps": steps // 20, "decay_steps": steps}
+    decay = {"weight_decay": 0.05, "mask": {"function": "jaxmeta.nn.decay_mask"}}
+    config.optimizer = ConfigDict(
+        {"make": "optax.adamw", "learning_rate": rate, "b2": 0.95, **decay}
+    )
     return config
 
 
@@ -163,10 +200,10 @@ def head(outputs: int, *hidden: int, **arguments: Any) -> dict[str, Any]:
     }
 
 
-def rising(data: Data, name: str, **arguments: Any) -> ConfigDict:
-    """A method whose teacher's momentum rises from 0.99 to 1 over the run."""
+def taught(data: Data, name: str, start: float = 0.99, **arguments: Any) -> ConfigDict:
+    """A method whose teacher's momentum rises to 1 over the run."""
     config = self_supervised(data, name, **arguments)
-    momentum = {"make": "jaxmeta.pretraining.rising", "start": 0.99}
+    momentum = {"make": "jaxmeta.pretraining.rising", "start": start}
     config.objective.objective.momentum = ConfigDict(momentum)
     config.objective.objective.momentum.steps = config.get_oneway_ref("steps")
     return config
@@ -249,9 +286,9 @@ PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "protoclr": protoclr,
     "simclr": lambda data: self_supervised(data, "simclr", projector=NARROW),
     "supcon": lambda data: self_supervised(data, "supcon", projector=NARROW),
-    "moco_v2": lambda data: rising(data, "moco_v2", projector=NARROW),
-    "moco_v3": lambda data: rising(data, "moco_v3", projector=NARROW, predictor=NARROW),
-    "byol": lambda data: rising(data, "byol", projector=NARROW, predictor=NARROW),
+    "moco_v2": lambda data: taught(data, "moco_v2", projector=NARROW),
+    "moco_v3": lambda data: taught(data, "moco_v3", projector=NARROW, predictor=NARROW),
+    "byol": lambda data: taught(data, "byol", projector=NARROW, predictor=NARROW),
     "simsiam": lambda data: self_supervised(
         data,
         "simsiam",
@@ -260,6 +297,12 @@ PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     ),
     "barlow_twins": lambda data: self_supervised(data, "barlow_twins", projector=WIDE),
     "vicreg": lambda data: self_supervised(data, "vicreg", projector=WIDE),
+    "dino": lambda data: taught(
+        data, "dino", start=0.996, projector=head(64, 512), prototypes=1024
+    ),
+    "rotation": rotation,
+    "supervised_rotation": supervised_rotation,
+    "mae": masked,
 }
 """What is trained for its features, which are transferred, by name."""
 

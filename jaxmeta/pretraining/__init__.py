@@ -4,6 +4,7 @@ from jaxmeta.pretraining.barlow_twins import barlow_twins, barlow_twins_loss
 from jaxmeta.pretraining.byol import byol, byol_loss
 from jaxmeta.pretraining.dino import dino, dino_loss
 from jaxmeta.pretraining.joint_embedding import joint_embedding
+from jaxmeta.pretraining.mae import mae, mae_loss, mae_reconstruction
 from jaxmeta.pretraining.moco_v2 import moco_loss, moco_v2
 from jaxmeta.pretraining.moco_v3 import info_nce, moco_v3
 from jaxmeta.pretraining.prediction import prediction
@@ -25,6 +26,9 @@ __all__ = [
     "dino_loss",
     "info_nce",
     "joint_embedding",
+    "mae",
+    "mae_loss",
+    "mae_reconstruction",
     "moco_loss",
     "moco_v2",
     "moco_v3",

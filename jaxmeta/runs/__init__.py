@@ -5,10 +5,11 @@ from jaxmeta.runs.init_from import graft, read_params
 from jaxmeta.runs.run import prepare, run, train
 from jaxmeta.runs.spec import EVERYTHING, build
 from jaxmeta.runs.workdir import Restored, restore
-from jaxmeta.runs.writers import JsonLines, ProgressBar, TensorBoard, Writer
+from jaxmeta.runs.writers import CollapseWarning, JsonLines, ProgressBar, TensorBoard, Writer
 
 __all__ = [
     "EVERYTHING",
+    "CollapseWarning",
     "Diverged",
     "JsonLines",
     "ProgressBar",

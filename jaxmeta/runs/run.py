@@ -29,7 +29,7 @@ from jaxmeta.runs.fit import fit
 from jaxmeta.runs.init_from import graft, read_params
 from jaxmeta.runs.measure import Judged, judged, measure
 from jaxmeta.runs.spec import EVERYTHING
-from jaxmeta.runs.writers import JsonLines, ProgressBar, TensorBoard, Writer
+from jaxmeta.runs.writers import CollapseWarning, JsonLines, ProgressBar, TensorBoard, Writer
 from jaxmeta.train import (
     TrainState,
     Update,
@@ -88,7 +88,7 @@ def run(
         place in this one, is told on stderr.
       data_dir: where data sets lie, for those that lie anywhere.
       writers: what metrics are handed to; by default a progress bar, ``metrics.jsonl`` and
-        TensorBoard's ``events`` in the folder.
+        TensorBoard's ``events`` in the folder, and a warning on stderr where outputs collapse.
 
     Returns:
       The result, which is also written to ``result.json``.
@@ -142,12 +142,13 @@ def train(prepared: Run, writers: Sequence[Writer] | None = None) -> TrainState:
 
 
 def default_writers(prepared: Run) -> list[Writer]:
-    """A progress bar, JSON lines and TensorBoard."""
+    """A progress bar, JSON lines and TensorBoard, and a warning where outputs collapse."""
     folder, first = prepared.folder, next(iter(config.evaluation_of(prepared.config)["metrics"]))
     return [
         ProgressBar(prepared.config["steps"], ("train/loss", f"validation/{first}")),
         JsonLines(folder / "metrics.jsonl"),
         TensorBoard(folder / "events"),
+        CollapseWarning(),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Where metrics go: a progress bar, a file of JSON lines, TensorBoard.
+"""Where metrics go: a progress bar, a file of JSON lines, TensorBoard; and a warning of collapse.
 
 A writer is anything with ``write(step, metrics)``, so a tracker of your own is three lines::
 
@@ -12,10 +12,14 @@ the number of steps that are kept of an earlier run, and ``close()`` at the end.
 
 import json
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jaxmeta.runs.workdir import write_atomically
+
+COLLAPSED = 0.1
+"""The spread below which outputs count as collapsed; 1 is isotropic."""
 
 
 class Writer(Protocol):
@@ -124,6 +128,48 @@ class ProgressBar:
     def close(self) -> None:
         """Leaves the bar as it is."""
         self._bar.close()
+
+
+class CollapseWarning:
+    """Tells on stderr, once, that the outputs of an objective over views have collapsed.
+
+    They have when a logged ``train/spread``, or ``train/NAME_spread`` of a part of a sum, is below
+    :data:`COLLAPSED`; see :func:`jaxmeta.diagnostics.spread`. The loss alone need not show it.
+
+    >>> import contextlib, io
+    >>> warning, told = CollapseWarning(), io.StringIO()
+    >>> with contextlib.redirect_stderr(told):
+    ...     for step in (10, 20):
+    ...         warning.write(step, {"train/loss": -1.0, "train/spread": 0.02})
+    >>> told.getvalue().startswith("The outputs have collapsed by step 10: their spread is 0.02")
+    True
+    >>> told.getvalue().count("collapsed")
+    1
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def write(self, step: int, metrics: Mapping[str, Any], /) -> None:
+        """Looks at the spread."""
+        spreads = [
+            value
+            for name, value in metrics.items()
+            if name == "train/spread" or (name.startswith("train/") and name.endswith("_spread"))
+        ]
+        if self._told or min(spreads, default=1.0) >= COLLAPSED:
+            return
+        self._told = True
+        from tqdm.auto import tqdm
+
+        # Unlike print, it does not break into a progress bar.
+        tqdm.write(
+            f"The outputs have collapsed by step {step}: their spread is {min(spreads):.2g} where "
+            "1 is isotropic, so that they hardly tell examples apart; try a smaller learning rate, "
+            "a larger batch, a projector that normalizes its hidden layers or, with a teacher, a "
+            "momentum nearer to 1.",
+            file=sys.stderr,
+        )
 
 
 def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:

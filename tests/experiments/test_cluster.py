@@ -1,11 +1,10 @@
 """Clusters of a run's features: CACTUs, from features to tasks of clusters."""
 
-import json
-
 import jax
 import numpy as np
+import pytest
 
-from experiments import cluster
+from experiments import clustering
 from experiments.configs import cactus_omniglot
 from jaxmeta.runs import prepare, run
 from jaxmeta.runs.config import complete
@@ -35,12 +34,12 @@ def test_k_means_finds_what_is_apart():
     random = np.random.default_rng(0)
     classes = np.repeat(np.arange(4), 25)
     features = 10 * np.eye(4)[classes] + random.normal(size=(100, 4))
-    found = cluster.k_means(features.astype(np.float32), 4, seed=0)
-    assert cluster.agreement(classes, found) == 1
-    assert abs(cluster.agreement(classes, random.permutation(found))) < 0.1
+    found = clustering.k_means(features.astype(np.float32), 4, seed=0)
+    assert clustering.agreement(classes, found) == 1
+    assert abs(clustering.agreement(classes, random.permutation(found))) < 0.1
 
 
-def test_a_run_is_trained_on_the_clusters_of_another(tmp_path, capsys, monkeypatch):
+def test_a_run_is_trained_on_the_clusters_of_another(tmp_path):
     views = {"make": "jaxmeta.data.shift", "pixels": 1}
     simclr = {
         "make": "jaxmeta.pretraining.simclr",
@@ -54,17 +53,14 @@ def test_a_run_is_trained_on_the_clusters_of_another(tmp_path, capsys, monkeypat
     )
     run(first, tmp_path / "simclr", writers=[])
 
-    flags = {"workdir": tmp_path / "simclr", "data_dir": None}
-    for name, value in flags.items():
-        monkeypatch.setattr(cluster.program, name.upper(), Given(value))
-    for name, value in {"CLUSTERS": 6, "LEAST": 4, "SEED": 0, "TRUST": []}.items():
-        monkeypatch.setattr(cluster, name, Given(value))
-    cluster.main([])
-    summary = json.loads(capsys.readouterr().out)
+    summary = clustering.cluster(tmp_path / "simclr", clusters=6, least=4, seed=0)
     labels = np.load(tmp_path / "simclr/clusters.npy")
     assert labels.shape == (240,)
     assert (labels >= 0).sum() == summary["images"] == 240 - summary["left_out"]
     assert np.bincount(labels[labels >= 0]).max() >= 4
+
+    with pytest.raises(ValueError, match="--clusters is 500 and there are 240 images"):
+        clustering.cluster(tmp_path / "simclr", clusters=500, least=4, seed=0)
 
     path = str(tmp_path / "simclr/clusters.npy")
     data = {"make": "jaxmeta.data.pseudo_labeled", "data": GLYPHS, "path": path}
@@ -73,13 +69,6 @@ def test_a_run_is_trained_on_the_clusters_of_another(tmp_path, capsys, monkeypat
     assert prepared.sources["train"].classes == summary["clusters"]
     assert prepared.sources["valid"].classes == 5
     assert jax.tree.leaves(prepared.train_state.params)
-
-
-class Given:
-    """A flag that has been set."""
-
-    def __init__(self, value):
-        self.value = value
 
 
 def test_the_config_names_the_file():

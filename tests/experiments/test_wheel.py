@@ -122,6 +122,8 @@ def test_a_run_from_the_wheel_in_an_empty_folder(site: Path, tmp_path: Path) -> 
     [
         ("train", ["--config=glyphs:ridge"]),
         ("evaluate", ["--data=glyphs:ridge", "--workdir=nowhere"]),
+        ("probe", ["--workdirs=nowhere"]),
+        ("cluster", ["--workdir=nowhere"]),
         ("compare", ["--data=glyphs", "--shots=none"]),
     ],
 )

@@ -1,0 +1,91 @@
+"""Classes of a run's training images without their labels, for ``experiments.cluster``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmeta import probes
+from jaxmeta.learners.frames.support import to_unit_length
+from jaxmeta.runs import tasks, workdir
+from jaxmeta.runs.config import build_model, learner_spec
+
+
+def cluster(
+    folder: Path,
+    clusters: int,
+    least: int,
+    seed: int,
+    data_dir: str | None = None,
+    trust: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes ``clusters.npy`` into a run's folder.
+
+    Args:
+      folder: the run's.
+      clusters: how many.
+      least: images of a cluster that is kept.
+      seed: of the first centers.
+      data_dir: where data lie.
+      trust: packages whose functions the run's config may name.
+
+    Returns:
+      How many clusters and images are left, and how well they agree with the classes.
+
+    Raises:
+      ValueError: there is no such run, or it has fewer images than there are to be clusters.
+      ModuleNotFoundError: scikit-learn is not installed.
+    """
+    features, classes = training_features(folder, data_dir, trust)
+    if clusters > len(features):
+        raise ValueError(
+            f"--clusters is {clusters} and there are {len(features)} images: give fewer."
+        )
+    found = k_means(features, clusters, seed)
+    counts = np.bincount(found, minlength=clusters)
+    labels = np.where(counts[found] >= least, found, -1).astype(np.int32)
+    np.save(folder / "clusters.npy", labels)
+    return {
+        "clusters": int((counts >= least).sum()),
+        "images": int((labels >= 0).sum()),
+        "left_out": int((labels < 0).sum()),
+        "agreement_with_classes": agreement(classes, found),
+        "seed": seed,
+    }
+
+
+def training_features(
+    folder: Path, data_dir: str | None, trust: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features of a run's training images, and their classes."""
+    config = workdir.read_config(folder)
+    source = tasks.load_sources(config, data_dir, tuple(trust))["train"]
+    restored, _ = workdir.load_best(folder, trust=tuple(trust))
+    own = learner_spec(config).get("normalization") != "running"
+    model, examples = build_model(config, tuple(trust)), probes.all_examples(source)
+    params = restored.params["model"]
+    state = restored.state
+    if own:  # there are no averages that would be its own
+        state = probes.statistics(model, params, state, examples.x)
+    features = probes.features(model, params, state, examples.x)
+    return np.asarray(jax.jit(to_unit_length)(features)), np.asarray(examples.y)
+
+
+def k_means(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """The cluster of each row of ``[n, d]``, from 0."""
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "k-means is scikit-learn's, which is not installed: pip install 'jaxmeta[cluster]'."
+        ) from error
+    return KMeans(clusters, n_init=1, random_state=seed).fit_predict(features)
+
+
+def agreement(classes: np.ndarray, clusters: np.ndarray) -> float:
+    """The adjusted mutual information of two partitions."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    return float(adjusted_mutual_info_score(classes, clusters))
