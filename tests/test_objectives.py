@@ -119,10 +119,12 @@ CASES = {
 
 
 SLOW = (
+    "simclr",
     "supcon",
     "barlow_twins",
     "vicreg",
     "simsiam",
+    "moco_v2",
     "moco_v3",
     "dino",
     "rotation",

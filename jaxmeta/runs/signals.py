@@ -39,13 +39,15 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        caught = signal.Signals(number)
+        # With no call between, in which the next signal could be handled before this one is noted.
+        before, self.signal = self.signal, caught
+        if before is not None:
             # As if nobody had noted it: a program stops at once, a notebook gets KeyboardInterrupt.
-            former = self._former[signal.Signals(number)]
+            former = self._former[caught]
             if callable(former):
                 former(number, frame)
             else:
                 signal.signal(number, former)
                 signal.raise_signal(number)
-        self.signal = signal.Signals(number)
         os.write(2, b"\nSaving after the steps under way; once more to stop without.\n")

@@ -39,6 +39,7 @@ def test_k_means_finds_what_is_apart():
     assert abs(clustering.agreement(classes, random.permutation(found))) < 0.1
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_on_the_clusters_of_another(tmp_path):
     views = {"make": "jaxmeta.data.shift", "pixels": 1}
     simclr = {

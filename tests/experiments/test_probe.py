@@ -68,6 +68,7 @@ def drawn(path: Path) -> np.ndarray:
     return pixels
 
 
+@pytest.mark.slow
 def test_the_command_judges_runs_side_by_side(trained: Path, tmp_path: Path) -> None:
     other = shutil.copytree(trained, tmp_path / "other")
     options = ("--shots=2", "--episodes=8", "--neighbors=5", "--learners=nearest_mean")
@@ -104,6 +105,7 @@ def test_the_command_judges_runs_side_by_side(trained: Path, tmp_path: Path) -> 
         drawn(trained / name)
 
 
+@pytest.mark.slow
 def test_statistics_differ_and_the_better_ones_are_taken(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def test_statistics_are_estimated_from_images_of_all_classes() -> None:
     assert probes.all_examples(judging.thinned(source, 200)).x.shape == (100, 1)
 
 
+@pytest.mark.slow
 def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--workdirs is needed"):
         prepared()
@@ -267,6 +270,7 @@ def redrawn(folder: Path, *rows: dict) -> list[Axes]:
     return axes
 
 
+@pytest.mark.slow
 def test_the_curve_of_losses_below_zero_and_of_views(trained: Path, tmp_path: Path) -> None:
     shutil.copy(trained / "config.json", tmp_path)
     rows = {"train/loss": 2.0, "train/spread": 0.5}, {"train/loss": -1.0, "train/spread": 0.4}
@@ -286,6 +290,7 @@ def with_objective(folder: Path, **objective: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_views_of_other_objectives(trained: Path, tmp_path: Path) -> None:
     """Of a sum, of which a part is over changed images, and of one that changes nothing."""
     shutil.copy(trained / "config.json", tmp_path)
@@ -313,6 +318,7 @@ def test_features_of_other_inputs_than_images_and_a_single_one(tmp_path: Path) -
     drawn(tmp_path / "features.png")
 
 
+@pytest.mark.slow
 def test_a_collapse_is_told_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = SimpleNamespace(folder=trained, config=workdir.read_config(trained))
     (writer,) = (each for each in default_writers(run) if isinstance(each, CollapseWarning))

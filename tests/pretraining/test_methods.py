@@ -74,7 +74,9 @@ def test_labels_are_not_looked_at(name):
     assert all(alike) == (name != "supcon")
 
 
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "moco_v2")) for name in TAUGHT]
+)
 def test_the_teacher_is_the_moving_average(name):
     objective = two_views(METHODS[name], noisy)
     optimizer = optax.sgd(0.5)
@@ -199,6 +201,7 @@ def test_each_view_is_normalized_by_itself_and_the_averages_follow_their_mean():
     assert isinstance(METHODS["byol"].init(KEY, task)[1]["teacher"], Teacher)
 
 
+@pytest.mark.slow
 def test_without_its_stop_gradient_simsiam_collapses():
     with_it = pretraining.simsiam(ENCODER, HEAD, HEAD)
     predicting = chained(head=HEAD, predictor=HEAD)
