@@ -25,10 +25,10 @@ def projector(outputs: int, hidden: Sequence[int] = (512,), *, normalized: bool 
       normalized: normalize the outputs as well, without scale and offset, as SimSiam does.
 
     Returns:
-      A model from features ``[n, d]`` to ``[n, outputs]``; its parameters are ``{"layer0":
-      {"kernel", "scale", "offset"}, ..., "head": {"kernel", "bias"}}`` and its state ``{"layer0":
-      Statistics, ...}``. Layers whose outputs are normalized have no bias, which would be
-      subtracted again.
+      A model from features ``[n, d]`` to ``[n, outputs]``. Its parameters are those of layers
+      ``"layer0"``, ..., ``"head"``, of which the last has a kernel and a bias, and the others a
+      kernel, a scale and an offset, as the normalization would subtract a bias again. Its state has
+      the statistics of the layers that are normalized, by the same names.
 
     Raises:
       ValueError: a layer has no size or, from ``init``, the inputs are not ``[n, d]``.

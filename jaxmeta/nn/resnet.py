@@ -81,10 +81,9 @@ def resnet18(
       flatten: as of :func:`resnet12`.
 
     Returns:
-      A model as of :func:`resnet12`, of parameters ``{"stem": {"kernel", "scale", "offset"},
-      "block0": {"conv0": ..., "conv1": ...}, ..., "head": {...}}`` and a state alike. A block that
-      halves or changes the number of channels has a ``"shortcut"``; that of any other is the
-      identity.
+      A model as of :func:`resnet12`, with parameters ``"stem"``, ``"block0"``, ..., ``"head"`` and
+      a state alike. A block has ``"conv0"`` and ``"conv1"``, and where it halves or changes the
+      number of channels a ``"shortcut"``; that of any other is the identity.
 
     Raises:
       ValueError: there are not four numbers of filters, a number is not a positive integer, or a
