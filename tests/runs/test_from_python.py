@@ -218,6 +218,9 @@ import os, signal
 from jaxmeta.runs import Stopped, run
 from tests.runs.test_from_python import QUICK
 
+# Also where the tests run in the background of a shell, which ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Twice:
     def write(self, step, metrics):
         os.kill(os.getpid(), signal.SIGINT)
