@@ -85,7 +85,8 @@ def added(
             metrics |= {f"{name}_{metric}": number for metric, number in named.items()}
             reports[name] = report
         statistics = {name: report.statistics for name, report in reports.items()}
-        return value, Report(statistics, metrics, {name: reports[name].carry for name in carries})
+        carry = {name: reports[name].carry for name in carries} if carries else ()
+        return value, Report(statistics, metrics, carry)
 
     def update(state: PyTree, params: PyTree, statistics: PyTree) -> PyTree:
         return {

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxmeta import pretraining
@@ -11,6 +12,7 @@ from jaxmeta.learners import prototypical
 from jaxmeta.losses import cross_entropy
 from jaxmeta.objectives import added, episodic
 from jaxmeta.pretraining.rotation import turned
+from jaxmeta.train import init_train_state, outer_loop
 from jaxmeta.types import Batch
 from tests.objective_contracts import normalized_mlp
 
@@ -78,6 +80,17 @@ def test_a_sum_has_the_losses_and_gradients_of_its_parts():
     moved = objective.update(state, params, report.statistics)
     alone = FEW_SHOT.update(state["few_shot"], params, parts["few_shot"][0][1].statistics)
     jax.tree.map(np.testing.assert_array_equal, moved["few_shot"], alone)
+
+
+def test_a_sum_of_what_carries_nothing_is_trained():
+    objective, optimizer = added({"rotation": ROTATION}), optax.sgd(0.1)
+    update = outer_loop(objective, optimizer, SOURCE.batches(5), meta_batch=2)
+    before = init_train_state(optimizer, *objective.init(KEY, BATCH))
+    alone = outer_loop(ROTATION, optimizer, SOURCE.batches(5), meta_batch=2)
+    own = init_train_state(optimizer, before.params, before.state["rotation"])
+    _, expected = alone(jax.tree.map(jnp.copy, own), SOURCE.data, KEY, 2)
+    _, metrics = update(before, SOURCE.data, KEY, 2)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
 
 
 def test_parameters_are_shared_by_name():
