@@ -308,8 +308,8 @@ def reconstructions(folder: Path, source: Source, shown: int = 8) -> None:
     images = np.asarray(tasks.draw(source.batches(shown), source.data, sample_key).x)
     if not _are_images(images):
         return
-    names = ("heads", "mask_share", "decoder_heads")
-    fill_in = partial(mae_reconstruction, **{name: spec[name] for name in names if name in spec})
+    given = {name: spec[name] for name in ("mask_share",) if name in spec}
+    fill_in = partial(mae_reconstruction, **given)
     filled, hidden = map(np.asarray, jax.jit(fill_in)(params, images, key))
     rows = {"image": images, "seen": np.where(hidden, 0.5, images), "filled in": filled}
     figure, axes = plt.subplots(

@@ -93,7 +93,6 @@ CASES = {
     "mae": Case(
         pretraining.mae(
             vit(patch=2, width=8, depth=1, heads=2),
-            heads=2,
             mask_share=0.5,
             decoder_width=8,
             decoder_depth=1,

@@ -178,8 +178,6 @@ def masked(data: Data) -> ConfigDict:
     config = on_batches(alone, changed(data, method), size=128, weight_decay=0.05)
     sizes = {"patch": 4, "width": 192, "depth": 6, "heads": 3}
     config.model = ConfigDict({"make": "jaxmeta.nn.vit", **sizes})
-    objective = config.objective.get("objective", config.objective)
-    objective.heads = config.model.get_oneway_ref("heads")
     steps = config.get_oneway_ref("steps")
     rate = {"make": "optax.warmup_cosine_decay_schedule", "init_value": 0.0, "peak_value": 1.5e-3}
     rate |= {"warmup_steps": steps // 20, "decay_steps": steps}

@@ -74,7 +74,7 @@ def vit(
         inputs = jax.eval_shape(lambda: patchify(x, patch)).shape[-1]
         params = {
             "patches": init_dense(patches_key, inputs, width),
-            "encoder": init_encoder(encoder_key, width, depth, expansion),
+            "encoder": init_encoder(encoder_key, width, depth, heads, expansion),
         }
         if outputs is not None:
             params["head"] = init_dense(head_key, width, outputs)
@@ -89,7 +89,7 @@ def vit(
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
         tokens = embed_patches(params["patches"], x, patch)
-        tokens = encode_tokens(params["encoder"], tokens, heads)
+        tokens = encode_tokens(params["encoder"], tokens)
         if not flatten:
             return tokens.reshape(x.shape[0], x.shape[1] // patch, x.shape[2] // patch, -1), state
         features = jnp.mean(tokens, axis=1)
@@ -201,32 +201,44 @@ def embed_patches(layer: PyTree, images: Array, patch: int) -> Array:
     return tokens + position_embeddings(*grid, tokens.shape[-1]).astype(tokens.dtype)[None]
 
 
-def init_encoder(key: Key, width: int, depth: int, expansion: int = 4) -> PyTree:
+def init_encoder(key: Key, width: int, depth: int, heads: int, expansion: int = 4) -> PyTree:
     """The parameters of :func:`encode_tokens`.
 
     Args:
       key: randomness.
       width: size of a token.
       depth: number of blocks.
+      heads: number of heads of each attention.
       expansion: how many times as wide as a token the hidden layer of each perceptron is.
 
     Returns:
       ``{"block0": {...}, ..., "norm": {"scale", "offset"}}``; each block is ``{"attention_norm",
       "attention": {"query", "key", "value", "output"}, "mlp_norm", "mlp": {"hidden", "output"}}``,
-      norms with ``"scale"`` and ``"offset"``, linear layers with ``"kernel"`` and ``"bias"``.
+      norms with ``"scale"`` and ``"offset"``, linear layers with ``"kernel"`` and ``"bias"``. The
+      kernels of query, key and value are ``[width, heads, size]``, that of the attention's output
+      ``[heads, size, width]``, all others and the biases as of :func:`dense`.
 
-    >>> sorted(init_encoder(jax.random.key(0), width=4, depth=2))
-    ['block0', 'block1', 'norm']
+    Raises:
+      ValueError: the width is not a multiple of ``heads``.
+
+    >>> params = init_encoder(jax.random.key(0), width=4, depth=2, heads=2)
+    >>> sorted(params), params["block0"]["attention"]["query"]["kernel"].shape
+    (['block0', 'block1', 'norm'], (4, 2, 2))
     """
-    names = ("query", "key", "value", "output")
+    _check_width(width, heads)
+    size = width // heads
+    shapes = dict.fromkeys(("query", "key", "value"), (width, heads, size))
+    shapes["output"] = (heads, size, width)
     params: dict[str, PyTree] = {}
     for i, block_key in enumerate(jax.random.split(key, depth)):
-        *keys, hidden_key, output_key = jax.random.split(block_key, len(names) + 2)
+        *keys, hidden_key, output_key = jax.random.split(block_key, len(shapes) + 2)
+        attention_params = {}
+        for (name, shape), own in zip(shapes.items(), keys, strict=True):
+            layer = init_dense(own, width, width)
+            attention_params[name] = layer | {"kernel": layer["kernel"].reshape(shape)}
         params[f"block{i}"] = {
             "attention_norm": _init_norm(width),
-            "attention": {
-                name: init_dense(key, width, width) for name, key in zip(names, keys, strict=True)
-            },
+            "attention": attention_params,
             "mlp_norm": _init_norm(width),
             "mlp": {
                 "hidden": init_dense(hidden_key, width, expansion * width),
@@ -236,31 +248,30 @@ def init_encoder(key: Key, width: int, depth: int, expansion: int = 4) -> PyTree
     return params | {"norm": _init_norm(width)}
 
 
-def encode_tokens(params: PyTree, tokens: Array, heads: int, mask: Array | None = None) -> Array:
+def encode_tokens(params: PyTree, tokens: Array, mask: Array | None = None) -> Array:
     """All blocks, and a last normalization of each token.
 
     Args:
       params: those of :func:`init_encoder`.
       tokens: ``[n, tokens, width]``, with positions; any part of them, in any order.
-      heads: number of heads of each attention.
       mask: as of :func:`attention`.
 
     Returns:
       ``[n, tokens, width]``.
 
     Raises:
-      ValueError: the width is not a multiple of ``heads``, or not that of the parameters.
+      ValueError: the width is not that of the parameters.
 
-    >>> params = init_encoder(jax.random.key(0), width=8, depth=1)
-    >>> encode_tokens(params, jnp.ones((2, 5, 8)), heads=2).shape
+    >>> params = init_encoder(jax.random.key(0), width=8, depth=1, heads=2)
+    >>> encode_tokens(params, jnp.ones((2, 5, 8))).shape
     (2, 5, 8)
     """
     for i in range(len(params) - 1):
-        tokens = transformer_block(params[f"block{i}"], tokens, heads, mask)
+        tokens = transformer_block(params[f"block{i}"], tokens, mask)
     return layer_norm(tokens, **params["norm"])
 
 
-def transformer_block(params: PyTree, x: Array, heads: int, mask: Array | None = None) -> Array:
+def transformer_block(params: PyTree, x: Array, mask: Array | None = None) -> Array:
     r"""Attention and a perceptron with GELU, each of normalized tokens and added to them.
 
     .. math:: y = x + \mathrm{attention}(\mathrm{norm}(x)), \qquad
@@ -269,61 +280,62 @@ def transformer_block(params: PyTree, x: Array, heads: int, mask: Array | None =
     Args:
       params: those of one block of :func:`init_encoder`.
       x: tokens ``[n, tokens, width]``.
-      heads: number of heads of the attention.
       mask: as of :func:`attention`.
 
     Raises:
-      ValueError: the width is not a multiple of ``heads``, or not that of the parameters.
+      ValueError: the width is not that of the parameters.
 
     References:
       Vaswani et al., 2017, Attention Is All You Need, section 3; Xiong et al., 2020, On Layer
       Normalization in the Transformer Architecture, for the place of the normalization.
 
-    >>> params = init_encoder(jax.random.key(0), width=8, depth=1)["block0"]
-    >>> transformer_block(params, jnp.ones((2, 5, 8)), heads=2).shape
+    >>> params = init_encoder(jax.random.key(0), width=8, depth=1, heads=2)["block0"]
+    >>> transformer_block(params, jnp.ones((2, 5, 8))).shape
     (2, 5, 8)
     """
-    x = x + attention(params["attention"], layer_norm(x, **params["attention_norm"]), heads, mask)
+    x = x + attention(params["attention"], layer_norm(x, **params["attention_norm"]), mask)
     hidden = dense(params["mlp"]["hidden"], layer_norm(x, **params["mlp_norm"]))
     return x + dense(params["mlp"]["output"], jax.nn.gelu(hidden))
 
 
-def attention(params: PyTree, x: Array, heads: int, mask: Array | None = None) -> Array:
+def attention(params: PyTree, x: Array, mask: Array | None = None) -> Array:
     r"""Each token sees a mean of all, of weights that its query gives to their keys.
 
     .. math:: \mathrm{softmax}(Q K^\top / \sqrt{d})\, V \quad \text{of each head, of size } d
 
     Args:
-      params: linear layers ``{"query", "key", "value", "output"}``, whose outputs the heads share
-        out among them.
+      params: linear layers ``{"query", "key", "value", "output"}``, those of a block of
+        :func:`init_encoder`; the shapes of their kernels tell the heads.
       x: tokens ``[n, tokens, width]``.
-      heads: number of heads.
       mask: ``[n, tokens]``; tokens with mask 0 are seen by none. ``None`` is all ones.
 
     Raises:
-      ValueError: the width is not a multiple of ``heads``, or not that of the parameters.
+      ValueError: the width is not that of the parameters.
 
     References:
       Vaswani et al., 2017, Attention Is All You Need, section 3.2.
 
-    >>> params = init_encoder(jax.random.key(0), width=8, depth=1)["block0"]["attention"]
+    >>> params = init_encoder(jax.random.key(0), width=8, depth=1, heads=2)["block0"]["attention"]
     >>> x, mask = jnp.ones((1, 3, 8)), jnp.array([[1.0, 1.0, 0.0]])
-    >>> seen, changed = (attention(params, x.at[0, 2].set(v), 2, mask)[0, 0] for v in (1.0, 7.0))
+    >>> seen, changed = (attention(params, x.at[0, 2].set(v), mask)[0, 0] for v in (1.0, 7.0))
     >>> bool((seen == changed).all())
     True
     """
-    _check_width(x.shape[-1], heads)
-    split = (*x.shape[:2], heads, x.shape[-1] // heads)
-    query, key, value = (
-        dense(params[name], x).reshape(split).swapaxes(1, 2) for name in ("query", "key", "value")
-    )
+    width, heads, size = params["query"]["kernel"].shape
+
+    def of_heads(layer: PyTree) -> Array:
+        flat = layer | {"kernel": layer["kernel"].reshape(width, -1)}
+        return dense(flat, x).reshape(*x.shape[:2], heads, size).swapaxes(1, 2)
+
+    query, key, value = (of_heads(params[name]) for name in ("query", "key", "value"))
     # Not jax.nn.dot_product_attention, which takes no bfloat16 where types are strict.
     products = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=wide_type(x.dtype))
-    scores = products / math.sqrt(split[-1])
+    scores = products / math.sqrt(size)
     if mask is not None:
         scores = jnp.where(mask[:, None, None] > 0, scores, jnp.finfo(scores.dtype).min)
     seen = jax.nn.softmax(scores, axis=-1).astype(value.dtype) @ value
-    return dense(params["output"], seen.swapaxes(1, 2).reshape(x.shape))
+    output = params["output"] | {"kernel": params["output"]["kernel"].reshape(-1, width)}
+    return dense(output, seen.swapaxes(1, 2).reshape(x.shape))
 
 
 def _init_norm(width: int) -> dict[str, Array]:

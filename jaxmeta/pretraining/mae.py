@@ -21,7 +21,6 @@ from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
 def mae(
     model: Model,
-    heads: int,
     *,
     mask_share: float = 0.75,
     decoder_width: int = 96,
@@ -39,7 +38,6 @@ def mae(
 
     Args:
       model: the encoder, a :func:`jaxmeta.nn.vit` without ``outputs``.
-      heads: number of heads of its attention, which its parameters do not show.
       mask_share: s, the share of the patches that is hidden.
       decoder_width: size of a token of the decoder.
       decoder_depth: number of its blocks.
@@ -60,12 +58,11 @@ def mae(
       code, but for normal instead of uniform kernels of the same variance.
 
     >>> from jaxmeta.nn import vit
-    >>> objective = mae(vit(heads=6), heads=6)
+    >>> objective = mae(vit(patch=4))
     """
-    counts = {"heads": heads, "decoder_width": decoder_width}
-    counts |= {"decoder_depth": decoder_depth, "decoder_heads": decoder_heads}
+    counts = {"width": decoder_width, "depth": decoder_depth, "heads": decoder_heads}
     for name, count in counts.items():
-        check_count(name, count, least=1)
+        check_count(f"decoder_{name}", count, least=1)
     if not 0 < mask_share < 1:
         raise ValueError(f"mask_share is {mask_share}: give a share between 0 and 1.")
 
@@ -81,16 +78,14 @@ def mae(
         decoder = {
             "embed": init_dense(embed_key, width, decoder_width),
             "mask_token": 0.02 * jax.random.normal(token_key, (decoder_width,), jnp.float32),
-            "blocks": init_encoder(blocks_key, decoder_width, decoder_depth),
+            "blocks": init_encoder(blocks_key, decoder_width, decoder_depth, decoder_heads),
             "pixels": init_dense(pixels_key, decoder_width, pixels),
         }
         return {"model": params, "decoder": decoder}, state
 
     def loss(params: PyTree, state: PyTree, batch: Batch, key: Key) -> tuple[Array, Report]:
         images = _images_of(batch)
-        predictions, hidden = fill_in(
-            params, images, key, heads, mask_share=mask_share, decoder_heads=decoder_heads
-        )
+        predictions, hidden = fill_in(params, images, key, mask_share)
         targets = patchify(images, _patch(params, images))
         return mae_loss(predictions, targets, hidden, batch.mask), Report()
 
@@ -128,23 +123,15 @@ def mae_loss(predictions: Array, targets: Array, hidden: Array, mask: Array) -> 
 
 
 def fill_in(
-    params: PyTree,
-    images: Array,
-    key: Key,
-    heads: int,
-    *,
-    mask_share: float = 0.75,
-    decoder_heads: int = 3,
+    params: PyTree, images: Array, key: Key, mask_share: float = 0.75
 ) -> tuple[Array, Array]:
     """Hides patches of images, of each its own, and predicts them from the others.
 
     Args:
-      params: those of :func:`mae`, with whose arguments the other ones here agree.
+      params: those of :func:`mae`.
       images: ``[n, height, width, channels]``.
       key: what chooses the hidden patches.
-      heads: as there.
       mask_share: as there.
-      decoder_heads: as there.
 
     Returns:
       Predictions of all standardized patches, ``[n, patches, p]``, of which nothing trains those of
@@ -161,26 +148,20 @@ def fill_in(
     order = jnp.argsort(jax.random.uniform(key, (n, patches)), axis=1)
     place = jnp.argsort(order, axis=1)  # of each patch in that order
 
-    tokens = encode_tokens(model["encoder"], _taken(tokens, order[:, :visible]), heads)
+    tokens = encode_tokens(model["encoder"], _taken(tokens, order[:, :visible]))
     seen = dense(decoder["embed"], tokens)
     token = decoder["mask_token"].astype(seen.dtype)[None, None]
     unseen = jnp.broadcast_to(token, (n, patches - visible, token.shape[-1]))
     filled = _taken(jnp.concatenate([seen, unseen], axis=1), place)
     grid = images.shape[1] // patch, images.shape[2] // patch
     positions = position_embeddings(*grid, seen.shape[-1]).astype(seen.dtype)
-    decoded = encode_tokens(decoder["blocks"], filled + positions[None], decoder_heads)
+    decoded = encode_tokens(decoder["blocks"], filled + positions[None])
     hidden = (place >= visible).astype(jnp.float32)
     return dense(decoder["pixels"], decoded), hidden
 
 
 def mae_reconstruction(
-    params: PyTree,
-    images: Array,
-    key: Key,
-    heads: int,
-    *,
-    mask_share: float = 0.75,
-    decoder_heads: int = 3,
+    params: PyTree, images: Array, key: Key, mask_share: float = 0.75
 ) -> tuple[Array, Array]:
     """Images whose hidden patches are filled in, to look at.
 
@@ -191,9 +172,7 @@ def mae_reconstruction(
       params: as of :func:`fill_in`.
       images: as there.
       key: as there.
-      heads: as there.
       mask_share: as there.
-      decoder_heads: as there.
 
     Returns:
       The images as filled in, whose visible patches are as they were, and which of their pixels
@@ -202,9 +181,7 @@ def mae_reconstruction(
     Raises:
       ValueError: as there.
     """
-    predictions, hidden = fill_in(
-        params, images, key, heads, mask_share=mask_share, decoder_heads=decoder_heads
-    )
+    predictions, hidden = fill_in(params, images, key, mask_share)
     patch = _patch(params, images)
     patches = patchify(images, patch)
     mean, deviation = _moments(patches)

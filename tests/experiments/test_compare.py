@@ -53,10 +53,13 @@ def test_every_config_can_be_trained(data, method):
     task, key = shapes(config["sample"], image), jax.random.key(0)
     params, state = jax.eval_shape(objective.init, key, task)
     jax.eval_shape(build(config["optimizer"]).init, params)
+    carry = ()
     if objective.carry is not None:
-        task = Carried(task, jax.eval_shape(objective.carry, params, state, task, key))
+        carry = jax.eval_shape(objective.carry, params, state, task, key)
+        task = Carried(task, carry)
     loss, report = jax.eval_shape(objective.loss, params, state, task, key)
     assert loss.shape == ()
+    assert jax.tree.structure(report.carry) == jax.tree.structure(carry)
     updated = jax.eval_shape(objective.update, state, params, report.statistics)
     assert jax.tree.structure(updated) == jax.tree.structure(state)
     others = methods.TRANSFERRED if method in ("pretrained", "simclr") else {}

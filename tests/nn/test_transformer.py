@@ -33,7 +33,7 @@ def moved(tree):
     )
 
 
-PARAMS = moved(init_encoder(KEYS[0], WIDTH, depth=2, expansion=2))
+PARAMS = moved(init_encoder(KEYS[0], WIDTH, depth=2, heads=HEADS, expansion=2))
 TOKENS = jax.random.normal(KEYS[1], (4, 5, WIDTH))
 MASK = jnp.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 1]], jnp.float32)
 
@@ -64,11 +64,9 @@ def as_flax(params):
         return {"scale": layer["scale"], "bias": layer["offset"]}
 
     def split(name, layer):
-        apart = (HEADS, WIDTH // HEADS)
         if name == "output":
-            return "out", layer | {"kernel": layer["kernel"].reshape(*apart, WIDTH)}
-        kernel = layer["kernel"].reshape(WIDTH, *apart)
-        return name, {"kernel": kernel, "bias": layer["bias"].reshape(apart)}
+            return "out", layer
+        return name, layer | {"bias": layer["bias"].reshape(HEADS, -1)}
 
     blocks = {
         name: {
@@ -85,7 +83,7 @@ def as_flax(params):
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])
 def test_an_encoder_is_that_of_flax(mask):
-    ours = jax.jit(lambda p: encode_tokens(p, TOKENS, HEADS, mask))(PARAMS)
+    ours = jax.jit(lambda p: encode_tokens(p, TOKENS, mask))(PARAMS)
     pairs = None if mask is None else jnp.broadcast_to(mask[:, None, None] > 0, (4, 1, 5, 5))
     with jax.numpy_rank_promotion("allow"):
         theirs = jax.jit(lambda v: Encoder().apply(v, TOKENS, pairs))(as_flax(PARAMS))
@@ -93,16 +91,14 @@ def test_an_encoder_is_that_of_flax(mask):
 
 
 def test_masked_tokens_change_nothing():
-    encode = jax.jit(encode_tokens, static_argnums=2)
+    encode = jax.jit(encode_tokens)
     changed = jnp.where(MASK[..., None] > 0, TOKENS, 100 * TOKENS[::-1])
-    one, other = (encode(PARAMS, tokens, HEADS, MASK) for tokens in (TOKENS, changed))
+    one, other = (encode(PARAMS, tokens, MASK) for tokens in (TOKENS, changed))
     np.testing.assert_array_equal(one[MASK > 0], other[MASK > 0])
     left = np.array([0, 2])
-    np.testing.assert_allclose(
-        one[1:2, left], encode(PARAMS, TOKENS[1:2, left], HEADS, None), atol=1e-5
-    )
+    np.testing.assert_allclose(one[1:2, left], encode(PARAMS, TOKENS[1:2, left], None), atol=1e-5)
     # Where all are masked there is nothing to see, and still nothing but numbers.
-    nothing = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, TOKENS, HEADS, jnp.zeros((4, 5))))))
+    nothing = jax.jit(jax.grad(lambda p: jnp.sum(encode(p, TOKENS, jnp.zeros((4, 5))))))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nothing(PARAMS)))
 
 
@@ -153,7 +149,7 @@ def test_vit_is_its_parts_and_takes_a_part_of_the_tokens():
     @jax.jit
     def parts(params):
         tokens = embed_patches(params["patches"], x, 4)
-        last = encode_tokens(params["encoder"], tokens, HEADS)
+        last = encode_tokens(params["encoder"], tokens)
         return model.apply(params, state, x)[0], tokens, jnp.mean(last, axis=1)
 
     outputs, tokens, features = parts(params)
@@ -165,7 +161,7 @@ def test_vit_is_its_parts_and_takes_a_part_of_the_tokens():
     np.testing.assert_allclose(tokens, strided.reshape(4, 6, WIDTH), atol=1e-5)
     expected = features @ params["head"]["kernel"] + params["head"]["bias"][None]
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
-    kept = jax.eval_shape(lambda p: encode_tokens(p, tokens[:, 3:], HEADS), params["encoder"])
+    kept = jax.eval_shape(lambda p: encode_tokens(p, tokens[:, 3:]), params["encoder"])
     assert kept.shape == (4, 3, WIDTH)
 
 
@@ -243,7 +239,8 @@ def test_what_cannot_be_is_refused():
         (lambda: vit(3, flatten=False), "flatten is False: a head takes features"),
         (lambda: vit().init(KEYS[0], jnp.ones((1, 32, 30, 3))), "32 x 30 pixels are not filled"),
         (lambda: unpatchify(jnp.ones((1, 3, 12)), 2, 4, 4), "pixels have 4 patches of 4 pixels"),
-        (lambda: attention(PARAMS["block0"]["attention"], TOKENS, 5), "give a multiple of 5"),
+        (lambda: init_encoder(KEYS[0], 8, depth=1, heads=5), "give a multiple of 5"),
+        (lambda: attention(PARAMS["block0"]["attention"], TOKENS[..., 1:]), "11"),
     ):
         with pytest.raises(ValueError, match=words):
             make()

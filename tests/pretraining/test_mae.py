@@ -18,10 +18,10 @@ from jaxmeta.types import Batch
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
-N, PATCH, HEADS, PATCHES, VISIBLE = 5, 2, 3, 12, 4
-SIZES = {"mask_share": 0.6, "decoder_heads": 2}
-MODEL = vit(patch=PATCH, width=12, depth=1, heads=HEADS)
-OBJECTIVE = mae(MODEL, HEADS, decoder_width=8, decoder_depth=1, **SIZES)
+N, PATCH, PATCHES, VISIBLE = 5, 2, 12, 4
+SHARE = 0.6
+MODEL = vit(patch=PATCH, width=12, depth=1, heads=3)
+OBJECTIVE = mae(MODEL, mask_share=SHARE, decoder_width=8, decoder_depth=1, decoder_heads=2)
 IMAGES = jnp.asarray(RANDOM.uniform(size=(N, 6, 8, 1)), jnp.float32)
 BATCH = Batch(IMAGES, jnp.arange(N), jnp.ones(N))
 BEGUN = jax.jit(lambda: OBJECTIVE.init(KEY, BATCH)[0])()
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.xdist_group("mae")
 
 @jax.jit
 def filled_in(images, key=KEY):
-    return fill_in(PARAMS, images, key, HEADS, **SIZES)
+    return fill_in(PARAMS, images, key, SHARE)
 
 
 @jax.jit
 def hidden_of(images, key=KEY):
-    return fill_in(PARAMS, images, key, HEADS, **SIZES)[1]
+    return fill_in(PARAMS, images, key, SHARE)[1]
 
 
 @jax.jit
@@ -62,7 +62,7 @@ def test_each_image_hides_patches_of_its_own():
 @pytest.mark.parametrize(("share", "visible"), [(0.75, 5), (0.9, 2), (0.7, 6), (0.97, 0)])
 def test_the_visible_share_is_rounded_down(share, visible):
     """Of twenty patches, whatever 1 - 0.9 is in binary."""
-    hide = jax.jit(lambda x: fill_in(PARAMS, x, KEY, HEADS, **{**SIZES, "mask_share": share})[1])
+    hide = jax.jit(lambda x: fill_in(PARAMS, x, KEY, share)[1])
     if not visible:
         with pytest.raises(ValueError, match=r"mask_share is 0\.97, which leaves 0 of 20 patches"):
             hide(jnp.ones((1, 4, 20, 1)))
@@ -78,10 +78,10 @@ def test_all_tokens_come_back_to_their_places():
     def in_place(images):
         model, decoder = PARAMS["model"], PARAMS["decoder"]
         tokens = embed_patches(model["patches"], images, PATCH)
-        tokens = dense(decoder["embed"], encode_tokens(model["encoder"], tokens, HEADS, 1 - hidden))
+        tokens = dense(decoder["embed"], encode_tokens(model["encoder"], tokens, 1 - hidden))
         tokens = jnp.where(hidden[..., None] > 0, decoder["mask_token"][None, None], tokens)
         tokens += position_embeddings(3, 4, 8)[None]
-        return dense(decoder["pixels"], encode_tokens(decoder["blocks"], tokens, 2))
+        return dense(decoder["pixels"], encode_tokens(decoder["blocks"], tokens))
 
     np.testing.assert_allclose(predictions, in_place(IMAGES), atol=1e-4)
 
@@ -99,7 +99,7 @@ def test_hidden_pixels_change_no_prediction_and_visible_ones_change_all():
 
 def test_a_reconstruction_keeps_what_is_visible():
     (images, gone), (predictions, hidden) = (
-        jax.jit(lambda x: mae_reconstruction(PARAMS, x, KEY, HEADS, **SIZES))(IMAGES),
+        jax.jit(lambda x: mae_reconstruction(PARAMS, x, KEY, SHARE))(IMAGES),
         filled_in(IMAGES),
     )
     np.testing.assert_array_equal(patchify(gone, PATCH), np.repeat(hidden[..., None] > 0, 4, -1))
@@ -164,7 +164,7 @@ def test_textures_that_any_patch_shows_are_learned():
 
 def test_the_picture_of_reconstructions(tmp_path, monkeypatch):
     source = array_source(np.asarray(IMAGES), np.arange(N))
-    spec = {"make": "jaxmeta.pretraining.mae", "heads": HEADS, **SIZES}
+    spec = {"make": "jaxmeta.pretraining.mae", "mask_share": SHARE}
     config = {"objective": {"make": "jaxmeta.objectives.augmented", "objective": spec}}
     monkeypatch.setattr(plots.workdir, "read_best", lambda *arguments: (3, PARAMS))
     monkeypatch.setattr(plots.workdir, "read_config", lambda folder: config)
@@ -178,11 +178,11 @@ def test_the_picture_of_reconstructions(tmp_path, monkeypatch):
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"mask_share is 1: give a share between 0 and 1"):
-        mae(MODEL, HEADS, mask_share=1)
+        mae(MODEL, mask_share=1)
     with pytest.raises(ValueError, match="decoder_depth is 0: give a whole number, 1 or more"):
-        mae(MODEL, HEADS, decoder_depth=0)
+        mae(MODEL, decoder_depth=0)
     with pytest.raises(ValueError, match=r"the model is another: give jaxmeta\.nn\.vit without"):
-        mae(vit(3, PATCH, 12, 1), HEADS).init(KEY, BATCH)
+        mae(vit(3, PATCH, 12, 1)).init(KEY, BATCH)
     with pytest.raises(ValueError, match=r"the task is a tuple: draw it by source\.batches"):
         OBJECTIVE.init(KEY, (IMAGES, IMAGES))
     with pytest.raises(ValueError, match=r"mae got inputs of shape \(5, 48\): give images"):
