@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import plots
+from experiments.plots import drawing, episodes
 from jaxmeta.data import make_episode
 from jaxmeta.types import Episode
 
@@ -31,16 +31,16 @@ def tokens() -> Episode:
 
 
 PICTURES = {
-    "images": (classes(4, 4, 1), 3, plots._images),
-    "colors": (classes(4, 4, 3), 3, plots._images),
-    "uneven": (classes(4, 4, 1, shots=(1, 3, 2)), 3, plots._images),
-    "vectors": (classes(4), 3, plots._confusion),
-    "channels": (classes(4, 4, 2), 3, plots._confusion),
-    "more outputs than classes": (classes(4), 5, plots._confusion),
-    "tokens": (tokens(), 3, plots._confusion),
-    "waves": (numbers(1), 1, plots._curve),
-    "planes": (numbers(2), 1, plots._scatter),
-    "many targets": (numbers(1, outputs=3), 3, plots._scatter),
+    "images": (classes(4, 4, 1), 3, episodes._images),
+    "colors": (classes(4, 4, 3), 3, episodes._images),
+    "uneven": (classes(4, 4, 1, shots=(1, 3, 2)), 3, episodes._images),
+    "vectors": (classes(4), 3, episodes._confusion),
+    "channels": (classes(4, 4, 2), 3, episodes._confusion),
+    "more outputs than classes": (classes(4), 5, episodes._confusion),
+    "tokens": (tokens(), 3, episodes._confusion),
+    "waves": (numbers(1), 1, episodes._curve),
+    "planes": (numbers(2), 1, episodes._scatter),
+    "many targets": (numbers(1, outputs=3), 3, episodes._scatter),
     "other outputs": (numbers(1), 2, None),
 }
 
@@ -49,17 +49,17 @@ PICTURES = {
 def test_a_picture_of(name: str, tmp_path: Path) -> None:
     task, outputs, expected = PICTURES[name]
     answers = jnp.asarray(RANDOM.uniform(size=(len(task.query.y), outputs)), jnp.float32)
-    draw: Callable | None = plots._choose(task, answers)
+    draw: Callable | None = episodes.drawing_of(task, answers)
     assert draw is expected
     if draw is not None:
-        plots.save(draw(task, np.asarray(answers)), tmp_path / "episode.png")
+        drawing.save(draw(task, np.asarray(answers)), tmp_path / "episode.png")
         assert (tmp_path / "episode.png").stat().st_size
 
 
 def test_the_table_counts_labels_against_predictions() -> None:
     task = classes(4)
     answers = np.eye(3, dtype=np.float32)[[0, 0, 2, 2, 1, 2]]
-    figure = plots._confusion(task, answers)
+    figure = episodes._confusion(task, answers)
     texts = [int(text.get_text()) for text in figure.axes[0].texts]
     assert texts == [2, 0, 0, 0, 0, 2, 0, 1, 1]
-    plots.plt.close(figure)
+    drawing.plt.close(figure)

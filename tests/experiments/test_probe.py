@@ -112,7 +112,7 @@ def test_statistics_differ_and_the_better_ones_are_taken(
     found = {}
     for name in ("averaged", "clean"):
         given = prepared(trained, statistics=name)
-        found[name] = judging.normalizing(given.runs[0], given)
+        found[name] = judging.judge.normalizing(given.runs[0], given)
         assert found[name][0]["used"] == name
     means = {name: np.asarray(state["block0"].mean) for name, (_, state) in found.items()}
     assert not np.allclose(*means.values())
@@ -125,8 +125,8 @@ def test_statistics_differ_and_the_better_ones_are_taken(
             right = np.array_equal(state["block0"].mean, means[better])
             return np.array([0.5, 0.7]) + 0.2 * right
 
-        monkeypatch.setattr(judging, "solve", solve)
-        facts, state = judging.normalizing(given.runs[0], given)
+        monkeypatch.setattr(judging.judge, "solve", solve)
+        facts, state = judging.judge.normalizing(given.runs[0], given)
         assert facts["used"] == better
         assert sorted(facts["validation"][name]["mean"] for name in means) == [
             pytest.approx(0.6),
@@ -160,7 +160,7 @@ def test_differences_are_paired() -> None:
         return {"workdir": name, "few_shot": few_shot, "values": {("ridge", 1): np.array(values)}}
 
     first, second = result("a", [0.5, 0.7, 0.9]), result("b", [0.4, 0.6, 0.8])
-    judging.add_differences(second, first)
+    judging.judge.add_differences(second, first)
     compared = second["few_shot"]["accuracy"]["ridge"]["1"]["minus_reference"]
     assert compared["mean"] == pytest.approx(-0.1)
     # The two differ by the same on every task: the difference is sure, though neither is.
@@ -169,23 +169,23 @@ def test_differences_are_paired() -> None:
 
 def test_parts_are_of_every_class_and_apart() -> None:
     y = np.repeat([0, 1, 2], [3, 20, 10])
-    parts = judging.divided(y, seed=0)
+    parts = judging.features.divided(y, seed=0)
     assert sorted(np.concatenate(parts)) == [*range(33)]
     assert [np.bincount(y[rows]).tolist() for rows in parts] == [[1, 12, 6], [1, 4, 2], [1, 4, 2]]
-    assert judging.divided(y, seed=1).fit.tolist() != parts.fit.tolist()
+    assert judging.features.divided(y, seed=1).fit.tolist() != parts.fit.tolist()
     with pytest.raises(ValueError, match="has 2 images, which cannot be divided into 3 parts"):
-        judging.divided(y[1:], seed=0)
+        judging.features.divided(y[1:], seed=0)
 
 
 def test_probes_tell_apart_what_is_apart() -> None:
     random, y = np.random.default_rng(0), np.repeat(np.arange(4), 20)
     z = (np.eye(4)[y] + 0.1 * random.normal(size=(80, 4))).astype(np.float32)
-    found = judging.probed(z, y, judging.divided(y, 0), neighbors=5)
+    found = judging.features.probed(z, y, judging.features.divided(y, 0), neighbors=5)
     assert [probe["accuracy"]["mean"] for probe in found.values()] == [1, 1, 1]
     random.shuffle(y)
-    blind = judging.probed(z, y, judging.divided(y, 0), neighbors=5)
+    blind = judging.features.probed(z, y, judging.features.divided(y, 0), neighbors=5)
     assert max(probe["accuracy"]["mean"] for probe in blind.values()) < 0.8
-    collapsed = judging.diagnosed(jnp.ones((6, 3)))
+    collapsed = judging.features.diagnosed(jnp.ones((6, 3)))
     assert collapsed["alpha_req"] is None
     assert collapsed["spread"] == pytest.approx(0, abs=1e-6)
 
@@ -194,19 +194,19 @@ def test_examples_are_decoded_as_the_source_does() -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 1), np.uint8)
     given = (images, [6, 6], ["ant", "bee"])
     source = class_source(*given, decode=decode_rotated_image, variants=4)
-    assert np.array_equal(judging.examples(source).x, decode_inputs(images))
-    assert judging.variants_of(source) == 4
+    assert np.array_equal(judging.runs.examples(source).x, decode_inputs(images))
+    assert judging.runs.variants_of(source) == 4
     inverted = class_source(*given, decode=lambda image, variant: 1 - decode_inputs(image))
     with pytest.raises(ValueError, match="decode their examples in a way of their own"):
-        judging.examples(inverted)
+        judging.runs.examples(inverted)
 
 
 def test_statistics_are_estimated_from_images_of_all_classes() -> None:
     source = array_source(np.arange(100.0)[:, None], np.repeat([0, 1, 2], [10, 30, 60]))
-    x, y, _ = probes.all_examples(judging.thinned(source, 20))
+    x, y, _ = probes.all_examples(judging.runs.thinned(source, 20))
     assert np.bincount(y).tolist() == [2, 6, 12]
     assert (x[0], x[-1]) == (0, 99)
-    assert probes.all_examples(judging.thinned(source, 200)).x.shape == (100, 1)
+    assert probes.all_examples(judging.runs.thinned(source, 200)).x.shape == (100, 1)
 
 
 @pytest.mark.slow
@@ -264,9 +264,9 @@ def redrawn(folder: Path, *rows: dict) -> list[Axes]:
     for step, row in enumerate(rows, start=1):
         lines.write(step, row)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save", lambda figure, path: axes.extend(figure.axes))
+        patch.setattr(plots.curves, "save", lambda figure, path: axes.extend(figure.axes))
         plots.curve(folder)
-    plots.plt.close("all")
+    plots.drawing.plt.close("all")
     return axes
 
 

@@ -166,8 +166,8 @@ def test_the_picture_of_reconstructions(tmp_path, monkeypatch):
     source = array_source(np.asarray(IMAGES), np.arange(N))
     spec = {"make": "jaxmeta.pretraining.mae", "mask_share": SHARE}
     config = {"objective": {"make": "jaxmeta.objectives.augmented", "objective": spec}}
-    monkeypatch.setattr(plots.workdir, "read_best", lambda *arguments: (3, PARAMS))
-    monkeypatch.setattr(plots.workdir, "read_config", lambda folder: config)
+    monkeypatch.setattr(plots.pretraining.workdir, "read_best", lambda *arguments: (3, PARAMS))
+    monkeypatch.setattr(plots.pretraining.workdir, "read_config", lambda folder: config)
     plots.reconstructions(tmp_path, source, shown=2)
     assert (tmp_path / "reconstructions.png").stat().st_size > 1_000
     (tmp_path / "reconstructions.png").unlink()

@@ -1,0 +1,15 @@
+"""The pictures of runs: how they learned, what an episode looks like, views and features."""
+
+from .curves import comparison, curve, learning
+from .episodes import episode
+from .pretraining import features, reconstructions, views
+
+__all__ = [
+    "comparison",
+    "curve",
+    "episode",
+    "features",
+    "learning",
+    "reconstructions",
+    "views",
+]

@@ -1,0 +1,50 @@
+"""What probes check and share of arrays."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.checks import check_count
+from jaxmeta.data.batches import lengths
+from jaxmeta.types import Array, PyTree
+
+# Accelerators round products to fewer bits, more than equations that are solved can bear.
+exact_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def labeled(z: Array, y: Array, classes: int) -> tuple[Array, Array]:
+    """Features in 32 bits or more and their labels, checked."""
+    check_count("classes", classes, least=1)
+    z, y = jnp.asarray(z), jnp.asarray(y)
+    if z.ndim != 2 or y.shape != z.shape[:1] or not jnp.issubdtype(y.dtype, jnp.integer):
+        raise ValueError(
+            f"Features have shape {z.shape}, and labels shape {y.shape} and type {y.dtype}: give "
+            "features [n, d] and integer labels [n]."
+        )
+    if not isinstance(y, jax.core.Tracer):
+        labels = np.asarray(y)
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if outside.size:
+            raise ValueError(
+                f"Label {outside[0]} is outside of {classes} classes: give labels from 0 to "
+                f"{classes - 1}."
+            )
+    return z.astype(jnp.float32) if jnp.finfo(z.dtype).bits < 32 else z, y
+
+
+def check_inputs(x: Any, batch: int) -> None:
+    """Raises ``ValueError`` when there are no inputs, or their arrays differ in length."""
+    check_count("batch", batch, least=1)
+    if len(set(lengths(x))) != 1 or not lengths(x)[0]:
+        raise ValueError(
+            f"The inputs are {lengths(x)} in number: give arrays of one length [n, ...], with one "
+            "example or more."
+        )
+
+
+def ones(x: PyTree) -> Array:
+    """A mask that lets every example count."""
+    return jnp.ones(lengths(x)[0], jnp.float32)
