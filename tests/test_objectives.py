@@ -104,7 +104,6 @@ CASES = {
     "added": Case(
         added(
             {
-                "supervised": pretraining.supervised(EMBEDDING, IMAGES.classes),
                 "rotation": pretraining.rotation(EMBEDDING),
                 "moco": two_views(pretraining.moco_v2(EMBEDDING, HEAD, queue=16), noisy),
             },
