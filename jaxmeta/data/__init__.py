@@ -31,17 +31,28 @@ from jaxmeta.data.color import (
 from jaxmeta.data.combine import Drawn, mixture, paired
 from jaxmeta.data.decode import decode_inputs, decode_rotated_image
 from jaxmeta.data.episodes import array_source, class_source
+from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot
 from jaxmeta.data.pseudo_labels import pseudo_labeled
 from jaxmeta.data.sinusoid import sinusoid
 from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
+from jaxmeta.data.texts import short_texts, texts
+from jaxmeta.data.words import (
+    Vocabulary,
+    looked_up,
+    read_vectors,
+    token_ids,
+    tokenize,
+    vocabulary,
+)
 
 __all__ = [
     "Choice",
     "Drawn",
     "StreamedSampler",
+    "Vocabulary",
     "array_source",
     "blur",
     "brightness",
@@ -56,11 +67,13 @@ __all__ = [
     "drop_pixels",
     "erase",
     "fc100",
+    "fewrel",
     "folder",
     "glyphs",
     "gray",
     "hue",
     "load_images",
+    "looked_up",
     "make_batch",
     "make_episode",
     "make_inputs",
@@ -69,14 +82,20 @@ __all__ = [
     "omniglot",
     "paired",
     "pseudo_labeled",
+    "read_vectors",
     "resized_crop",
     "saturation",
     "shift",
+    "short_texts",
     "simclr_augmentation",
     "sinusoid",
     "solarize",
     "sometimes",
     "stream",
     "streamed_source",
+    "texts",
+    "token_ids",
+    "tokenize",
     "unchanged",
+    "vocabulary",
 ]

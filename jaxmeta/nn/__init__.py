@@ -9,6 +9,7 @@ from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
 from jaxmeta.nn.resnet import resnet12, resnet18
+from jaxmeta.nn.text import mean_of_words, sentence_cnn, text_transformer
 from jaxmeta.nn.transformer import (
     attention,
     embed_patches,
@@ -38,6 +39,7 @@ __all__ = [
     "init_encoder",
     "layer_norm",
     "max_pool",
+    "mean_of_words",
     "mixed_precision",
     "mlp",
     "moments",
@@ -48,6 +50,8 @@ __all__ = [
     "relation_module",
     "resnet12",
     "resnet18",
+    "sentence_cnn",
+    "text_transformer",
     "transformer_block",
     "unpatchify",
     "vit",

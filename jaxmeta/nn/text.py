@@ -1,0 +1,269 @@
+"""Encoders of texts: words in, one vector out.
+
+Inputs are dictionaries: ``"tokens"`` int32 ``[n, length]``, 0 being padding; ``"words"``
+``[n, length, d]``, the vectors of the tokens, where the source of the data looks them up; and
+what else an encoder asks for. Padding is the encoders' own business, as each sentence has its own:
+what stands after the end of a sentence changes nothing, and a sentence without a word is encoded
+as zeros.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.checks import check_count
+from jaxmeta.nn.layers import dense, init_dense
+from jaxmeta.nn.models import check_head
+from jaxmeta.nn.transformer import encode_tokens, init_encoder
+from jaxmeta.types import Array, Key, Model, PyTree
+
+REACH = 128
+
+
+def sentence_cnn(
+    outputs: int | None = None,
+    filters: int = 230,
+    window: int = 3,
+    positions: int = 0,
+    vocabulary: int | None = None,
+    width: int = 50,
+) -> Model:
+    r"""A convolution over the words of a sentence, and the maximum over its windows.
+
+    .. math:: f(x) = \max_i\; \mathrm{relu}\big(b + \sum_k W_k\, v_{i + k}\big)
+
+    where :math:`v_i` is the vector of word i and, with ``positions``, those of its distances from
+    the head and from the tail entity.
+
+    Args:
+      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
+        model then embeds.
+      filters: number of features.
+      window: number of words under the convolution.
+      positions: size of the vector of each of two distances, to the places ``"head"`` and
+        ``"tail"`` of the inputs, int32 ``[n]``; 0 for none. Distances are cut off at 128.
+      vocabulary: number of rows of a trained table of word vectors, those of the words with the
+        first numbers. They are added to the inputs' ``"words"``, from zeros, if there are some;
+        ``None`` for no such table.
+      width: size of the vectors where only the table has them.
+
+    Returns:
+      A model from sentences to ``[n, outputs]`` or ``[n, filters]``. It has no state.
+
+    Raises:
+      ValueError: a number is not a positive integer, or (from ``init``) the inputs have no vectors
+        and there is no table.
+
+    References:
+      Zeng, Liu, Lai, Zhou and Zhao, 2014, Relation Classification via Convolutional Deep Neural
+      Network; Han et al., 2018, FewRel, section 4 (its code takes the maximum over padding, too).
+
+    >>> model = sentence_cnn(filters=8)
+    >>> x = {"tokens": jnp.array([[3, 2, 0]]), "words": jnp.ones((1, 3, 5))}
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> model.apply(params, state, x)[0].shape
+    (1, 8)
+    """
+    counts = {"filters": filters, "window": window, "width": width}
+    for name, count in counts.items():
+        check_count(name, count, least=1)
+    check_count("positions", positions)
+    check_head(outputs, True)
+
+    def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
+        words_key, positions_key, kernel_key, head_key = jax.random.split(key, 4)
+        params, size = _init_words(words_key, x, vocabulary, width)
+        if positions:
+            table = jax.random.normal(positions_key, (2, 2 * REACH, positions), jnp.float32)
+            params["positions"] = table / math.sqrt(positions)
+        params["convolution"] = init_dense(kernel_key, window * (size + 2 * positions), filters)
+        if outputs is not None:
+            params["head"] = init_dense(head_key, filters, outputs)
+        return params, {}
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        vectors, real = _word_vectors(params, x), x["tokens"] > 0
+        if positions:
+            places = jnp.stack([x["head"], x["tail"]])[:, :, None]
+            distances = jnp.arange(real.shape[1])[None, None] - places + REACH
+            distances = jnp.clip(distances, 0, 2 * REACH - 1)
+            near = [table[d] for table, d in zip(params["positions"], distances, strict=True)]
+            vectors = jnp.concatenate([vectors, *near], axis=-1)
+        # What stands after the end is as if it were not there.
+        vectors = jnp.where(real[..., None], vectors, jnp.zeros_like(vectors))
+        before = (window - 1) // 2
+        padded = jnp.pad(vectors, ((0, 0), (before, window - 1 - before), (0, 0)))
+        length = real.shape[1]
+        windows = [padded[:, i : i + length] for i in range(window)]
+        maps = jax.nn.relu(dense(params["convolution"], jnp.concatenate(windows, axis=-1)))
+        # After ReLU a zero is the least, and what a sentence without a word has.
+        features = jnp.max(jnp.where(real[..., None], maps, jnp.zeros_like(maps)), axis=1)
+        return (features if outputs is None else dense(params["head"], features)), state
+
+    return Model(init, apply)
+
+
+def mean_of_words(vocabulary: int | None = None, width: int = 50) -> Model:
+    r"""The mean of the vectors of the words, weighed by ``"weights"`` if the inputs have some.
+
+    .. math:: f(x) = \frac{\sum_i w_i v_i}{\sum_i w_i}
+
+    Args:
+      vocabulary: as of :func:`sentence_cnn`.
+      width: as there.
+
+    Returns:
+      A model from texts to ``[n, d]``; without a table it has no parameters. It has no state.
+
+    Raises:
+      ValueError: as :func:`sentence_cnn`.
+
+    References:
+      Bao, Wu, Chang and Barzilay, 2020, Few-shot Text Classification with Distributional
+      Signatures, section 4 (of the inverse frequencies as weights).
+
+    >>> x = {"tokens": jnp.array([[3, 2, 0]]), "words": jnp.array([[[1.0], [5.0], [9.0]]])}
+    >>> mean_of_words().apply({}, {}, x)[0].tolist()
+    [[3.0]]
+    """
+    check_count("width", width, least=1)
+
+    def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
+        return _init_words(key, x, vocabulary, width)[0], {}
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        vectors = _word_vectors(params, x)
+        weights = (x["tokens"] > 0).astype(vectors.dtype)
+        if "weights" in x:
+            weights = weights * x["weights"]
+        return _weighted_mean(vectors, weights), state
+
+    return Model(init, apply)
+
+
+def text_transformer(
+    outputs: int | None = None,
+    depth: int = 2,
+    heads: int = 4,
+    size: int = 128,
+    vocabulary: int | None = None,
+    width: int = 50,
+) -> Model:
+    """A Transformer over the words of a text; features are the mean of its last tokens.
+
+    Args:
+      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
+        model then embeds.
+      depth: number of blocks.
+      heads: number of heads of each attention.
+      size: size of a token within the blocks, to which words are projected.
+      vocabulary: as of :func:`sentence_cnn`.
+      width: as there.
+
+    Returns:
+      A model from texts to ``[n, outputs]`` or ``[n, size]``. It has no state.
+
+    Raises:
+      ValueError: as :func:`sentence_cnn`, or ``size`` is not even or not a multiple of ``heads``.
+
+    References:
+      Vaswani et al., 2017, Attention Is All You Need, section 3, with its sines for positions.
+
+    >>> model = text_transformer(depth=1, heads=2, size=8)
+    >>> x = {"tokens": jnp.array([[3, 2, 0]]), "words": jnp.ones((1, 3, 5))}
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> model.apply(params, state, x)[0].shape
+    (1, 8)
+    """
+    for name, count in {"depth": depth, "heads": heads, "width": width}.items():
+        check_count(name, count, least=1)
+    check_count("size", size, least=2)
+    check_head(outputs, True)
+    if size % 2:
+        raise ValueError(f"size is {size}: give an even one, as positions are sines and cosines.")
+
+    def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
+        words_key, project_key, encoder_key, head_key = jax.random.split(key, 4)
+        params, own = _init_words(words_key, x, vocabulary, width)
+        params["project"] = init_dense(project_key, own, size)
+        params["encoder"] = init_encoder(encoder_key, size, depth, heads)
+        if outputs is not None:
+            params["head"] = init_dense(head_key, size, outputs)
+        return params, {}
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        tokens = dense(params["project"], _word_vectors(params, x))
+        tokens += _sines(tokens.shape[1], size).astype(tokens.dtype)[None]
+        real = (x["tokens"] > 0).astype(jnp.float32)
+        encoded = encode_tokens(params["encoder"], tokens, real)
+        features = _weighted_mean(encoded, real.astype(encoded.dtype))
+        return (features if outputs is None else dense(params["head"], features)), state
+
+    return Model(init, apply)
+
+
+def _init_words(
+    key: Key, x: PyTree, vocabulary: int | None, width: int
+) -> tuple[dict[str, PyTree], int]:
+    """The parameters of word vectors, and their size."""
+    given = x.get("words")
+    size = width if given is None else given.shape[-1]
+    if vocabulary is None:
+        if given is None:
+            raise ValueError(
+                "The inputs have no vectors of words: give the data set vectors, or the model "
+                "vocabulary, the number of rows of a table of its own."
+            )
+        return {}, size
+    check_count("vocabulary", vocabulary, least=1)
+    table = jnp.zeros((vocabulary, size), jnp.float32)
+    if given is None:
+        table = jax.random.normal(key, table.shape, table.dtype) / math.sqrt(size)
+    return {"embedding": table}, size
+
+
+def _word_vectors(params: PyTree, x: PyTree) -> Array:
+    """The vectors of the tokens, ``[n, length, d]``."""
+    own = None
+    if "embedding" in params:  # which has no rows for words that training does not have
+        own = params["embedding"].at[x["tokens"]].get(mode="fill", fill_value=0)
+    given = x.get("words")
+    if own is None or given is None:
+        return given if own is None else own
+    return given.astype(own.dtype) + own
+
+
+def _weighted_mean(vectors: Array, weights: Array) -> Array:
+    """Means over tokens ``[n, d]``, zeros where all weights are 0."""
+    total = jnp.sum(weights, axis=1)[:, None]
+    sums = jnp.sum(vectors * weights[..., None], axis=1)
+    return jnp.where(total > 0, sums / jnp.where(total > 0, total, jnp.ones_like(total)), 0)
+
+
+def _sines(length: int, size: int) -> Array:
+    """Sines and cosines of the places of words, ``[length, size]``."""
+    rates = 10000.0 ** (-jnp.arange(size // 2, dtype=jnp.float32) / (size // 2))
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * rates[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
