@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta.checks import check_count
 from jaxmeta.data.classes import shuffled
 from jaxmeta.data.episodes import class_source
 from jaxmeta.data.images import find_data
@@ -25,8 +26,9 @@ def fewrel(
     valid: str | None = None,
     vectors: str | None = None,
     length: int = 40,
-    relations: Sequence[str] | None = None,
+    shared_with: str | None = None,
     sentences: int | None = None,
+    held_out: int = 0,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
     """FewRel 1.0 and 2.0: relations between entities, in Wikipedia and in other domains.
@@ -39,14 +41,18 @@ def fewrel(
 
     Args:
       test: the file whose relations are tested, without its suffix: ``"val_wiki"``, or another
-        domain, ``"val_nyt"``, ``"val_semeval"`` or ``"val_pubmed"``.
+        domain, ``"val_nyt"``, ``"val_semeval"`` or ``"val_pubmed"``; or ``"held_out"`` for
+        sentences of the training relations that are not trained on.
       valid: a file to validate on instead of the 10 relations.
       vectors: of words, as in :func:`jaxmeta.data.read_vectors`, also by a path from ``data_dir``
         on; ``None`` for none.
       length: words of a sentence; what is longer is cut off. The longest sentence from Wikipedia
         has 36 words; in NYT and PubMed 98 % have 92 or fewer.
-      relations: the only relations to test, by name; ``None`` for all of the file.
+      shared_with: another file; only relations that it has as well are tested. ``"val_wiki"`` and
+        ``"val_nyt"`` share 8. ``None`` for all relations.
       sentences: how many sentences of each training relation are used, at most; ``None`` for all.
+      held_out: how many further sentences of each training relation are kept from training, so
+        that ``test="held_out"`` can test them.
       data_dir: the folder that holds ``fewrel/`` with the official files, ``train_wiki.json`` or a
         part of it, ``train_wiki_part.json.gz``. ``None`` is ``$JAXMETA_DATA_DIR``.
 
@@ -55,7 +61,8 @@ def fewrel(
 
     Raises:
       FileNotFoundError: a file is not there.
-      ValueError: a relation is not in the file, or as :func:`jaxmeta.data.read_vectors`.
+      ValueError: no relation is left to test or sentence to train on, a number is negative, or as
+        :func:`jaxmeta.data.read_vectors`.
 
     References:
       Han et al., 2018, FewRel: A Large-Scale Supervised Few-Shot Relation Classification Dataset;
@@ -67,24 +74,32 @@ def fewrel(
             "FewRel is not there: set --data_dir or JAXMETA_DATA_DIR to the folder that holds "
             "fewrel/ with train_wiki.json and val_wiki.json."
         )
+    check_count("held_out", held_out)
     known = read_relations(folder, *TRAINING)
     names = shuffled(sorted(known), seed=0)
-    parts = {
-        "train": {name: known[name] for name in sorted(names[VALIDATION:])},
-        "valid": {name: known[name] for name in sorted(names[:VALIDATION])},
-        "test": read_relations(folder, f"{test}.json"),
-    }
-    if valid is not None:
-        parts["valid"] = read_relations(folder, f"{valid}.json")
-    if relations is not None:
-        missing = [name for name in relations if name not in parts["test"]]
-        if missing:
-            raise ValueError(
-                f"{test} has no relation '{missing[0]}': give some of {', '.join(parts['test'])}."
-            )
-        parts["test"] = {name: parts["test"][name] for name in relations}
+    kept = {name: known[name][:held_out] for name in sorted(names[VALIDATION:])}
+    trained = {name: known[name][held_out:] for name in kept}
     if sentences is not None:
-        parts["train"] = {name: rows[:sentences] for name, rows in parts["train"].items()}
+        check_count("sentences", sentences, least=1)
+        trained = {name: rows[:sentences] for name, rows in trained.items()}
+    if not all(trained.values()):
+        raise ValueError(
+            f"held_out is {held_out}, which leaves relations without a sentence to train on: give "
+            "less."
+        )
+    validated = {name: known[name] for name in sorted(names[:VALIDATION])}
+    if valid is not None:
+        validated = read_relations(folder, f"{valid}.json")
+    tested = kept if test == "held_out" else read_relations(folder, f"{test}.json")
+    if shared_with is not None:
+        others = read_relations(folder, f"{shared_with}.json")
+        tested = {name: rows for name, rows in tested.items() if name in others}
+    if not any(tested.values()):
+        raise ValueError(
+            f"No sentence of '{test}' is left to test (shared_with is {shared_with}, held_out "
+            f"{held_out}): give other files, or a held_out of 1 or more."
+        )
+    parts = {"train": trained, "valid": validated, "test": tested}
     words = {part: [*map(_words, _rows(each))] for part, each in parts.items()}
     table = vocabulary(
         words["train"], words["valid"] + words["test"], find_vectors(vectors, data_dir)

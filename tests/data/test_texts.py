@@ -122,11 +122,20 @@ def test_fewrel_has_no_relation_twice_and_its_entities_stand_where_they_should(d
 
 
 def test_a_part_of_fewrel(data_dir):
-    shared = ["P25", "P40"]
-    sources = fewrel(test="val_nyt", relations=shared, sentences=20, data_dir=data_dir)
-    assert sources["test"].classes == 2
+    sources = fewrel(test="val_nyt", shared_with="val_wiki", sentences=20, data_dir=data_dir)
+    assert sources["test"].classes == 8
     assert sources["train"].data.counts.tolist() == [20] * 54
-    with pytest.raises(ValueError, match="val_nyt has no relation 'P9': give some of"):
-        fewrel(test="val_nyt", relations=["P9"], data_dir=data_dir)
+    # Held-out sentences are of the training relations, and none of them is trained on.
+    sources = fewrel(test="held_out", held_out=10, data_dir=data_dir)
+    assert sources["test"].data.counts.tolist() == [10] * 54
+    train, test = (
+        {row.tobytes() for row in np.asarray(sources[part].data.examples["tokens"])}
+        for part in ("train", "test")
+    )
+    assert len(train & test) < 5, "but for sentences that occur twice"
+    with pytest.raises(ValueError, match="No sentence of 'held_out' is left to test"):
+        fewrel(test="held_out", data_dir=data_dir)
+    with pytest.raises(ValueError, match="held_out is 200, which leaves relations without"):
+        fewrel(held_out=200, data_dir=data_dir)
     with pytest.raises(FileNotFoundError, match=r"There is no val_x\.json in"):
         fewrel(test="val_x", data_dir=data_dir)

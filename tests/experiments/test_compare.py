@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from experiments import report, same_episodes
-from experiments.configs import cifar_fs, methods, omniglot
+from experiments.configs import cifar_fs, fewrel, methods, omniglot
 from jaxmeta.runs import EVERYTHING, Diverged, build, tasks, workdir
 from jaxmeta.runs.config import (
     build_learner,
@@ -27,14 +27,34 @@ from jaxmeta.types import Batch, Carried, Episode, Learner, Source
 from tests.quick import QUICK
 
 ROOT = Path(__file__).parents[2]
-IMAGES = {"omniglot": (28, 28, 1), "cifar_fs": (32, 32, 3)}
+EXAMPLES = {
+    omniglot: jax.ShapeDtypeStruct((28, 28, 1), jnp.float32),
+    cifar_fs: jax.ShapeDtypeStruct((32, 32, 3), jnp.float32),
+    fewrel: {
+        "tokens": jax.ShapeDtypeStruct((40,), jnp.int32),
+        "words": jax.ShapeDtypeStruct((40, 50), jnp.float32),
+        "head": jax.ShapeDtypeStruct((), jnp.int32),
+        "tail": jax.ShapeDtypeStruct((), jnp.int32),
+    },
+}
+OF_IMAGES = [name for name in methods.PRETRAINED if name not in ("pretrained", "random")]
+CONFIGS = [
+    *((data, name) for data in (omniglot, cifar_fs) for name in methods.TRAINED),
+    *((data, name) for data in (omniglot, cifar_fs) for name in methods.PRETRAINED),
+    # Relation networks compare maps, which sentences have none of.
+    *(
+        (fewrel, name)
+        for name in [*methods.TRAINED, *methods.PRETRAINED]
+        if name not in ("relation", *OF_IMAGES)
+    ),
+]
 
 
-def shapes(protocol: dict, image: tuple[int, ...]) -> Episode | Batch:
+def shapes(protocol: dict, example: object) -> Episode | Batch:
     """Of a training task, or an episode, of a protocol."""
 
     def batch(n: int):
-        x = jax.ShapeDtypeStruct((n, *image), jnp.float32)
+        x = jax.tree.map(lambda leaf: leaf.update(shape=(n, *leaf.shape)), example)
         return x, jax.ShapeDtypeStruct((n,), jnp.int32), jax.ShapeDtypeStruct((n,), jnp.float32)
 
     if "batches" in protocol:
@@ -43,14 +63,16 @@ def shapes(protocol: dict, image: tuple[int, ...]) -> Episode | Batch:
     return Episode(*(Batch(*batch(n)) for n in counts))
 
 
-@pytest.mark.parametrize("data", [omniglot, cifar_fs], ids=["omniglot", "cifar_fs"])
-@pytest.mark.parametrize("method", [*methods.TRAINED, *methods.PRETRAINED])
+@pytest.mark.parametrize(
+    ("data", "method"),
+    CONFIGS,
+    ids=[f"{method}-{data.__name__.rpartition('.')[2]}" for data, method in CONFIGS],
+)
 def test_every_config_can_be_trained(data, method):
     """Traced only: what it names exists, takes these arguments, and its shapes go together."""
     config = tasks.with_classes(complete(data.get_config(method)), Source((), None, classes=64))
     objective = build_objective(config)  # trusting nobody: all of it is in the wheel
-    image = IMAGES[data.__name__.rpartition(".")[2]]
-    task, key = shapes(config["sample"], image), jax.random.key(0)
+    task, key = shapes(config["sample"], EXAMPLES[data]), jax.random.key(0)
     params, state = jax.eval_shape(objective.init, key, task)
     jax.eval_shape(build(config["optimizer"]).init, params)
     carry = ()
@@ -68,7 +90,8 @@ def test_every_config_can_be_trained(data, method):
     specs = [spec.to_dict() | {"ways": 5, "normalization": mode} for spec in others.values()]
     for spec in [learner_spec(config), *specs]:
         learner = build_learner(config, spec)
-        assert answers(learner, params, state, shapes(config, image)).shape == (75, 5)
+        episode = shapes(config, EXAMPLES[data])
+        assert answers(learner, params, state, episode).shape == (75, 5)
 
 
 @pytest.mark.parametrize(
