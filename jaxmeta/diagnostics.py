@@ -1,9 +1,9 @@
-"""What features look like without labels: whether they collapsed, and how many directions they use.
+"""Diagnostics of features without labels: whether they collapsed, how many directions they use.
 
-Each is a function of features ``z`` ``[n, d]``, one row an example. The first three cost little and
+Each is a function of features ``z`` ``[n, d]``, one row per example. The first three are cheap and
 take a mask ``[n]``, 1 for an example and 0 for padding, as metrics of a training step need; the
-others decompose the matrix of the features and are for evaluations. None of them knows which
-features are *good*: they compare runs of one method, and tell a collapsed one from the others.
+others decompose the matrix of the features and are meant for evaluations. None of them shows which
+features are *good*: they compare runs of one method, and tell a collapsed run from the others.
 """
 
 import math
@@ -17,16 +17,16 @@ from jaxmeta.types import Array
 
 
 def spread(z: Array, mask: Array | None = None) -> Array:
-    r"""How far features of unit length are spread out: 0 when they are all alike.
+    r"""How far features of unit length are spread out: 0 when they are all equal.
 
     .. math:: \frac{1}{\sqrt d} \sum_{j=1}^d \operatorname{std}_i \hat z_{ij},
               \qquad \hat z_i = z_i / \lVert z_i \rVert
 
-    It is 1 when the directions are isotropic and their mean is 0, as of points that are uniform on
-    the sphere, and never more. Its derivative is finite everywhere.
+    It is at most 1, which it is when the directions are isotropic with mean 0, such as uniform
+    points on the sphere. Its derivative is finite everywhere.
 
     Args:
-      z: features ``[n, d]``; a row of zeros stays one.
+      z: features ``[n, d]``; a row of zeros stays zero.
       mask: ``[n]``; ``None`` is all ones.
 
     Returns:
@@ -36,8 +36,8 @@ def spread(z: Array, mask: Array | None = None) -> Array:
       ValueError: the features are not ``[n, d]``.
 
     References:
-      Chen and He, 2021, Exploring Simple Siamese Representation Learning, section 4.1, there
-      without the factor of the root of d.
+      Chen and He, 2021, Exploring Simple Siamese Representation Learning, section 4.1,
+      without the factor of the square root of d.
 
     >>> ends = jnp.array([[2.0, 0.0], [-1.0, 0.0], [0.0, 3.0], [0.0, -1.0]])
     >>> spread(ends).round(6).item(), spread(jnp.ones((4, 2))).round(6).item()
@@ -45,7 +45,7 @@ def spread(z: Array, mask: Array | None = None) -> Array:
     """
     variance = moments(_to_unit_length(_features(z)), mask).variance
     some = variance > 0
-    # The derivative of a root of zero would not be a number.
+    # Differentiating a square root of zero would give NaN.
     deviation = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)), 0)
     return jnp.mean(deviation) * math.sqrt(z.shape[1])
 
@@ -68,7 +68,7 @@ def positive_cosine(first: Array, second: Array, mask: Array | None = None) -> A
 
     References:
       Wang and Isola, 2020, Understanding Contrastive Representation Learning through Alignment and
-      Uniformity on the Hypersphere, whose alignment is twice what this lacks of 1.
+      Uniformity on the Hypersphere, whose alignment is twice (1 - this).
 
     >>> positive_cosine(jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[3.0, 0.0], [1.0, 0.0]]))
     Array(0.5, dtype=float32)
@@ -82,13 +82,13 @@ def instance_accuracy(first: Array, second: Array, mask: Array | None = None) ->
 
     .. math:: \frac1n \sum_i \big[\operatorname*{argmax}_j \cos(z_i, z'_j) = i\big]
 
-    It is the accuracy of the task that contrastive losses set. Where several rows are equally
-    similar the first of them counts, so that features which are all alike are right once in n.
+    It is the accuracy on the task that contrastive losses pose. Of several equally similar rows the
+    first counts, so features that are all equal are right once in n.
 
     Args:
       first: features z ``[n, d]``.
       second: features z', ``[n, d]``; row i belongs to row i of ``first``.
-      mask: ``[n]``; ``None`` is all ones. Padding asks nothing and is no answer.
+      mask: ``[n]``; ``None`` is all ones. Padding is neither a query nor an answer.
 
     Returns:
       A scalar in ``[0, 1]``.
@@ -116,15 +116,15 @@ def rankme(z: Array) -> Array:
               p_k = \sigma_k / \lVert \sigma \rVert_1 + 10^{-7}
 
     Scaling or rotating the features changes nothing; they are not centered. Compare only runs of
-    one method, on one set of examples: the count is at most ``min(n, d)`` and grows with n, slowly
-    once there are many more examples than dimensions (the paper takes 25,600).
+    one method on one set of examples: the count is at most ``min(n, d)`` and grows with n, slowly
+    once there are many more examples than dimensions (the paper uses 25,600).
 
     Args:
       z: features ``[n, d]``, with singular values sigma.
 
     Returns:
-      A scalar: d if the columns are orthogonal and of one length, 1 if the features have rank 1,
-      both but for the small constant.
+      A scalar: d if the columns are orthogonal and of equal length, 1 if the features have rank 1,
+      both up to the small constant.
 
     Raises:
       ValueError: the features are not ``[n, d]``.
@@ -147,10 +147,10 @@ def alpha_req(z: Array, first: int = 1, last: int | None = None) -> Array:
     .. math:: \lambda_k \propto k^{-\alpha}
 
     It is minus the slope of :math:`\log \lambda_k` over :math:`\log k`, by least squares over the
-    ranks from ``first`` to ``last``, each of which counts the same. Eigenvalues that are no more
-    than rounding errors of the largest are left out. A real spectrum bends: its last ranks are
-    those that few examples estimate worst, and the many of them weigh most, so compare values of
-    one range, and choose one below the bend.
+    ranks from ``first`` to ``last``, with equal weights. Eigenvalues no larger than the rounding
+    errors of the largest are left out. A real spectrum bends: its last ranks are estimated worst
+    from few examples and, being many, weigh most. So compare values over one range of ranks, and
+    choose one below the bend.
 
     Args:
       z: features ``[n, d]``; they are centered.
@@ -158,11 +158,11 @@ def alpha_req(z: Array, first: int = 1, last: int | None = None) -> Array:
       last: the last rank; ``None`` is ``min(n, d)``.
 
     Returns:
-      A scalar: 0 for isotropic features, the larger the fewer directions matter, and infinity if
+      A scalar: 0 for isotropic features, larger the fewer directions matter, and infinity if
       fewer than two eigenvalues are left, as for features of rank 1.
 
     Raises:
-      ValueError: the features are not ``[n, d]``, or the range does not hold two of their ranks.
+      ValueError: the features are not ``[n, d]``, or the range does not span two of their ranks.
 
     References:
       Agrawal, Mondal, Ghosh and Richards, 2022, alpha-ReQ: Assessing Representation Quality in
@@ -180,7 +180,7 @@ def alpha_req(z: Array, first: int = 1, last: int | None = None) -> Array:
             f"Features of shape {z.shape} have ranks 1 to {ranks}, and the fit is to go from "
             f"{first} to {end}: give a range of two or more of them."
         )
-    # The eigenvalues are squares of these over n, which is the same for all.
+    # The eigenvalues are the squares of these over n, a common factor.
     sigma = jnp.linalg.svd(z - jnp.mean(z, axis=0, keepdims=True), compute_uv=False)
     rounding = sigma[0] * (ranks * float(jnp.finfo(sigma.dtype).eps))
     sigma = sigma[first - 1 : end]
@@ -212,7 +212,7 @@ def _paired(first: Array, second: Array) -> tuple[Array, Array]:
 def _to_unit_length(rows: Array) -> Array:
     squared = jnp.sum(rows**2, axis=1, keepdims=True)
     some = squared > 0
-    # Within the root, where the derivative of a length of zero would not be a number.
+    # The inner `where` is for the derivative, which would be NaN at a length of zero.
     return jnp.where(some, rows * jax.lax.rsqrt(jnp.where(some, squared, 1)), 0)
 
 

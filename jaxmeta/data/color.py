@@ -1,7 +1,8 @@
-"""Random changes of the colors and of the sharpness of one image, for self-supervised learning.
+"""Random augmentations of the color and sharpness of one image, for self-supervised learning.
 
-Like those of :mod:`jaxmeta.data.augment`, each is a function ``(key, image [height, width,
-channels]) -> image`` of the same shape and type. Images are floats in [0, 1], and stay in it.
+Like those of :mod:`jaxmeta.data.augment`, each is a function
+``(key, image [height, width, channels]) -> image`` of the same shape and type. Images are floats in
+[0, 1], and stay there.
 """
 
 import math
@@ -22,11 +23,11 @@ from jaxmeta.types import Array, Augment, Key
 
 
 def brightness(strength: float) -> Augment:
-    r"""An image times a random factor.
+    r"""Multiplies an image by a random factor.
 
-    :math:`f x`, cut off at 1, where :math:`f` is drawn uniformly from
+    :math:`f x`, clipped at 1, where :math:`f` is drawn uniformly from
     :math:`[\max(0, 1 - s), 1 + s]`. It is a product as in torchvision and the second version of
-    SimCLR, and not a sum as in TensorFlow and PIX.
+    SimCLR, not a sum as in TensorFlow and PIX.
 
     Args:
       strength: s, 0 or more.
@@ -53,11 +54,11 @@ def brightness(strength: float) -> Augment:
 
 
 def contrast(strength: float) -> Augment:
-    r"""The distance of an image from its mean times a random factor, in each channel.
+    r"""Multiplies the distance of an image from its mean by a random factor, in each channel.
 
-    :math:`\bar x + f (x - \bar x)`, cut off at 0 and 1, where :math:`f` is drawn as in
+    :math:`\bar x + f (x - \bar x)`, clipped at 0 and 1, where :math:`f` is drawn as in
     :func:`brightness` and :math:`\bar x` is the mean of a channel. This is contrast as in
-    TensorFlow and PIX; in torchvision the mean is that of the gray image.
+    TensorFlow and PIX; torchvision uses the mean of the gray image.
 
     Args:
       strength: s, 0 or more.
@@ -82,12 +83,12 @@ def contrast(strength: float) -> Augment:
 
 
 def saturation(strength: float) -> Augment:
-    r"""The saturation of an image times a random factor.
+    r"""Multiplies the saturation of an image by a random factor.
 
     In hue, saturation and value (HSV), :math:`\min(1, f \cdot \text{saturation})`, where :math:`f`
-    is drawn as in :func:`brightness`: the largest of the three colors stays as it is, and the other
+    is drawn as in :func:`brightness`: the largest of the three channels is unchanged, and the other
     two move away from it or towards it. This is saturation as in TensorFlow and PIX; torchvision
-    mixes an image with its gray one.
+    mixes an image with its gray version.
 
     Args:
       strength: s, 0 or more.
@@ -113,17 +114,17 @@ def saturation(strength: float) -> Augment:
 
 
 def hue(strength: float) -> Augment:
-    """Turns the hue of an image, by the same random angle at all pixels.
+    """Shifts the hue of an image, by the same random angle at all pixels.
 
     In hue, saturation and value (HSV), hue is an angle. The shift is drawn uniformly from -strength
-    to strength, in full turns: one of a third makes red green. The largest and the least of the
-    three colors stay as they are, and so do shades of gray.
+    to strength, in full turns: a third of a turn makes red green. The largest and the smallest of
+    the three channels are unchanged, and so are shades of gray.
 
     Args:
-      strength: the largest shift in full turns, from 0 to 1/2, where all hues are alike likely.
+      strength: the largest shift in full turns, from 0 to 1/2, where all hues are equally likely.
 
     Raises:
-      ValueError: ``strength`` is outside of [0, 1/2], or (when called) the image does not have
+      ValueError: ``strength`` is outside [0, 1/2], or (when called) the image does not have
         three axes and three channels or is not of floats.
 
     >>> made = hue(0.5)(jax.random.key(0), jnp.array([[[0.8, 0.4, 0.6]]]))[0, 0]
@@ -142,7 +143,7 @@ def hue(strength: float) -> Augment:
     return augment
 
 
-# By these names, `color_jitter` has numbers.
+# `color_jitter` uses these names for numbers.
 _JITTERED = (brightness, contrast, saturation, hue)
 
 
@@ -151,8 +152,8 @@ def color_jitter(
 ) -> Augment:
     """Changes brightness, contrast, saturation and hue, one after the other.
 
-    The order is always this one. Others draw it for each image, and under ``vmap`` a drawn order
-    would compute each of the four changes in each of the four places.
+    The order is fixed. Others draw it for each image, but under ``vmap`` a random order would
+    compute each of the four changes in each of the four places.
 
     Args:
       brightness: strength of :func:`~jaxmeta.data.brightness`.
@@ -161,7 +162,7 @@ def color_jitter(
       hue: strength of :func:`~jaxmeta.data.hue`.
 
     Raises:
-      ValueError: a strength is negative, or that of hue more than 1/2, or (when called) the image
+      ValueError: a strength is negative, or that of hue above 1/2, or (when called) the image
         does not have three axes and three channels or is not of floats.
 
     References:
@@ -180,9 +181,9 @@ def color_jitter(
 
 
 def gray() -> Augment:
-    """An image in shades of gray, in all three channels, 0.30 red + 0.59 green + 0.11 blue.
+    """Turns an image gray, with all three channels 0.30 red + 0.59 green + 0.11 blue.
 
-    It is not random: ``sometimes(0.2, gray())`` is the usual change.
+    It is not random: ``sometimes(0.2, gray())`` is the usual augmentation.
 
     Raises:
       ValueError: when called, the image does not have three axes and three channels or is not of
@@ -202,15 +203,15 @@ def gray() -> Augment:
 
 
 def solarize(threshold: float = 0.5) -> Augment:
-    """Inverts what is bright: x becomes 1 - x where it is at least the threshold.
+    """Inverts bright values: x becomes 1 - x where it is at least the threshold.
 
-    It is not random: ``sometimes(0.2, solarize())`` is the usual change.
+    It is not random: ``sometimes(0.2, solarize())`` is the usual augmentation.
 
     Args:
       threshold: from 0, which inverts everything, to 1.
 
     Raises:
-      ValueError: ``threshold`` is outside of [0, 1], or (when called) the image does not have three
+      ValueError: ``threshold`` is outside [0, 1], or (when called) the image does not have three
         axes or is not of floats.
 
     References:
@@ -231,16 +232,16 @@ def solarize(threshold: float = 0.5) -> Augment:
 
 
 def blur(sigma: tuple[float, float] = (0.1, 2.0)) -> Augment:
-    r"""Blurs an image by a Gaussian of random width.
+    r"""Blurs an image with a Gaussian of random width.
 
     Each channel becomes :math:`G_h x G_w^\top`, where row i of G holds the weights
     :math:`e^{-(i - j)^2 / 2 \sigma^2}` of the pixels j, divided by their sum. So nothing comes from
-    outside of an image, and one of a single color stays as it is. Two products of matrices are
-    quick also where each image has a width of its own, which convolutions are not.
+    outside the image, and an image of a single color is unchanged. Unlike convolutions, two matrix
+    products are fast even where each image has its own width.
 
     Args:
-      sigma: least and largest width in pixels, drawn uniformly. The usual 0.1 to 2 is for images of
-        224 pixels; those of 32 are not blurred as a rule.
+      sigma: smallest and largest width in pixels, drawn uniformly. The usual 0.1 to 2 is for images
+        of 224 pixels; those of 32 are usually not blurred.
 
     Raises:
       ValueError: the bounds are not positive or not in order, or (when called) the image does not
@@ -248,7 +249,7 @@ def blur(sigma: tuple[float, float] = (0.1, 2.0)) -> Augment:
 
     References:
       Chen et al., 2020, A Simple Framework for Contrastive Learning of Visual Representations,
-      appendix A, where the Gaussian is cut off and the image padded with zeros.
+      appendix A, where the Gaussian is truncated and the image padded with zeros.
 
     >>> edge = jnp.repeat(jnp.array([0.0, 1.0]), 8).reshape(1, 16, 1)
     >>> made = blur((1.0, 1.0))(jax.random.key(0), edge)[0, :, 0]
@@ -268,21 +269,22 @@ def blur(sigma: tuple[float, float] = (0.1, 2.0)) -> Augment:
 
 
 def simclr_augmentation(strength: float = 0.5, scale: tuple[float, float] = (0.2, 1.0)) -> Augment:
-    """The views of SimCLR on small images: a crop, its mirror image or not, and other colors.
+    """SimCLR's augmentation for small images: a random crop, mirroring and changes of color.
 
     It is :func:`~jaxmeta.data.resized_crop`, :func:`~jaxmeta.data.mirror`, with probability 0.8
     :func:`~jaxmeta.data.color_jitter` of 0.8, 0.8, 0.8 and 0.2 times the strength, and with
-    probability 0.2 :func:`~jaxmeta.data.gray`. BYOL's views are a variation: other strengths, and
-    :func:`~jaxmeta.data.blur` and :func:`~jaxmeta.data.solarize` with probabilities that differ
+    probability 0.2 :func:`~jaxmeta.data.gray`. BYOL's is a variation with other strengths, and with
+    :func:`~jaxmeta.data.blur` and :func:`~jaxmeta.data.solarize` at probabilities that differ
     between the two views.
 
     Args:
-      strength: of the changes of color, from 0 to 2.5; the paper has 0.5 for CIFAR-10 and 1 for
-        ImageNet, there with :func:`~jaxmeta.data.blur` of every other image.
-      scale: least and largest area of the crop, in shares of the image's; the paper has (0.08, 1).
+      strength: of the changes of color, from 0 to 2.5; the paper uses 0.5 for CIFAR-10 and 1 for
+        ImageNet, the latter with :func:`~jaxmeta.data.blur` of every other image.
+      scale: smallest and largest area of the crop, as shares of the image's; the paper uses
+        (0.08, 1).
 
     Raises:
-      ValueError: ``strength`` is outside of [0, 2.5], the bounds are not positive or not in order,
+      ValueError: ``strength`` is outside [0, 2.5], the bounds are not positive or not in order,
         or (when called) the image does not have three axes and three channels or is not of floats.
 
     References:
@@ -303,12 +305,12 @@ def simclr_augmentation(strength: float = 0.5, scale: tuple[float, float] = (0.2
 
 
 def _factor(key: Key, strength: float, image: Array) -> Array:
-    """What is multiplied with, around 1 and not negative, in the type of the image."""
+    """A random factor around 1, not negative, in the type of the image."""
     return jax.random.uniform(key, (), image.dtype, max(0, 1 - strength), 1 + strength)
 
 
 def _gaussian(size: int, sigma: Array) -> Array:
-    """Weights ``[size, size]`` of the pixels of a line, in the row of each of them."""
+    """Weights ``[size, size]`` of the pixels of a line; row i holds those for pixel i."""
     place = jnp.arange(size, dtype=jnp.float32)
     distance = (place[:, None] - place[None, :]) / sigma
     return jax.nn.softmax(-(distance**2) / 2, axis=1)

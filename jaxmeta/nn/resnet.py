@@ -26,15 +26,14 @@ def resnet12(
 ) -> Model:
     """Four residual blocks of three 3x3 convolutions, each halving the image by 2x2 max-pooling.
 
-    Each convolution is normalized by its batch; the activation is a leaky ReLU of slope 0.1, and
-    every shortcut a normalized 1x1 convolution. There is no DropBlock.
+    Each convolution has batch normalization; the activation is a leaky ReLU of slope 0.1, and every
+    shortcut is a normalized 1x1 convolution. There is no DropBlock.
 
     Args:
-      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
-        model then embeds.
-      filters: channels of each block, or of the four.
-      flatten: average over positions, which makes features of the maps of an embedding; otherwise
-        the maps are the outputs.
+      outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
+        no head, and the model is an embedding.
+      filters: channels of every block, or of each of the four.
+      flatten: average the maps over positions into features; otherwise the outputs are the maps.
 
     Returns:
       A model from images ``[n, height, width, channels]`` to ``[n, outputs]``, ``[n, features]`` or
@@ -69,21 +68,21 @@ def resnet18(
     filters: int | Sequence[int] = (64, 128, 256, 512),
     flatten: bool = True,
 ) -> Model:
-    """A 3x3 convolution and eight residual blocks of two, the third, fifth and seventh halving.
+    """A 3x3 convolution and eight residual blocks of two; the third, fifth and seventh downsample.
 
-    It is the network for ImageNet with the first layer of the one for CIFAR: small images are
-    neither strided nor pooled before the blocks.
+    It is the ImageNet network with the first layer of the CIFAR one: small images are neither
+    strided nor pooled before the blocks.
 
     Args:
-      outputs: as of :func:`resnet12`.
-      filters: channels of all blocks, or of the first and each following pair; the first
-        convolution has those of the first pair.
-      flatten: as of :func:`resnet12`.
+      outputs: as for :func:`resnet12`.
+      filters: channels of every block, or of each of the four pairs of blocks; the first
+        convolution has as many as the first pair.
+      flatten: as for :func:`resnet12`.
 
     Returns:
-      A model as of :func:`resnet12`, with parameters ``"stem"``, ``"block0"``, ..., ``"head"`` and
-      a state alike. A block has ``"conv0"`` and ``"conv1"``, and where it halves or changes the
-      number of channels a ``"shortcut"``; that of any other is the identity.
+      A model as for :func:`resnet12`, with parameters ``"stem"``, ``"block0"``, ..., ``"head"`` and
+      a matching state. A block has ``"conv0"`` and ``"conv1"`` and, if it halves the image or
+      changes the number of channels, a ``"shortcut"``; other shortcuts are the identity.
 
     Raises:
       ValueError: there are not four numbers of filters, a number is not a positive integer, or a
@@ -109,7 +108,7 @@ def resnet18(
 
 
 class _Block(NamedTuple):
-    """How many convolutions, of how many channels; whether the shortcut is one as well."""
+    """The number of convolutions and their channels; whether the shortcut is one as well."""
 
     convolutions: int
     filters: int
@@ -125,7 +124,7 @@ def _residual_network(
     outputs: int | None,
     flatten: bool,
 ) -> Model:
-    """A first convolution, if ``stem`` says of how many channels, then blocks that may pool."""
+    """A first convolution of ``stem`` channels, if that is given, then blocks that may pool."""
     check_head(outputs, flatten)
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
@@ -163,7 +162,7 @@ def _residual_network(
         for i, block in enumerate(blocks):
             own = params[f"block{i}"], state[f"block{i}"]
             x, used[f"block{i}"] = _residual(*own, x, mask, batch_statistics, block, activate)
-            # The activation is monotone: what is activated after pooling is a quarter.
+            # The activation is monotone, so it may follow pooling, on a quarter of the values.
             x = activate(max_pool(x) if pools else x)
         if not flatten:
             return x, used
@@ -196,7 +195,7 @@ def _residual(
     block: _Block,
     activate: Callable[[Array], Array],
 ) -> tuple[Array, PyTree]:
-    """The sum of the shortcut and the convolutions, not activated."""
+    """The sum of the shortcut and the convolutions, before activation."""
     used = {}
 
     def convolution(name: str, x: Array, stride: int) -> Array:
@@ -217,9 +216,8 @@ def _convolution(
     batch_statistics: bool,
     stride: int = 1,
 ) -> tuple[Array, Statistics]:
-    """Convolution and normalization, and the statistics that normalized."""
-    # The middle of the window is at the same pixels for a shortcut of 1x1, which "SAME" would not
-    # have it at.
+    """Convolution and normalization, and the statistics used."""
+    # Windows are centered at the same pixels as those of a 1x1 shortcut, unlike with "SAME".
     zeros = params["kernel"].shape[0] // 2
     x = conv2d(x, params["kernel"], stride, [(zeros, zeros)] * 2)
     return batch_norm(x, params["scale"], params["offset"], statistics, mask, batch_statistics)

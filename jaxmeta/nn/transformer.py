@@ -1,7 +1,7 @@
-"""Transformers: blocks as pure functions of tokens, and a small one for images.
+"""Transformers: blocks as pure functions of tokens, and a small model for images.
 
-A token is a vector, and tokens are ``[n, tokens, width]``. The blocks know nothing of where tokens
-come from, so they serve images, parts of them, and text.
+A token is a vector, and tokens are ``[n, tokens, width]``. The blocks do not depend on where
+tokens come from, so they work for images, parts of images, and text.
 """
 
 import math
@@ -27,30 +27,30 @@ def vit(
     expansion: int = 4,
     flatten: bool = True,
 ) -> Model:
-    """A Vision Transformer without class token: features are the mean of the last tokens.
+    """A Vision Transformer without a class token: features are the mean of the last tokens.
 
     The defaults are for images of 32 x 32 pixels. Positions are fixed, those of
     :func:`position_embeddings`. The model is :func:`embed_patches` followed by
-    :func:`encode_tokens`, which what pre-trains it may call with a part of the tokens.
+    :func:`encode_tokens`, which pretraining may call with only a part of the tokens.
 
     Args:
-      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
-        model then embeds.
+      outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
+        no head, and the model is an embedding.
       patch: height and width of a patch in pixels.
       width: size of a token.
       depth: number of blocks.
       heads: number of heads of each attention.
-      expansion: how many times as wide as a token the hidden layer of each perceptron is.
-      flatten: average over tokens; otherwise the tokens are the outputs, as maps.
+      expansion: width of the hidden layer of each MLP, as a multiple of a token's.
+      flatten: average over tokens; otherwise the outputs are the tokens, as maps.
 
     Returns:
       A model from images ``[n, height, width, channels]`` to ``[n, outputs]``, ``[n, features]`` or
       maps ``[n, rows, columns, features]``; its parameters are ``{"patches": {"kernel", "bias"},
-      "encoder": {"block0": {...}, ..., "norm": {...}}, "head": {...}}``, those of
+      "encoder": {"block0": {...}, ..., "norm": {...}}, "head": {...}}``, the encoder's as in
       :func:`init_encoder`. It has no state.
 
     Raises:
-      ValueError: a number is not a positive integer, the width does not suit heads and positions, a
+      ValueError: a number is not a positive integer, the width does not fit heads and positions, a
         head has no features, or patches do not fill the images.
 
     References:
@@ -121,19 +121,19 @@ def patchify(images: Array, patch: int) -> Array:
 
 
 def unpatchify(patches: Array, patch: int, height: int, width: int) -> Array:
-    """Puts together what :func:`patchify` cut.
+    """Reassembles images that :func:`patchify` cut.
 
     Args:
       patches: ``[n, squares, patch * patch * channels]``.
       patch: height and width of a square in pixels.
-      height: of the images.
-      width: of the images.
+      height: height of the images.
+      width: width of the images.
 
     Returns:
       ``[n, height, width, channels]``.
 
     Raises:
-      ValueError: squares do not fill such images, or there is another number of them.
+      ValueError: squares do not fill such images, or their number is wrong.
 
     >>> images = jnp.arange(16).reshape(1, 4, 4, 1)
     >>> bool((unpatchify(patchify(images, 2), 2, 4, 4) == images).all())
@@ -190,7 +190,7 @@ def embed_patches(layer: PyTree, images: Array, patch: int) -> Array:
       patch: height and width of a patch in pixels.
 
     Raises:
-      ValueError: patches do not fill the images, the layer is of patches of another size.
+      ValueError: patches do not fill the images, or the layer is for patches of another size.
 
     >>> layer = {"kernel": jnp.ones((16, 8)), "bias": jnp.zeros(8)}
     >>> embed_patches(layer, jnp.ones((2, 8, 12, 1)), 4).shape
@@ -209,14 +209,14 @@ def init_encoder(key: Key, width: int, depth: int, heads: int, expansion: int = 
       width: size of a token.
       depth: number of blocks.
       heads: number of heads of each attention.
-      expansion: how many times as wide as a token the hidden layer of each perceptron is.
+      expansion: width of the hidden layer of each MLP, as a multiple of a token's.
 
     Returns:
       ``{"block0": {...}, ..., "norm": {"scale", "offset"}}``; each block is ``{"attention_norm",
       "attention": {"query", "key", "value", "output"}, "mlp_norm", "mlp": {"hidden", "output"}}``,
       norms with ``"scale"`` and ``"offset"``, linear layers with ``"kernel"`` and ``"bias"``. The
       kernels of query, key and value are ``[width, heads, size]``, that of the attention's output
-      ``[heads, size, width]``, all others and the biases as of :func:`dense`.
+      ``[heads, size, width]``, all others and the biases as for :func:`dense`.
 
     Raises:
       ValueError: the width is not a multiple of ``heads``.
@@ -249,12 +249,12 @@ def init_encoder(key: Key, width: int, depth: int, heads: int, expansion: int = 
 
 
 def encode_tokens(params: PyTree, tokens: Array, mask: Array | None = None) -> Array:
-    """All blocks, and a last normalization of each token.
+    """All blocks, and a final normalization of each token.
 
     Args:
       params: those of :func:`init_encoder`.
-      tokens: ``[n, tokens, width]``, with positions; any part of them, in any order.
-      mask: as of :func:`attention`.
+      tokens: ``[n, tokens, width]``, with positions; any subset of them, in any order.
+      mask: as for :func:`attention`.
 
     Returns:
       ``[n, tokens, width]``.
@@ -272,7 +272,7 @@ def encode_tokens(params: PyTree, tokens: Array, mask: Array | None = None) -> A
 
 
 def transformer_block(params: PyTree, x: Array, mask: Array | None = None) -> Array:
-    r"""Attention and a perceptron with GELU, each of normalized tokens and added to them.
+    r"""Attention and an MLP with GELU, each applied to normalized tokens and added to its input.
 
     .. math:: y = x + \mathrm{attention}(\mathrm{norm}(x)), \qquad
               z = y + \mathrm{mlp}(\mathrm{norm}(y))
@@ -280,14 +280,14 @@ def transformer_block(params: PyTree, x: Array, mask: Array | None = None) -> Ar
     Args:
       params: those of one block of :func:`init_encoder`.
       x: tokens ``[n, tokens, width]``.
-      mask: as of :func:`attention`.
+      mask: as for :func:`attention`.
 
     Raises:
       ValueError: the width is not that of the parameters.
 
     References:
       Vaswani et al., 2017, Attention Is All You Need, section 3; Xiong et al., 2020, On Layer
-      Normalization in the Transformer Architecture, for the place of the normalization.
+      Normalization in the Transformer Architecture, for the placement of the normalization.
 
     >>> params = init_encoder(jax.random.key(0), width=8, depth=1, heads=2)["block0"]
     >>> transformer_block(params, jnp.ones((2, 5, 8))).shape
@@ -299,15 +299,15 @@ def transformer_block(params: PyTree, x: Array, mask: Array | None = None) -> Ar
 
 
 def attention(params: PyTree, x: Array, mask: Array | None = None) -> Array:
-    r"""Each token sees a mean of all, of weights that its query gives to their keys.
+    r"""Each token sees a mean of all values, weighted by how its query matches their keys.
 
     .. math:: \mathrm{softmax}(Q K^\top / \sqrt{d})\, V \quad \text{of each head, of size } d
 
     Args:
       params: linear layers ``{"query", "key", "value", "output"}``, those of a block of
-        :func:`init_encoder`; the shapes of their kernels tell the heads.
+        :func:`init_encoder`; the shapes of their kernels give the heads.
       x: tokens ``[n, tokens, width]``.
-      mask: ``[n, tokens]``; tokens with mask 0 are seen by none. ``None`` is all ones.
+      mask: ``[n, tokens]``; tokens with mask 0 are not attended to. ``None`` is all ones.
 
     Raises:
       ValueError: the width is not that of the parameters.
@@ -328,7 +328,7 @@ def attention(params: PyTree, x: Array, mask: Array | None = None) -> Array:
         return dense(flat, x).reshape(*x.shape[:2], heads, size).swapaxes(1, 2)
 
     query, key, value = (of_heads(params[name]) for name in ("query", "key", "value"))
-    # Not jax.nn.dot_product_attention, which takes no bfloat16 where types are strict.
+    # Not jax.nn.dot_product_attention, which rejects bfloat16 where types are strict.
     products = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=wide_type(x.dtype))
     scores = products / math.sqrt(size)
     if mask is not None:
@@ -343,7 +343,7 @@ def _init_norm(width: int) -> dict[str, Array]:
 
 
 def _grid(height: int, width: int, patch: int) -> tuple[int, int]:
-    """How many rows and columns of patches there are; raises ``ValueError``."""
+    """The numbers of rows and columns of patches; raises ``ValueError`` if they do not fit."""
     if height % patch or width % patch:
         raise ValueError(
             f"Images of {height} x {width} pixels are not filled by patches of {patch} x {patch}: "

@@ -17,21 +17,21 @@ def added(
 
     .. math:: \ell(\theta) = \sum_i w_i\, \ell_i(\theta)
 
-    Parameters of the same name, such as ``"model"``, are the same ones; they are initialized by the
-    first objective that has them. The states stay apart, so that each keeps statistics of its own.
+    Parameters of the same name, such as ``"model"``, are shared and are initialized by the first
+    objective that has them. States are separate, so each objective keeps its own statistics.
 
     Args:
       objectives: by name, all over the same tasks.
-      weights: the weights :math:`w_i` by name; 1 where there is none.
+      weights: the weights :math:`w_i` by name; 1 where none is given.
 
     Returns:
-      An objective whose parameters are those of all, whose state is a dictionary of theirs by
-      their names, and whose metrics, with the loss of each, have the names in front:
+      An objective with the parameters of all, whose state is a dictionary of their states by name,
+      and whose metrics, which include the loss of each, are prefixed by name:
       ``"rotation_accuracy"``.
 
     Raises:
-      ValueError: there is no objective, a weight is of none or, from ``init``, parameters of one
-        name differ in structure or shape.
+      ValueError: there is no objective, a weight names none of them or, from ``init``, parameters
+        of the same name differ in structure or shape.
 
     References:
       Gidaris et al., 2019, Boosting Few-Shot Visual Learning with Self-Supervision, equation 3.

@@ -1,4 +1,4 @@
-"""An Objective over batches in two random views, which is what self-supervision compares."""
+"""An Objective over batches in two random views, as self-supervised losses compare them."""
 
 from typing import Any
 
@@ -9,25 +9,25 @@ from jaxmeta.types import Array, Augment, Batch, Carried, Key, Objective, PyTree
 
 
 def two_views(objective: Objective, augment: Augment, second: Augment | None = None) -> Objective:
-    r"""The loss of a batch each of whose examples is seen in two independent random views.
+    r"""The loss of a batch whose examples are each seen in two independent random views.
 
     .. math:: \ell\big(\theta;\; \{(a_j(x_j),\, a'_j(x_j))\}_j\big)
 
-    The changes are drawn from the task's key, on the device: anew in each step, for data in memory
-    as for streamed ones, and alike on any number of devices.
+    Augmentations are drawn on the device from the task's key: anew at each step, for data in memory
+    and streamed data, and identically on any number of devices.
 
     Args:
-      objective: over batches whose ``x`` is a pair of views, as those of
-        :mod:`jaxmeta.pretraining` are.
+      objective: an objective over batches whose ``x`` is a pair of views, such as those of
+        :mod:`jaxmeta.pretraining`.
       augment: makes a view of one example.
-      second: makes the second view, if it is made in another way.
+      second: makes the second view, if it is made differently.
 
     Returns:
       An objective over the batches that ``source.batches(size)`` draws.
 
     Raises:
-      ValueError: when called, the task is no batch, or a view has another structure, shape or type
-        than the example.
+      ValueError: when called, the task is not a batch, or a view differs from the example in
+        structure, shape or type.
 
     >>> from jaxmeta.data import crop_and_mirror
     >>> from jaxmeta.nn import conv4, projector
@@ -58,7 +58,7 @@ def two_views(objective: Objective, augment: Augment, second: Augment | None = N
 
 
 def _twice(batch: Batch) -> Batch:
-    """The two views where nothing is changed."""
+    """The batch in two unchanged views."""
     return _checked(batch)._replace(x=(batch.x, batch.x))
 
 

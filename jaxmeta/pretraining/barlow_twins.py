@@ -20,16 +20,16 @@ def barlow_twins(
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a wide :func:`jaxmeta.nn.projector`.
+      projector: the network on top of it; a wide :func:`jaxmeta.nn.projector`.
       redundancy: lambda, the weight of the correlations between features.
-      scale: a factor of the loss, which sets its gradient against weight decay and clipping.
+      scale: factor of the loss, which weighs its gradient against weight decay and clipping.
       decay: as in :func:`jaxmeta.pretraining.joint_embedding`.
 
     Returns:
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as for :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
       Zbontar et al., 2021, Barlow Twins: Self-Supervised Learning via Redundancy Reduction.
@@ -53,13 +53,13 @@ def barlow_twins_loss(first: Array, second: Array, mask: Array, redundancy: floa
     .. math:: \sum_i (1 - C_{ii})^2 + \lambda \sum_{i \neq j} C_{ij}^2, \qquad
               C = \frac1n \sum_k \tilde z_k \tilde z_k'^\top
 
-    where each feature is standardized over the batch, with the biased variance and 1e-5 added to
-    it, as in the authors' code.
+    where each feature is standardized over the batch using the biased variance plus 1e-5, as in the
+    authors' code.
 
     Args:
       first: outputs of the first view ``[n, d]``.
       second: outputs of the second ``[n, d]``.
-      mask: ``[n]``; padding takes no part.
+      mask: ``[n]``; padding is ignored.
       redundancy: lambda.
 
     References:

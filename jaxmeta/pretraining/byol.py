@@ -1,4 +1,4 @@
-"""BYOL: a network predicts what its own moving average makes of another view."""
+"""BYOL: a network predicts its own moving average's output for another view."""
 
 import jax.numpy as jnp
 
@@ -17,24 +17,24 @@ def byol(
     momentum: Momentum = 0.99,
     decay: float = 0.9,
 ) -> Objective:
-    r"""Predicting the teacher's projection of the other view, by :func:`byol_loss`.
+    r"""Prediction of the teacher's projection of the other view, by :func:`byol_loss`.
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
-      predictor: what is on top of that; another.
-      momentum: the share of itself that the teacher keeps in a step, or a schedule of it, such as
-        :func:`jaxmeta.pretraining.rising`.
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
+      predictor: the network on top of that; another.
+      momentum: the share of itself that the teacher keeps at each step, or a schedule of it, such
+        as :func:`jaxmeta.pretraining.rising`.
       decay: as in :func:`jaxmeta.pretraining.prediction`.
 
     Returns:
       An objective over batches of two views; see :func:`jaxmeta.pretraining.prediction`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as for :func:`jaxmeta.pretraining.prediction`.
 
     References:
-      Grill et al., 2020, Bootstrap Your Own Latent, section 3.1. The teacher begins as a copy of
+      Grill et al., 2020, Bootstrap Your Own Latent, section 3.1. The teacher starts as a copy of
       the network.
 
     >>> from jaxmeta.nn import conv4, projector
@@ -46,7 +46,7 @@ def byol(
 
 
 def byol_loss(predictions: Array, targets: Array, mask: Array) -> Array:
-    r"""The mean squared distance at unit length.
+    r"""The mean squared distance of predictions and targets scaled to unit length.
 
     .. math:: \frac1n \sum_k \lVert \hat p_k - \hat z_k \rVert^2
               = 2 - \frac2n \sum_k \cos(p_k, z_k)
@@ -54,7 +54,7 @@ def byol_loss(predictions: Array, targets: Array, mask: Array) -> Array:
     Args:
       predictions: p, ``[n, d]``.
       targets: z, ``[n, d]``; gradients pass through them unless they are stopped.
-      mask: ``[n]``; padding takes no part.
+      mask: ``[n]``; padding is ignored.
 
     References:
       Grill et al., 2020, equation 2.

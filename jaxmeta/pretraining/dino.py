@@ -22,36 +22,37 @@ def dino(
     teacher_temperature: float = 0.04,
     decay: float = 0.9,
 ) -> Objective:
-    r"""Each view has the teacher's distribution over prototypes of the other, by :func:`dino_loss`.
+    r"""Matching the teacher's prototype distribution for the other view, by :func:`dino_loss`.
 
     The outputs are cosines of the projected features with learned prototypes,
-    :math:`s_k = \cos(g(f(x)), w_k)`. The center, a running mean of the teacher's outputs, keeps all
-    images from sharing one prototype, and the low temperature of the teacher keeps each from having
-    all prototypes alike.
+    :math:`s_k = \cos(g(f(x)), w_k)`. The center, a running mean of the teacher's outputs, keeps the
+    images from all sharing one prototype; the teacher's low temperature keeps each image from using
+    all prototypes equally.
 
     Args:
       model: the encoder f.
-      projector: g, on top of it; a :func:`jaxmeta.nn.projector`.
-      prototypes: how many there are.
-      momentum: the share of itself that the teacher keeps in a step, or a schedule of it.
+      projector: the network g on top of it; a :func:`jaxmeta.nn.projector`.
+      prototypes: number of prototypes.
+      momentum: the share of itself that the teacher keeps at each step, or a schedule of it.
       temperature: of the student.
       teacher_temperature: of the teacher.
       decay: decay of the running averages of statistics, and of the center.
 
     Returns:
-      An objective over batches of two views, with parameters ``{"model", "projector",
-      "prototypes"}``. Its state holds their statistics by the same names, under ``"teacher"`` a
-      :class:`~jaxmeta.pretraining.teacher.Teacher`, and the ``"center"``. It reports the metrics of
-      :func:`jaxmeta.pretraining.joint_embedding`, of the distributions of the teacher.
+      An objective over batches of two views, with parameters
+      ``{"model", "projector", "prototypes"}``. Its state holds their statistics under the same
+      names, a :class:`~jaxmeta.pretraining.teacher.Teacher` under ``"teacher"``, and the
+      ``"center"``. It reports the metrics of :func:`jaxmeta.pretraining.joint_embedding` for the
+      teacher's distributions.
 
     Raises:
-      ValueError: there are no prototypes, a temperature is not positive, a share is outside of
-        [0, 1] or, when called, the task is no batch of two views.
+      ValueError: there are no prototypes, a temperature is not positive, a share is outside
+        [0, 1] or, when called, the task is not a batch of two views.
 
     References:
       Caron et al., 2021, Emerging Properties in Self-Supervised Vision Transformers, section 3.1
-      and algorithm 1. Two views, without smaller crops; the teacher's temperature does not warm up,
-      and the prototypes move from the first step on.
+      and algorithm 1. There are two views and no multi-crop, the teacher's temperature is not
+      warmed up, and the prototypes are trained from the first step on.
 
     >>> from jaxmeta.nn import conv4, projector
     >>> objective = dino(conv4(), projector(64, hidden=[512]), prototypes=512)
@@ -105,7 +106,7 @@ def dino_loss(
       student: s, ``[n, k]``.
       teacher: t, ``[n, k]``; gradients pass through it unless they are stopped.
       center: c, ``[k]``, subtracted from the teacher's outputs.
-      mask: ``[n]``; padding takes no part.
+      mask: ``[n]``; padding is ignored.
       temperature: of the student.
       teacher_temperature: of the teacher.
 

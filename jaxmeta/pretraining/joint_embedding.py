@@ -1,4 +1,4 @@
-"""What methods share that compare the embeddings of two views of the same images."""
+"""What methods that compare the embeddings of two views of the same images have in common."""
 
 from collections.abc import Callable
 
@@ -21,19 +21,19 @@ def joint_embedding(
     .. math:: \ell\big(g(f(x)),\; g(f(x'))\big)
 
     Args:
-      model: the encoder f, which is what is kept.
-      projector: g, on top of it, which is not.
-      loss: of the two outputs and the batch.
+      model: the encoder f, which is kept after training.
+      projector: the network g on top of it, which is not.
+      loss: a function of the two outputs and the batch.
       decay: decay of the running averages of statistics; see
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
       An objective over batches of two views, with parameters and state ``{"model", "projector"}``.
-      Each view is normalized by its own statistics, and the averages follow their mean. It reports
-      what :func:`view_metrics` gives.
+      Each view is normalized by its own statistics; the running averages follow their mean. It
+      reports the metrics of :func:`view_metrics`.
 
     Raises:
-      ValueError: ``decay`` is outside of [0, 1] or, when called, the task is no batch of two views.
+      ValueError: ``decay`` is outside [0, 1] or, when called, the task is not a batch of two views.
 
     >>> from jaxmeta.nn import mlp, projector
     >>> def apart(first, second, batch):
@@ -55,7 +55,7 @@ def joint_embedding(
 def outputs_of(
     apply: Apply, params: PyTree, state: PyTree, batch: Batch, key: Key
 ) -> tuple[tuple[Array, Array], PyTree]:
-    """The outputs of both views, each normalized by itself, and the mean of their statistics."""
+    """The outputs of both views, each normalized by its own statistics, and the mean of these."""
     keys = jax.random.split(key)
     (first, one), (second, other) = (
         apply(params, state, view, batch.mask, own)
@@ -65,7 +65,7 @@ def outputs_of(
 
 
 def views_of(batch: Batch) -> tuple[PyTree, PyTree]:
-    """The two views of a batch; raises ``ValueError`` where there are none."""
+    """The two views of a batch; raises ``ValueError`` if there are none."""
     if not isinstance(batch, Batch):
         raise ValueError(
             f"The objective is of batches in two views and the task is a {type(batch).__name__}: "
@@ -80,7 +80,7 @@ def views_of(batch: Batch) -> tuple[PyTree, PyTree]:
 
 
 def view_metrics(views: tuple[Array, Array], mask: Array) -> Metrics:
-    """What tells a collapse: how spread out the outputs are, and how alike those of two views."""
+    """Signs of a collapse: how spread out the outputs are, and how similar between the views."""
     first, second = views
     return {
         "spread": (diagnostics.spread(first, mask) + diagnostics.spread(second, mask)) / 2,

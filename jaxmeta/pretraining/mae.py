@@ -1,4 +1,4 @@
-"""MAE: most patches of an image are hidden, and are to be filled in from the few that are seen."""
+"""MAE: most patches of an image are hidden and reconstructed from the few visible ones."""
 
 import math
 
@@ -27,35 +27,35 @@ def mae(
     decoder_depth: int = 4,
     decoder_heads: int = 3,
 ) -> Objective:
-    r"""Filling in the hidden patches of images, by :func:`mae_loss`.
+    r"""Reconstruction of the hidden patches of images, by :func:`mae_loss`.
 
     .. math:: \hat x = g\big(U [f(x_{o_1}, \ldots, x_{o_v}),\; m, \ldots, m]\big)
 
-    where o is a random order of the L patches, of which the encoder f sees only the first
-    :math:`v = \lfloor (1 - s) L \rfloor`; one learned token m stands for each of the others, U puts
-    all in their own places, and the decoder g sees where they are. Few tokens make a large encoder
-    cheap, and what it makes of whole images is what is kept.
+    where o is a random order of the L patches and the encoder f sees only the first
+    :math:`v = \lfloor (1 - s) L \rfloor`. One learned token m stands in for each of the others, U
+    undoes the order, and the decoder g is given the positions. With few tokens, a large encoder is
+    cheap. Only the encoder is kept, to be applied to whole images.
 
     Args:
       model: the encoder, a :func:`jaxmeta.nn.vit` without ``outputs``.
-      mask_share: s, the share of the patches that is hidden.
-      decoder_width: size of a token of the decoder.
+      mask_share: s, the share of the patches that are hidden.
+      decoder_width: size of the decoder's tokens.
       decoder_depth: number of its blocks.
-      decoder_heads: number of heads of its attention.
+      decoder_heads: number of its attention heads.
 
     Returns:
-      An objective over batches of images, with parameters ``{"model", "decoder"}``, the former
-      those of the model; it has no state. It computes in the type of the parameters.
+      An objective over batches of images, with parameters ``{"model", "decoder"}``, where
+      ``"model"`` is the model's; it has no state. It computes in the type of the parameters.
 
     Raises:
       ValueError: a number is not a positive integer, the share is not between 0 and 1 or, when
-        called, the model is no ``vit`` without ``outputs``, the task is no batch of images, no
-        patch is visible or none hidden, or a width does not suit heads and positions.
+        called, the model is not a ``vit`` without ``outputs``, the task is not a batch of images,
+        no patch is visible or none is hidden, or a width does not fit heads and positions.
 
     References:
       He, Chen, Xie, Li, Dollár and Girshick, 2022, Masked Autoencoders Are Scalable Vision
-      Learners, section 3. Without class token, as the model has none; initialized like the authors'
-      code, but for normal instead of uniform kernels of the same variance.
+      Learners, section 3. There is no class token, as the model has none. Initialization follows
+      the authors' code, with normal instead of uniform kernels of the same variance.
 
     >>> from jaxmeta.nn import vit
     >>> objective = mae(vit(patch=4))
@@ -93,22 +93,22 @@ def mae(
 
 
 def mae_loss(predictions: Array, targets: Array, hidden: Array, mask: Array) -> Array:
-    r"""The mean squared error of hidden patches, each of which is standardized.
+    r"""The mean squared error on hidden patches, each of them standardized.
 
     .. math:: \operatorname*{mean}_{(i, l)\; \text{hidden}} \frac1p
               \Big\lVert \hat x_{il} - \frac{x_{il} - \mu_{il}}{\sqrt{\sigma^2_{il} + \epsilon}}
               \Big\rVert^2
 
     with mean :math:`\mu` and unbiased variance :math:`\sigma^2` of a patch's own p numbers, and
-    :math:`\epsilon = 10^{-6}`. So flat patches count as much as those of high contrast, and what is
-    predicted is where in a patch it is brighter.
+    :math:`\epsilon = 10^{-6}`. Flat patches thus count as much as high-contrast ones, and what is
+    predicted is which parts of a patch are brighter.
 
     Args:
       predictions: of standardized patches, ``[n, patches, p]``.
       targets: the patches, not standardized, ``[n, patches, p]``.
-      hidden: ``[n, patches]``, 1 for a patch to be predicted and 0 for a visible one, which takes
-        no part.
-      mask: ``[n]``; padding takes no part.
+      hidden: ``[n, patches]``, 1 for a patch to be predicted and 0 for a visible one, which is
+        ignored.
+      mask: ``[n]``; padding is ignored.
 
     References:
       He et al., 2022, section 3 and, for the standardized targets, table 1d.
@@ -125,20 +125,20 @@ def mae_loss(predictions: Array, targets: Array, hidden: Array, mask: Array) -> 
 def fill_in(
     params: PyTree, images: Array, key: Key, mask_share: float = 0.75
 ) -> tuple[Array, Array]:
-    """Hides patches of images, of each its own, and predicts them from the others.
+    """Hides patches, chosen for each image separately, and predicts them from the others.
 
     Args:
-      params: those of :func:`mae`.
+      params: as for :func:`mae`.
       images: ``[n, height, width, channels]``.
-      key: what chooses the hidden patches.
-      mask_share: as there.
+      key: randomness, which chooses the hidden patches.
+      mask_share: as for :func:`mae`.
 
     Returns:
-      Predictions of all standardized patches, ``[n, patches, p]``, of which nothing trains those of
-      visible ones; and which are hidden, ``[n, patches]``, 1 for a hidden one and 0 for the others.
+      Predictions of all standardized patches, ``[n, patches, p]``, of which those for visible
+      patches are untrained; and ``[n, patches]``, 1 for a hidden patch and 0 for a visible one.
 
     Raises:
-      ValueError: patches do not fill the images, no patch is visible or none hidden.
+      ValueError: patches do not fill the images, no patch is visible, or none is hidden.
     """
     model, decoder = params["model"], params["decoder"]
     patch = _patch(params, images)
@@ -163,23 +163,23 @@ def fill_in(
 def mae_reconstruction(
     params: PyTree, images: Array, key: Key, mask_share: float = 0.75
 ) -> tuple[Array, Array]:
-    """Images whose hidden patches are filled in, to look at.
+    """Images with their hidden patches filled in, for viewing.
 
-    As standardized patches are what is predicted, each hidden patch is given the mean and the
-    deviation that it has: what is shown is a little more than the network knows.
+    Since standardized patches are predicted, each hidden patch is given its true mean and
+    deviation: what is shown is a little more than the network knows.
 
     Args:
-      params: as of :func:`fill_in`.
-      images: as there.
-      key: as there.
-      mask_share: as there.
+      params: as for :func:`fill_in`.
+      images: as for :func:`fill_in`.
+      key: as for :func:`fill_in`.
+      mask_share: as for :func:`fill_in`.
 
     Returns:
-      The images as filled in, whose visible patches are as they were, and which of their pixels
-      were hidden, booleans of the same shape.
+      The images, whose visible patches are unchanged, and booleans of the same shape that say which
+      pixels were hidden.
 
     Raises:
-      ValueError: as there.
+      ValueError: as for :func:`fill_in`.
     """
     predictions, hidden = fill_in(params, images, key, mask_share)
     patch = _patch(params, images)
@@ -216,12 +216,12 @@ def _visible(patches: int, mask_share: float) -> int:
 
 
 def _patch(params: PyTree, images: Array) -> int:
-    """Height and width of a patch in pixels, by the pixels that the first layer takes."""
+    """Height and width of a patch in pixels, from the number of inputs of the first layer."""
     return math.isqrt(params["model"]["patches"]["kernel"].shape[0] // images.shape[-1])
 
 
 def _images_of(batch: Batch) -> Array:
-    """The images of a batch; raises ``ValueError`` where there are none."""
+    """The images of a batch; raises ``ValueError`` if there are none."""
     if not isinstance(batch, Batch):
         raise ValueError(
             f"mae is an objective of batches and the task is a {type(batch).__name__}: draw it by "

@@ -1,4 +1,4 @@
-"""MoCo v2: contrast with a queue of what a teacher made of earlier batches."""
+"""MoCo v2: contrast with a queue of a teacher's outputs for earlier batches."""
 
 import jax
 import jax.numpy as jnp
@@ -25,33 +25,33 @@ def moco_v2(
 
     .. math:: \tfrac12 \ell(z, \bar z', Q') + \tfrac12 \ell(z', \bar z, Q)
 
-    There is a queue for each view, of the teacher's projections of the batches before, the latest
-    first. It is carried by the task: of k batches a step each has queues of its own, filled by
-    those that were in its place before.
+    Each view has a queue of the teacher's projections of earlier batches, the latest first. The
+    queues are carried by the task: each of the k batches of a step has its own, filled by the
+    batches that were in its place before.
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
-      queue: length of each queue, which begins with random directions.
-      momentum: the share of itself that the teacher keeps in a step, or a schedule of it.
-      temperature: tau, of the cosines.
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
+      queue: length of each queue, which starts with random directions.
+      momentum: the share of itself that the teacher keeps at each step, or a schedule of it.
+      temperature: tau, applied to the cosines.
       decay: decay of the running averages of statistics; see
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over batches of two views, none of them padded, with parameters ``{"model",
-      "projector"}``. Its state holds their statistics by the same names, and under ``"teacher"`` a
-      :class:`~jaxmeta.pretraining.teacher.Teacher`. It reports the metrics of
+      An objective over batches of two views without padding, with parameters
+      ``{"model", "projector"}``. Its state holds their statistics under the same names and a
+      :class:`~jaxmeta.pretraining.teacher.Teacher` under ``"teacher"``. It reports the metrics of
       :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: the queue has no length, the temperature is not positive, a share is outside of
-        [0, 1] or, when called, the task is no batch of two views, or is longer than a queue.
+      ValueError: the queue has no length, the temperature is not positive, a share is outside
+        [0, 1] or, when called, the task is not a batch of two views or is longer than a queue.
 
     References:
       He et al., 2020, Momentum Contrast for Unsupervised Visual Representation Learning, algorithm
       1; Chen, Fan, Girshick and He, 2020, Improved Baselines with Momentum Contrastive Learning. A
-      queue for each view and both directions are of solo-learn (da Costa et al., 2022).
+      queue for each view and both directions follow solo-learn (da Costa et al., 2022).
 
     >>> from jaxmeta.nn import conv4, projector
     >>> objective = moco_v2(conv4(), projector(128), queue=1024)
@@ -98,7 +98,7 @@ def moco_v2(
 def moco_loss(
     queries: Array, keys: Array, queue: Array, mask: Array, temperature: float = 0.2
 ) -> Array:
-    r"""The cross-entropy of picking each query's own key among it and a queue, in nats.
+    r"""The cross-entropy of picking each query's own key from among that key and a queue, in nats.
 
     .. math:: -\frac1n \sum_i \log \frac{e^{\cos(q_i, k_i) / \tau}}
               {e^{\cos(q_i, k_i) / \tau} + \sum_j e^{\cos(q_i, u_j) / \tau}}
@@ -107,7 +107,7 @@ def moco_loss(
       queries: q, ``[n, d]``.
       keys: k, ``[n, d]``.
       queue: u, keys of other images ``[m, d]``.
-      mask: ``[n]``; padding takes no part.
+      mask: ``[n]``; padding is ignored.
       temperature: tau.
 
     References:

@@ -1,4 +1,4 @@
-"""MoCo v3: contrast between predictions and what a teacher makes of the other views."""
+"""MoCo v3: contrast between predictions and a teacher's outputs for the other views."""
 
 import jax.numpy as jnp
 
@@ -19,23 +19,25 @@ def moco_v3(
     temperature: float = 0.2,
     decay: float = 0.9,
 ) -> Objective:
-    r"""Picking the teacher's projection of the other view among a batch's, by :func:`info_nce`.
+    r"""Picking the teacher's projection of the other view among the batch's, by :func:`info_nce`.
 
     .. math:: 2 \tau \big(\mathrm{InfoNCE}(p, \bar z') + \mathrm{InfoNCE}(p', \bar z)\big)
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of one or two hidden layers.
-      predictor: what is on top of that; a :func:`jaxmeta.nn.projector` of one.
-      momentum: the share of itself that the teacher keeps in a step, or a schedule of it.
-      temperature: tau, of the cosines.
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of one or two hidden
+        layers.
+      predictor: the network on top of that; a :func:`jaxmeta.nn.projector` of one hidden layer.
+      momentum: the share of itself that the teacher keeps at each step, or a schedule of it.
+      temperature: tau, applied to the cosines.
       decay: as in :func:`jaxmeta.pretraining.prediction`.
 
     Returns:
       An objective over batches of two views; see :func:`jaxmeta.pretraining.prediction`.
 
     Raises:
-      ValueError: the temperature is not positive, or as there.
+      ValueError: the temperature is not positive, or as for
+        :func:`jaxmeta.pretraining.prediction`.
 
     References:
       Chen, Xie and He, 2021, An Empirical Study of Training Self-Supervised Vision Transformers,

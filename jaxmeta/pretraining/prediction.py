@@ -1,4 +1,4 @@
-"""What methods share that predict, from one view, what is made of the other."""
+"""What methods that predict, from one view, an output for the other have in common."""
 
 from collections.abc import Callable
 
@@ -27,27 +27,27 @@ def prediction(
     .. math:: \ell\big(q(g(f(x))),\; \bar g(\bar f(x'))\big)
               + \ell\big(q(g(f(x'))),\; \bar g(\bar f(x))\big)
 
-    where no gradient passes through the targets, which a teacher makes or, without one, the network
-    itself.
+    where the targets come from a teacher or, without one, from the network itself, and no gradient
+    passes through them.
 
     Args:
-      model: the encoder f, which is what is kept.
-      projector: g, on top of it.
-      predictor: q, on top of that; only the student has one.
-      loss: of predictions and targets.
-      momentum: that of the teacher, whose parameters follow those of f and g; ``None`` for no
+      model: the encoder f, which is kept after training.
+      projector: the network g on top of it.
+      predictor: the network q on top of that; only the student has one.
+      loss: a function of predictions, targets and mask.
+      momentum: the momentum of a teacher, whose parameters follow those of f and g; ``None`` for no
         teacher.
       decay: decay of the running averages of statistics; see
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over batches of two views, with parameters ``{"model", "projector",
-      "predictor"}``. Its state holds their statistics by the same names, and under ``"teacher"`` a
-      :class:`~jaxmeta.pretraining.teacher.Teacher`. It reports the metrics of
-      :func:`jaxmeta.pretraining.joint_embedding`, of the targets.
+      An objective over batches of two views, with parameters
+      ``{"model", "projector", "predictor"}``. Its state holds their statistics under the same names
+      and a :class:`~jaxmeta.pretraining.teacher.Teacher` under ``"teacher"``. It reports the
+      metrics of :func:`jaxmeta.pretraining.joint_embedding` for the targets.
 
     Raises:
-      ValueError: the momentum or ``decay`` is outside of [0, 1] or, when called, the task is no
+      ValueError: the momentum or ``decay`` is outside [0, 1] or, when called, the task is not a
         batch of two views.
 
     >>> from jaxmeta.nn import mlp, projector

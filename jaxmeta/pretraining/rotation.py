@@ -1,4 +1,4 @@
-"""Rotation: telling by how many quarter turns an image was turned."""
+"""Rotation: predicting by how many quarter turns an image was rotated."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ TURNS = 4
 
 
 def rotation(model: Model, *, decay: float = 0.9) -> Objective:
-    r"""The cross-entropy of the quarter turns of images, each of which is seen in all four.
+    r"""The cross-entropy of predicting the rotation of images, each seen in all four quarter turns.
 
     .. math:: -\frac{1}{4n} \sum_{i=1}^n \sum_{r=0}^3
               \log \mathrm{softmax}\big(W^\top f(\mathrm{turn}^r x_i) + b\big)_r
 
-    Alone it trains an embedding without labels; beside a loss with labels, as by
-    :func:`jaxmeta.objectives.added`, it keeps what these do not ask for.
+    Alone it trains an embedding without labels; combined with a supervised loss, as by
+    :func:`jaxmeta.objectives.added`, it keeps what labels do not ask for.
 
     Args:
       model: an embedding f, ``[n, height, width, channels]`` to ``[n, d]``.
@@ -28,12 +28,12 @@ def rotation(model: Model, *, decay: float = 0.9) -> Objective:
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over batches, or over whatever holds batches, such as episodes, of all of whose
-      images it is then. Its parameters are ``{"model", "rotation"}``, its state that of the model.
+      An objective over batches, or over anything that holds batches, such as episodes, all of whose
+      images it then uses. Its parameters are ``{"model", "rotation"}``, its state is the model's.
       It reports ``accuracy``.
 
     Raises:
-      ValueError: ``decay`` is outside of [0, 1] or, when called, there is no batch or the images
+      ValueError: ``decay`` is outside [0, 1] or, when called, there is no batch or the images
         are not square.
 
     References:
@@ -63,7 +63,7 @@ def rotation(model: Model, *, decay: float = 0.9) -> Objective:
 
 
 def turned(task: Any) -> Batch:
-    """All images of a task in their four quarter turns, labeled by these: ``[4 n, ...]``.
+    """All images of a task in all four quarter turns, labeled by the turn: ``[4 n, ...]``.
 
     Raises:
       ValueError: there is no batch, or its images are not square.

@@ -1,4 +1,4 @@
-"""SimCLR: each view is to be told apart from all others by the other view of its image."""
+"""SimCLR: each view must pick out the other view of its image among all views."""
 
 import jax.numpy as jnp
 
@@ -15,15 +15,16 @@ def simclr(
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
-      temperature: of the cosines.
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
+      temperature: applied to the cosines.
       decay: as in :func:`jaxmeta.pretraining.joint_embedding`.
 
     Returns:
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: the temperature is not positive, or as there.
+      ValueError: the temperature is not positive, or as for
+        :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
       Chen, Kornblith, Norouzi and Hinton, 2020, A Simple Framework for Contrastive Learning of

@@ -1,4 +1,4 @@
-"""SimSiam: BYOL without a teacher; the targets are the network's own, held fixed."""
+"""SimSiam: BYOL without a teacher; the targets are the network's own projections, held fixed."""
 
 import jax.numpy as jnp
 
@@ -9,13 +9,13 @@ from jaxmeta.types import Array, Model, Objective
 
 
 def simsiam(model: Model, projector: Model, predictor: Model, *, decay: float = 0.9) -> Objective:
-    r"""Predicting the network's own projection of the other view, by :func:`simsiam_loss`.
+    r"""Prediction of the network's own projection of the other view, by :func:`simsiam_loss`.
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of two hidden layers, with
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of two hidden layers, with
         ``normalized=True``.
-      predictor: what is on top of that; a :func:`jaxmeta.nn.projector` whose hidden layer is a
+      predictor: the network on top of that; a :func:`jaxmeta.nn.projector` whose hidden layer is a
         quarter as wide as its outputs.
       decay: as in :func:`jaxmeta.pretraining.prediction`.
 
@@ -23,7 +23,7 @@ def simsiam(model: Model, projector: Model, predictor: Model, *, decay: float = 
       An objective over batches of two views; see :func:`jaxmeta.pretraining.prediction`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as for :func:`jaxmeta.pretraining.prediction`.
 
     References:
       Chen and He, 2021, Exploring Simple Siamese Representation Learning, section 3.
@@ -41,10 +41,10 @@ def simsiam_loss(predictions: Array, targets: Array, mask: Array) -> Array:
     Args:
       predictions: p, ``[n, d]``.
       targets: z, ``[n, d]``; gradients pass through them unless they are stopped.
-      mask: ``[n]``; padding takes no part.
+      mask: ``[n]``; padding is ignored.
 
     References:
-      Chen and He, 2021, equation 2, of which this is the part of one view.
+      Chen and He, 2021, equation 2, of which this is the term for one view.
 
     >>> alike = jnp.array([[2.0, 0.0]])
     >>> simsiam_loss(alike, alike, jnp.ones(1)).round(4).item()

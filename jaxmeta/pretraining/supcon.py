@@ -17,15 +17,16 @@ def supcon(
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
-      temperature: of the cosines.
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of one hidden layer.
+      temperature: applied to the cosines.
       decay: as in :func:`jaxmeta.pretraining.joint_embedding`.
 
     Returns:
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: the temperature is not positive, or as there.
+      ValueError: the temperature is not positive, or as for
+        :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
       Khosla et al., 2020, Supervised Contrastive Learning, section 3.2.
@@ -51,7 +52,7 @@ def supcon_loss(
               \frac{e^{\hat z_i \cdot \hat z_p / \tau}}
                    {\sum_{k \neq i} e^{\hat z_i \cdot \hat z_k / \tau}}
 
-    where P(i) are the other views with the label of i. Where no two images share a label it is
+    where P(i) are the other views with the label of i. If no two images share a label, it equals
     :func:`jaxmeta.pretraining.simclr_loss`. The authors' code multiplies it by
     :math:`\tau / 0.07`, which the learning rate makes up for.
 
@@ -63,7 +64,7 @@ def supcon_loss(
       temperature: tau.
 
     References:
-      Khosla et al., 2020, equation 2 (the sum outside of the logarithm).
+      Khosla et al., 2020, equation 2 (the sum outside the logarithm).
 
     >>> alike, y = jnp.ones((3, 2)), jnp.array([0, 0, 1])
     >>> jnp.exp(supcon_loss(alike, alike, y, jnp.ones(3))).round(4).item()

@@ -1,4 +1,4 @@
-"""Pre-training by ordinary supervised learning: a classifier of all base classes."""
+"""Supervised pretraining: a classifier of all base classes."""
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,11 @@ def supervised(
     temperature: float = 0.1,
     decay: float = 0.9,
 ) -> Objective:
-    r"""The cross-entropy of an embedding with a linear, or cosine, layer over all base classes.
+    r"""The cross-entropy of an embedding with a linear or cosine layer over all base classes.
 
     .. math:: z_k = w_k^\top f(x) + b_k \qquad \text{or} \qquad z_k = \cos(w_k, f(x)) / T
 
-    What is kept of it is f, under ``"model"``, where every learner that transfers features looks
-    for it.
+    Only f is kept, under ``"model"``, where every learner that transfers features looks for it.
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``, normalized by the statistics of its batch.
@@ -35,11 +34,11 @@ def supervised(
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over batches, as ``source.batches(size)`` draws them, with parameters
+      An objective over the batches that ``source.batches(size)`` draws, with parameters
       ``{"model": ..., "head": ...}``. It reports ``accuracy``.
 
     Raises:
-      ValueError: there are no classes, the temperature is not positive, ``decay`` is outside of
+      ValueError: there are no classes, the temperature is not positive, or ``decay`` is outside
         [0, 1].
 
     References:

@@ -12,14 +12,14 @@ from jaxmeta.pretraining.joint_embedding import outputs_of
 from jaxmeta.types import Array, Batch, Key, Model, PyTree
 
 Momentum = float | Callable[[Array], Array]
-"""The share of itself that a teacher keeps in a step, or ``(step) -> share``."""
+"""The share of itself that a teacher keeps at each step, or ``(step) -> share``."""
 
 
 class Teacher(NamedTuple):
-    """What moves once a step, after the student's parameters have.
+    """A moving average of the student, updated once a step after the student's parameters.
 
     Attributes:
-      params: of the student's network, averaged.
+      params: moving average of the parameters of the student's network.
       state: the teacher's own running averages of statistics, which are not the student's.
       step: int32, the number of steps taken.
     """
@@ -30,7 +30,7 @@ class Teacher(NamedTuple):
 
 
 def new_teacher(params: PyTree, state: PyTree) -> Teacher:
-    """A teacher that is as its student is.
+    """A teacher equal to its student.
 
     >>> new_teacher({"w": jnp.ones(2)}, {}).step.item()
     0
@@ -39,13 +39,13 @@ def new_teacher(params: PyTree, state: PyTree) -> Teacher:
 
 
 def follow(teacher: Teacher, params: PyTree, state: PyTree, momentum: Momentum) -> Teacher:
-    r"""The teacher one step on: :math:`\xi \leftarrow \xi + (1 - m)(\theta - \xi)`.
+    r"""The teacher one step later: :math:`\xi \leftarrow \xi + (1 - m)(\theta - \xi)`.
 
-    Written so, parameters that are equal stay equal to the bit.
+    In this form, equal parameters stay equal to the bit.
 
     Args:
-      teacher: as it was.
-      params: the student's, theta.
+      teacher: the teacher before the step.
+      params: the student's parameters, theta.
       state: the teacher's new averages.
       momentum: m, or a schedule of it.
 
@@ -65,13 +65,13 @@ def follow(teacher: Teacher, params: PyTree, state: PyTree, momentum: Momentum) 
 def student_and_teacher(
     network: Model, params: PyTree, state: PyTree, batch: Batch, key: Key
 ) -> tuple[tuple[Array, Array], tuple[Array, Array], PyTree]:
-    """The outputs of a network for both views, those of its teacher, and the statistics of both.
+    """The outputs of a network and of its teacher for both views, and the statistics of both.
 
     Args:
-      network: what both are.
-      params: the student's.
-      state: the student's, with its ``"teacher"``.
-      batch: in two views.
+      network: the network of both.
+      params: the student's parameters.
+      state: the student's state, with its ``"teacher"``.
+      batch: a batch of two views.
       key: randomness, such as dropout.
 
     Returns:
@@ -89,18 +89,18 @@ def student_and_teacher(
 def following(
     momentum: Momentum, decay: float
 ) -> Callable[[PyTree, PyTree, PyTree], dict[str, Any]]:
-    """An objective's ``update`` of a student and of its teacher.
+    """An objective's ``update`` of a student and its teacher.
 
     Args:
-      momentum: that of the teacher.
-      decay: that of the running averages of both.
+      momentum: the teacher's momentum.
+      decay: decay of the running averages of both.
 
     Returns:
-      ``(state, params, statistics) -> state``, all but the parameters with a ``"teacher"``, whose
-      network has some of the student's parts by the same names.
+      ``(state, params, statistics) -> state``. The states and the statistics have a ``"teacher"``,
+      whose network has some of the student's parts, under the same names.
 
     Raises:
-      ValueError: a share is outside of [0, 1].
+      ValueError: a share is outside [0, 1].
     """
     if not callable(momentum) and not 0 <= momentum <= 1:
         raise ValueError(
@@ -129,7 +129,7 @@ def rising(start: float, steps: int) -> Callable[[Array], Array]:
       steps: T, the number of steps of the run.
 
     Raises:
-      ValueError: ``start`` is outside of [0, 1], or there is no step.
+      ValueError: ``start`` is outside [0, 1], or ``steps`` is not positive.
 
     References:
       Grill et al., 2020, Bootstrap Your Own Latent, section 3.3.

@@ -22,7 +22,7 @@ def vicreg(
 
     Args:
       model: the encoder.
-      projector: what is on top of it; a wide :func:`jaxmeta.nn.projector`.
+      projector: the network on top of it; a wide :func:`jaxmeta.nn.projector`.
       invariance: weight of the distance between the views.
       variance: weight of the hinge on the standard deviations.
       covariance: weight of the covariances.
@@ -32,7 +32,7 @@ def vicreg(
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as for :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
       Bardes, Ponce and LeCun, 2022, VICReg: Variance-Invariance-Covariance Regularization for
@@ -59,20 +59,20 @@ def vicreg_loss(
     variance: float = 25.0,
     covariance: float = 1.0,
 ) -> Array:
-    r"""The distance of the views, a hinge on each standard deviation, and the covariances.
+    r"""The distance between the views, a hinge on each standard deviation, and the covariances.
 
     .. math:: \frac{\lambda}{nd} \sum_k \lVert z_k - z'_k \rVert^2
               + \sum_{v \in \{z, z'\}} \Big( \frac{\mu}{2d} \sum_i
                 \max\big(0,\, 1 - \sqrt{\mathrm{Var}(v_i) + 10^{-4}}\big)
               + \frac{\nu}{d} \sum_{i \neq j} \mathrm{Cov}(v_i, v_j)^2 \Big)
 
-    Variances and covariances are unbiased. The half before the hinge is that of the authors' code;
-    the paper's equation 6 has none.
+    Variances and covariances are unbiased. The factor of one half on the hinge follows the authors'
+    code; the paper's equation 6 has none.
 
     Args:
       first: outputs of the first view ``[n, d]``.
       second: outputs of the second ``[n, d]``.
-      mask: ``[n]``; padding takes no part.
+      mask: ``[n]``; padding is ignored.
       invariance: lambda.
       variance: mu.
       covariance: nu.

@@ -1,8 +1,8 @@
-"""How much a simple classifier finds in features: nearest neighbors and linear probes.
+"""How well simple classifiers do on features: nearest neighbors and linear probes.
 
-Labels judge here what was learned without them. :func:`features` makes arrays of a model, and a
-probe is fitted to those of one part of the data and judged on those of another. Whatever is chosen,
-such as a penalty, is chosen on a third part; see :func:`best_penalty`.
+Here labels evaluate what was learned without them. :func:`features` computes a model's features; a
+probe is fitted to those of one part of the data and evaluated on those of another. Whatever is
+chosen, such as a penalty, is chosen on a third part; see :func:`best_penalty`.
 """
 
 from jaxmeta.probes.features import all_examples, features, statistics

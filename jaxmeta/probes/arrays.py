@@ -1,4 +1,4 @@
-"""What probes check and share of arrays."""
+"""Checks and helpers for arrays that the probes share."""
 
 import functools
 from typing import Any
@@ -11,12 +11,12 @@ from jaxmeta.checks import check_count
 from jaxmeta.data.batches import lengths
 from jaxmeta.types import Array, PyTree
 
-# Accelerators round products to fewer bits, more than equations that are solved can bear.
+# Accelerators round products to fewer bits than solving linear systems can tolerate.
 exact_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def labeled(z: Array, y: Array, classes: int) -> tuple[Array, Array]:
-    """Features in 32 bits or more and their labels, checked."""
+    """Checked features, in 32 bits or more, and their labels."""
     check_count("classes", classes, least=1)
     z, y = jnp.asarray(z), jnp.asarray(y)
     if z.ndim != 2 or y.shape != z.shape[:1] or not jnp.issubdtype(y.dtype, jnp.integer):

@@ -17,13 +17,13 @@ def all_examples(source: Source, decode: Decode = decode_inputs) -> Batch:
     """All examples of a source in one batch, class by class.
 
     Args:
-      source: one that holds its examples in memory, as those of :func:`jaxmeta.data.class_source`
-        and :func:`jaxmeta.data.array_source` do.
-      decode: what the source was given, if anything; of several variants the first is made.
+      source: a source that holds its examples in memory, such as those of
+        :func:`jaxmeta.data.class_source` and :func:`jaxmeta.data.array_source`.
+      decode: what the source was given, if anything; of several variants, the first is used.
 
     Returns:
-      The inputs ``[n, ...]``; the class of each, int32 ``[n]`` in the order of the source's
-      classes, variants not counted; a mask of ones.
+      The inputs ``[n, ...]``; the class of each, int32 ``[n]``, in the order of the source's
+      classes and not counting variants; a mask of ones.
 
     Raises:
       ValueError: the source holds no examples.
@@ -60,12 +60,12 @@ def features(
     Args:
       model: any model, such as an embedding ``[n, ...]`` to ``[n, d]``.
       params: its parameters.
-      state: the statistics that normalize; see :func:`statistics` for others.
+      state: the statistics used for normalization; see :func:`statistics` for others.
       x: inputs, a pytree of arrays ``[n, ...]``.
-      batch: how many are computed at a time, at most; the batches are of one size, the last filled
-        up with padding.
+      batch: the largest number computed at a time; all batches have one size, and the last is
+        padded.
       batch_statistics: normalize each batch by its own statistics. Outputs then depend on how the
-        inputs are batched, and on their order.
+        inputs are batched and ordered.
 
     Returns:
       The outputs ``[n, ...]``.
@@ -95,30 +95,31 @@ def _outputs(
 
 
 def statistics(model: Model, params: PyTree, state: PyTree, x: PyTree, batch: int = 256) -> PyTree:
-    r"""A model's statistics for normalization, estimated anew from inputs in one pass.
+    r"""A model's normalization statistics, estimated anew from inputs in one pass.
 
     .. math:: s = \sum_b \frac{n_b}{n} s_b
 
     where :math:`s_b` are the statistics of batch b, of :math:`n_b` inputs, each batch normalized by
-    its own. Training on changed images averages the statistics of *those*, and of parameters that
-    have moved since; these are of the inputs as they are.
+    its own. Training averages the statistics of *augmented* images, under parameters that have
+    changed since; these are of the inputs as they are.
 
     Args:
       model: any model.
       params: its parameters.
-      state: of the model, for its structure.
-      x: inputs, a pytree of arrays ``[n, ...]``. Each batch is evenly spaced among them, so that
-        it mixes the classes of inputs that are sorted by class, as :func:`all_examples` gives them.
-      batch: how many are computed at a time, at most; padding in the last batch takes no part.
+      state: the model's state, for its structure.
+      x: inputs, a pytree of arrays ``[n, ...]``. Each batch is evenly spaced among them, so
+        that it mixes classes even if inputs are sorted by class, as :func:`all_examples` gives
+        them.
+      batch: the largest number computed at a time; padding in the last batch is ignored.
 
     Returns:
-      A state to put in the place of ``state``.
+      A state to use in place of ``state``.
 
     Raises:
       ValueError: ``batch`` is not positive, there are no inputs, or their arrays differ in length.
 
     References:
-      Wu and Johnson, 2021, Rethinking "Batch" in BatchNorm, section 3 (PreciseBN, there with the
+      Wu and Johnson, 2021, Rethinking "Batch" in BatchNorm, section 3 (PreciseBN, which takes the
       variance over all batches).
 
     >>> from jaxmeta.nn import conv4

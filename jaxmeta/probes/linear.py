@@ -39,23 +39,23 @@ def ridge_probe(z: Array, y: Array, classes: int, penalty: float | Array) -> Lin
     .. math:: \min_{W, b}\; \frac{1}{2n} \sum_i \lVert W^\top \tilde z_i + b - e_{y_i} \rVert^2
               + \frac{\lambda}{2} \lVert W \rVert^2
 
-    Each feature is standardized over the n examples, so lambda compares with 1, whatever the scale
-    of the features and however many examples there are; one that is constant has no weight. The
-    system solved has the size of the smaller of n and d.
+    Each feature is standardized over the n examples, so lambda is relative to 1 whatever the scale
+    of the features and the number of examples; a constant feature has no weight. The linear system
+    has the size of the smaller of n and d.
 
     Args:
       z: features ``[n, d]``.
       y: labels, integers ``[n]`` in ``[0, classes)``.
       classes: number of classes.
-      penalty: lambda; with 32 bits not far below 1e-5, where the system is solved for rounding
-        errors. Chosen on other examples, as by :func:`best_penalty`.
+      penalty: lambda; in 32 bits not far below 1e-5, where rounding errors dominate the solution.
+        Choose it on other examples, as :func:`best_penalty` does.
 
     Returns:
       A :class:`LinearProbe` of features as they are, standardization included; its logits are
-      scores, of which the largest decides, and no log-probabilities.
+      scores, of which the largest decides, not log-probabilities.
 
     Raises:
-      ValueError: features and labels do not fit together, a label is outside of ``[0, classes)``,
+      ValueError: features and labels do not fit together, a label is outside ``[0, classes)``,
         or the penalty is not positive.
 
     References:
@@ -95,21 +95,21 @@ def logistic_probe(
     .. math:: \min_{W, b}\; -\frac1n \sum_i \log \mathrm{softmax}(W^\top \tilde z_i + b)_{y_i}
               + \frac{\lambda}{2} \lVert W \rVert^2
 
-    Features are standardized and lambda is in the units of :func:`ridge_probe`; scikit-learn's C is
+    Features are standardized and lambda has the units of :func:`ridge_probe`; scikit-learn's C is
     :math:`1 / (n \lambda)`.
 
     Args:
       z: features ``[n, d]``.
       y: labels, integers ``[n]`` in ``[0, classes)``.
       classes: number of classes.
-      penalty: lambda. Chosen on other examples, as by :func:`best_penalty`.
-      steps: largest number of L-BFGS steps; small penalties need more.
+      penalty: lambda. Choose it on other examples, as :func:`best_penalty` does.
+      steps: maximum number of L-BFGS steps; small penalties need more.
 
     Returns:
       A :class:`LinearProbe` of features as they are, standardization included.
 
     Raises:
-      ValueError: features and labels do not fit together, a label is outside of ``[0, classes)``,
+      ValueError: features and labels do not fit together, a label is outside ``[0, classes)``,
         the penalty is not positive, or ``steps`` is negative.
 
     References:
@@ -153,16 +153,16 @@ def best_penalty(
     Args:
       fit: :func:`ridge_probe` or :func:`logistic_probe`.
       train: features ``[n, d]`` and labels ``[n]``.
-      held_out: features ``[m, d]`` and labels ``[m]`` of other examples, which are not those that
+      held_out: features ``[m, d]`` and labels ``[m]`` of other examples, but not of those that
         accuracy will be reported on.
       classes: number of classes.
-      penalties: to choose from.
+      penalties: the candidates.
 
     Returns:
-      One of the penalties; of those equally accurate, the first.
+      The best of the penalties; in a tie, the first.
 
     Raises:
-      ValueError: there are no penalties, or as ``fit``.
+      ValueError: there are no penalties, or as for ``fit``.
 
     >>> z = jax.random.normal(jax.random.key(0), (60, 5))
     >>> y = (z[:, 0] > 0).astype(jnp.int32)
@@ -182,9 +182,9 @@ def best_penalty(
 
 
 def _standardized(z: Array) -> tuple[Array, Callable[[Array, Array], LinearProbe]]:
-    """Features of mean 0 and variance 1, and what makes a probe of z of weights of these."""
+    """Features of mean 0 and variance 1, and a function from their weights to a probe of z."""
     mean, variance = moments(z)
-    # What varies by no more than its mean rounds is constant.
+    # A feature that varies no more than rounding of its mean is constant.
     varies = variance > 1e-12 * mean**2
     scale = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
 
@@ -196,7 +196,7 @@ def _standardized(z: Array) -> tuple[Array, Callable[[Array, Array], LinearProbe
 
 
 def _probed(z: Array, y: Array, classes: int, penalty: float | Array) -> tuple[Array, Array, Array]:
-    """What a linear probe is given, checked."""
+    """The checked inputs of a linear probe."""
     z, y = labeled(z, y, classes)
     if not isinstance(penalty, jax.core.Tracer):
         check_positive("penalty", float(penalty))

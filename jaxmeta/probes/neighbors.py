@@ -1,4 +1,4 @@
-"""Nearest neighbors: each example is labeled by those that are most similar to it."""
+"""Nearest neighbors: each example is labeled by those most similar to it."""
 
 import functools
 
@@ -21,7 +21,7 @@ def nearest_neighbors(
     temperature: float = 0.07,
     batch: int = 256,
 ) -> Array:
-    r"""Labels by a vote of the k most similar examples, each weighed by its cosine.
+    r"""Labels by a vote of the k most similar examples, each weighted by its cosine.
 
     .. math:: \hat y(z) = \operatorname*{argmax}_c \sum_{i \in N_k(z)} [y_i = c]\,
               \exp(\cos(z, z_i) / T)
@@ -29,17 +29,17 @@ def nearest_neighbors(
     Args:
       train_z: features of the examples that vote, ``[n, d]``.
       train_y: their labels, integers ``[n]`` in ``[0, classes)``.
-      z: features of those asked about, ``[m, d]``.
+      z: features of the examples to label, ``[m, d]``.
       classes: number of classes.
       k: number of neighbors that vote.
-      temperature: T, of the weights.
-      batch: how many of z are compared at a time, at most: ``[batch, n]`` cosines are in memory.
+      temperature: T, applied to the cosines.
+      batch: the largest number of z compared at a time: ``[batch, n]`` cosines are in memory.
 
     Returns:
-      Labels int32 ``[m]``; of classes with equal votes, the first.
+      Labels, int32 ``[m]``; in a tie, the first class.
 
     Raises:
-      ValueError: features and labels do not fit together, a label is outside of ``[0, classes)``,
+      ValueError: features and labels do not fit together, a label is outside ``[0, classes)``,
         there are fewer than k examples, or the temperature is not positive.
 
     References:
