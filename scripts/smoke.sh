@@ -29,6 +29,16 @@ smoke() {
   case $name in # <method>_<data>
     *omniglot*) data=omniglot ;;
     *cifar* | *fc100*) data=cifar100 ;;
+    *fewrel*) data=fewrel ;;
+    huffpost* | reuters* | banking* | clinc*) data=fewshot_text ;;
+    *texts*) # stands for a user's own
+      data=fewshot_text
+      options=(
+        "--config.data.path=${JAXMETA_DATA_DIR:-}/fewshot_text/banking77_train.csv.gz"
+        --config.data.label=category
+        "--config.data.vectors=${JAXMETA_DATA_DIR:-}/glove/glove.6B.50d.part.npy"
+      )
+      ;;
     *folder*) # stands for a user's own
       data=cifar100
       options=("--config.data.path=${JAXMETA_DATA_DIR:-}/cifar100/cifar_fs_test.zip")

@@ -167,6 +167,12 @@ def change_of_characters() -> dict[str, Any]:
     }
 
 
+def short_texts(name: str) -> ConfigDict:
+    """One of the sets of short texts, with word vectors."""
+    vectors = "glove/glove.6B.50d.part.npy"
+    return ConfigDict({"make": "jaxmeta.data.short_texts", "name": name, "vectors": vectors})
+
+
 def omniglot() -> ConfigDict:
     """All of Omniglot at 28 pixels, split by characters at random, turned by 90 degrees as well."""
     return ConfigDict(

@@ -84,6 +84,11 @@ def random(data: Data) -> ConfigDict:
     return config
 
 
+def mean_of_words(data: Data) -> ConfigDict:
+    """The means of word vectors, of which nothing is trained."""
+    return random(data._replace(model={"make": "jaxmeta.nn.mean_of_words"}))
+
+
 def reptile(data: Data) -> ConfigDict:
     """Reptile, trained with ten shots and evaluated after fifty steps."""
     config = adapting(
@@ -281,6 +286,7 @@ NARROW, WIDE = head(128, 512), head(1024, 1024)
 PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "pretrained": pretrained,
     "random": random,
+    "mean_of_words": mean_of_words,
     "protoclr": protoclr,
     "simclr": lambda data: self_supervised(data, "simclr", projector=NARROW),
     "supcon": lambda data: self_supervised(data, "supcon", projector=NARROW),
@@ -330,7 +336,7 @@ def configure(data: Data, method: str) -> ConfigDict:
     if method not in trained:
         raise ValueError(f"There is no method '{method}': choose {', '.join(trained)}.")
     config = trained[method](data)
-    if method not in ("from_scratch", "random"):
+    if method not in ("from_scratch", "random", "mean_of_words"):
         config.steps = 2_000
     config.evaluation.every = 500
     return config

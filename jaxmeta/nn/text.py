@@ -111,17 +111,27 @@ def sentence_cnn(
     return Model(init, apply)
 
 
-def mean_of_words(vocabulary: int | None = None, width: int = 50) -> Model:
-    r"""The mean of the vectors of the words, weighed by ``"weights"`` if the inputs have some.
+def mean_of_words(
+    outputs: int | None = None,
+    weighted: bool = True,
+    vocabulary: int | None = None,
+    width: int = 50,
+) -> Model:
+    r"""The mean of the word vectors of a text, weighted by the inputs' ``"weights"``.
 
     .. math:: f(x) = \frac{\sum_i w_i v_i}{\sum_i w_i}
 
     Args:
-      vocabulary: as of :func:`sentence_cnn`.
-      width: as there.
+      outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
+        no head, and the model is an embedding.
+      weighted: use the weights; otherwise all words count alike, as they do where the inputs have
+        no weights.
+      vocabulary: as in :func:`sentence_cnn`.
+      width: as in :func:`sentence_cnn`.
 
     Returns:
-      A model from texts to ``[n, d]``; without a table it has no parameters. It has no state.
+      A model from texts to ``[n, outputs]`` or ``[n, d]``; without a head and a table it has no
+      parameters. It has no state.
 
     Raises:
       ValueError: as :func:`sentence_cnn`.
@@ -135,9 +145,14 @@ def mean_of_words(vocabulary: int | None = None, width: int = 50) -> Model:
     [[3.0]]
     """
     check_count("width", width, least=1)
+    check_head(outputs, True)
 
     def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
-        return _init_words(key, x, vocabulary, width)[0], {}
+        words_key, head_key = jax.random.split(key)
+        params, size = _init_words(words_key, x, vocabulary, width)
+        if outputs is not None:
+            params["head"] = init_dense(head_key, size, outputs)
+        return params, {}
 
     def apply(
         params: PyTree,
@@ -149,9 +164,10 @@ def mean_of_words(vocabulary: int | None = None, width: int = 50) -> Model:
     ) -> tuple[Array, PyTree]:
         vectors = _word_vectors(params, x)
         weights = (x["tokens"] > 0).astype(vectors.dtype)
-        if "weights" in x:
+        if weighted and "weights" in x:
             weights = weights * x["weights"]
-        return _weighted_mean(vectors, weights), state
+        features = _weighted_mean(vectors, weights)
+        return (features if outputs is None else dense(params["head"], features)), state
 
     return Model(init, apply)
 
@@ -228,6 +244,11 @@ def _init_words(
     key: Key, x: PyTree, vocabulary: int | None, width: int
 ) -> tuple[dict[str, PyTree], int]:
     """The parameters of word vectors, and their size."""
+    if not isinstance(x, dict) or "tokens" not in x:
+        raise ValueError(
+            f"The inputs are {jax.tree.map(jnp.shape, x)}, and an encoder of texts takes "
+            "dictionaries with 'tokens': give texts, as from jaxmeta.data.texts."
+        )
     given = x.get("words")
     size = width if given is None else given.shape[-1]
     if vocabulary is None:

@@ -37,16 +37,15 @@ EXAMPLES = {
         "tail": jax.ShapeDtypeStruct((), jnp.int32),
     },
 }
-OF_IMAGES = [name for name in methods.PRETRAINED if name not in ("pretrained", "random")]
+OF_TEXTS = ["mean_of_words"]
+OF_BOTH = ["pretrained", "random"]
+OF_IMAGES = [name for name in methods.PRETRAINED if name not in OF_TEXTS + OF_BOTH]
 CONFIGS = [
     *((data, name) for data in (omniglot, cifar_fs) for name in methods.TRAINED),
-    *((data, name) for data in (omniglot, cifar_fs) for name in methods.PRETRAINED),
+    *((data, name) for data in (omniglot, cifar_fs) for name in OF_IMAGES + OF_BOTH),
     # Relation networks compare maps, which sentences have none of.
-    *(
-        (fewrel, name)
-        for name in [*methods.TRAINED, *methods.PRETRAINED]
-        if name not in ("relation", *OF_IMAGES)
-    ),
+    *((fewrel, name) for name in methods.TRAINED if name != "relation"),
+    *((fewrel, name) for name in OF_TEXTS + OF_BOTH),
 ]
 
 

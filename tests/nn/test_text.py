@@ -168,6 +168,8 @@ def test_vectors_are_no_parameters():
 
 
 def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"inputs are \(2, 8\), and an encoder of texts takes"):
+        sentence_cnn().init(KEY, jnp.ones((2, 8)))
     with pytest.raises(ValueError, match="filters is 0"):
         sentence_cnn(filters=0)
     with pytest.raises(ValueError, match="size is 7: give an even one"):
