@@ -15,10 +15,10 @@ import optax
 import pytest
 
 from jaxmeta import learners, pretraining
-from jaxmeta.data import array_source
+from jaxmeta.data import array_source, looked_up
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.nn import mlp, projector, vit
+from jaxmeta.nn import mlp, projector, text_transformer, vit
 from jaxmeta.objectives import added, along, augmented, episodic, multi_step, reptile, two_views
 from jaxmeta.train import init_train_state, outer_loop
 from tests.objective_contracts import (
@@ -42,6 +42,9 @@ IMAGES = array_source(RANDOM.normal(size=(24, 3, 3, 1)) + np.arange(3.0)[:, None
 # Rows or columns, as any patch shows.
 STRIPES = np.stack([np.indices((4, 4))[i % 2, ..., None] % 2 + i % 2 for i in range(24)])
 STRIPED = array_source(STRIPES.astype(np.float32), Y[:24] % 3)
+# Texts of one word over and over.
+WORDS = array_source({"tokens": np.repeat(Y[:, None] + 2, 6, axis=1)}, Y)
+TEXTS = looked_up(WORDS, {"words": RANDOM.normal(size=(8, 4))})
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -101,6 +104,11 @@ CASES = {
         STRIPED.batches(8),
         STRIPED.data,
     ),
+    "masked_words": Case(
+        pretraining.masked_words(text_transformer(depth=1, heads=2, size=8), vocabulary=8),
+        TEXTS.batches(8),
+        TEXTS.data,
+    ),
     "added": Case(
         added(
             {
@@ -127,6 +135,7 @@ SLOW = (
     "dino",
     "rotation",
     "mae",
+    "masked_words",
 )  # one of their kind is enough
 
 

@@ -9,7 +9,7 @@ from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
 from jaxmeta.nn.resnet import resnet12, resnet18
-from jaxmeta.nn.text import mean_of_words, sentence_cnn, text_transformer
+from jaxmeta.nn.text import encode_words, mean_of_words, sentence_cnn, text_transformer
 from jaxmeta.nn.transformer import (
     attention,
     embed_patches,
@@ -33,6 +33,7 @@ __all__ = [
     "decay_mask",
     "embed_patches",
     "encode_tokens",
+    "encode_words",
     "from_functions",
     "from_linen",
     "from_nnx",

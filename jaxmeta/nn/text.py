@@ -230,14 +230,28 @@ def text_transformer(
         key: Key | None = None,
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
-        tokens = dense(params["project"], _word_vectors(params, x))
-        tokens += _sines(tokens.shape[1], size).astype(tokens.dtype)[None]
-        real = (x["tokens"] > 0).astype(jnp.float32)
-        encoded = encode_tokens(params["encoder"], tokens, real)
-        features = _weighted_mean(encoded, real.astype(encoded.dtype))
+        encoded = encode_words(params, x)
+        features = _weighted_mean(encoded, (x["tokens"] > 0).astype(encoded.dtype))
         return (features if outputs is None else dense(params["head"], features)), state
 
     return Model(init, apply)
+
+
+def encode_words(params: PyTree, x: PyTree) -> Array:
+    """The last tokens of a :func:`text_transformer`, ``[n, length, size]``.
+
+    Args:
+      params: the model's parameters.
+      x: texts.
+
+    >>> model, x = text_transformer(size=8), {"tokens": jnp.array([[3, 2, 0]])}
+    >>> x["words"] = jnp.ones((1, 3, 5))
+    >>> encode_words(model.init(jax.random.key(0), x)[0], x).shape
+    (1, 3, 8)
+    """
+    tokens = dense(params["project"], _word_vectors(params, x))
+    tokens += _sines(*tokens.shape[1:]).astype(tokens.dtype)[None]
+    return encode_tokens(params["encoder"], tokens, (x["tokens"] > 0).astype(jnp.float32))
 
 
 def _init_words(

@@ -5,6 +5,7 @@ from jaxmeta.pretraining.byol import byol, byol_loss
 from jaxmeta.pretraining.dino import dino, dino_loss
 from jaxmeta.pretraining.joint_embedding import joint_embedding
 from jaxmeta.pretraining.mae import mae, mae_loss, mae_reconstruction
+from jaxmeta.pretraining.masked_words import masked_words
 from jaxmeta.pretraining.moco_v2 import moco_loss, moco_v2
 from jaxmeta.pretraining.moco_v3 import info_nce, moco_v3
 from jaxmeta.pretraining.prediction import prediction
@@ -29,6 +30,7 @@ __all__ = [
     "mae",
     "mae_loss",
     "mae_reconstruction",
+    "masked_words",
     "moco_loss",
     "moco_v2",
     "moco_v3",
