@@ -141,7 +141,8 @@ ROTATION = {"make": "jaxmeta.pretraining.rotation"}
 
 def rotation(data: Data) -> ConfigDict:
     """Quarter turns of images whose labels are not used; each image is seen four times."""
-    return on_batches(data, changed(data, ROTATION), size=32, weight_decay=1e-3)
+    objective = changed(data, ROTATION)
+    return on_batches(data, objective, size=32, weight_decay=1e-3, state="model")
 
 
 def supervised_rotation(data: Data) -> ConfigDict:

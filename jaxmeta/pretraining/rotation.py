@@ -6,31 +6,33 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.nn.layers import dense, init_dense
+from jaxmeta.nn import chained, mlp
 from jaxmeta.objectives import running_average
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
 TURNS = 4
 
 
-def rotation(model: Model, *, decay: float = 0.9) -> Objective:
+def rotation(model: Model, head: Model | None = None, *, decay: float = 0.9) -> Objective:
     r"""The cross-entropy of predicting the rotation of images, each seen in all four quarter turns.
 
     .. math:: -\frac{1}{4n} \sum_{i=1}^n \sum_{r=0}^3
-              \log \mathrm{softmax}\big(W^\top f(\mathrm{turn}^r x_i) + b\big)_r
+              \log \mathrm{softmax}\big(g(f(\mathrm{turn}^r x_i))\big)_r
 
     Alone it trains an embedding without labels; combined with a supervised loss, as by
     :func:`jaxmeta.objectives.added`, it keeps what labels do not ask for.
 
     Args:
       model: an embedding f, ``[n, height, width, channels]`` to ``[n, d]``.
-      decay: decay of the running averages of the model's statistics; see
+      head: the network g from features to four logits; by default a linear layer. With hidden
+        layers, as in ``projector(4, hidden=[512])``, the features need not be linear in the turns.
+      decay: decay of the running averages of the statistics; see
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
       An objective over batches, or over anything that holds batches, such as episodes, all of whose
-      images it then uses. Its parameters are ``{"model", "rotation"}``, its state is the model's.
-      It reports ``accuracy``.
+      images it then uses. Its parameters and its state are ``{"model", "rotation"}``, the latter
+      those of the head. It reports ``accuracy``.
 
     Raises:
       ValueError: ``decay`` is outside [0, 1] or, when called, there is no batch or the images
@@ -44,18 +46,14 @@ def rotation(model: Model, *, decay: float = 0.9) -> Objective:
     >>> from jaxmeta.nn import conv4
     >>> objective = rotation(conv4())
     """
+    network = chained(model=model, rotation=mlp(TURNS, hidden=()) if head is None else head)
 
     def init(key: Key, task: Any) -> tuple[PyTree, PyTree]:
-        model_key, head_key = jax.random.split(key)
-        x, _, _ = turned(task)
-        params, state = model.init(model_key, x)
-        features = jax.eval_shape(lambda: model.apply(params, state, x)[0]).shape[-1]
-        return {"model": params, "rotation": init_dense(head_key, features, TURNS)}, state
+        return network.init(key, turned(task).x)
 
     def loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
         x, turns, mask = turned(task)
-        features, statistics = model.apply(params["model"], state, x, mask, key)
-        logits = dense(params["rotation"], features)
+        logits, statistics = network.apply(params, state, x, mask, key)
         metrics = {"accuracy": accuracy(logits, turns, mask)}
         return cross_entropy(logits, turns, mask), Report(statistics, metrics)
 
