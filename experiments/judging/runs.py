@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxmeta import probes
 from jaxmeta.data.choices import ClassData, class_data
+from jaxmeta.data.words import LookedUp
 from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.config import build_model, evaluation_of
 from jaxmeta.types import Batch, Model, PyTree, Source
@@ -103,7 +104,8 @@ def examples(source: Source) -> Batch:
 
 def variants_of(source: Source) -> int:
     """How many classes are made of each one, as by quarter turns."""
-    return 1 if source.classes is None else source.classes // source.data.counts.size
+    data = source.data.source if isinstance(source.data, LookedUp) else source.data
+    return 1 if source.classes is None else source.classes // data.counts.size
 
 
 def rows(x: PyTree) -> np.ndarray:
@@ -115,6 +117,9 @@ def rows(x: PyTree) -> np.ndarray:
 def thinned(source: Source, most: int) -> Source:
     """A source of so many of its examples, at most, evenly spaced, for :func:`examples` only."""
     data = source.data
+    if isinstance(data, LookedUp):
+        some = thinned(source._replace(data=data.source), most)
+        return source._replace(data=data._replace(source=some.data))
     if not isinstance(data, ClassData) or not jax.tree.leaves(data.examples):
         return source
     counts = np.asarray(data.counts)

@@ -225,10 +225,6 @@ def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
     """
     arrays = {name: jnp.asarray(table, jnp.float32) for name, table in tables.items()}
 
-    def with_rows(batch: Batch, tables: Mapping[str, jax.Array]) -> Batch:
-        rows = {name: table[batch.x["tokens"]] for name, table in tables.items()}
-        return batch._replace(x={**batch.x, **rows})
-
     def sampler(sample: Sampler) -> Sampler:
         def look_up(data: LookedUp, key: Key) -> PyTree:
             task = sample(data.source, key)
@@ -251,6 +247,12 @@ def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
         instances=wrapped(source.instances),
         relabeled=relabeled and (lambda labels: looked_up(relabeled(labels), tables)),
     )
+
+
+def with_rows(batch: Batch, tables: Mapping[str, jax.Array]) -> Batch:
+    """The batch with the rows of its tokens in each of the tables."""
+    rows = {name: table[batch.x["tokens"]] for name, table in tables.items()}
+    return batch._replace(x={**batch.x, **rows})
 
 
 def _existing(*paths: str) -> Path:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.data.batches import lengths
 from jaxmeta.data.choices import ClassData
 from jaxmeta.data.decode import Decode, decode_inputs
+from jaxmeta.data.words import LookedUp, with_rows
 from jaxmeta.distributed.microbatches import in_chunks
 from jaxmeta.probes.arrays import check_inputs, ones
 from jaxmeta.types import Array, Batch, Model, PyTree, Source
@@ -35,6 +36,9 @@ def all_examples(source: Source, decode: Decode = decode_inputs) -> Batch:
     ([1.5, 0.5, 2.5], [0, 1, 1])
     """
     data = source.data
+    if isinstance(data, LookedUp):
+        batch = all_examples(source._replace(data=data.source), decode)
+        return with_rows(batch, data.tables)
     if not isinstance(data, ClassData) or not jax.tree.leaves(data.examples):
         raise ValueError(
             f"The data of the source are a {type(data).__name__} without examples: give a source "

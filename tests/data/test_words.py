@@ -8,6 +8,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jaxmeta.data import array_source, looked_up, read_vectors, token_ids, tokenize, vocabulary
+from jaxmeta.probes import all_examples
 
 TRAIN = [["the", "cat", "sat"], ["the", "dog"], ["a", "cat"]]
 OTHERS = [["the", "bird"], ["no", "vector"]]
@@ -115,5 +116,7 @@ def test_rows_are_looked_up_in_every_kind_of_task():
             np.testing.assert_array_equal(batch.x["words"], table[other.x["tokens"]])
             np.testing.assert_array_equal(batch.x["weights"], table[other.x["tokens"], 0])
             np.testing.assert_array_equal(batch.y, other.y)
+    everything = all_examples(source)
+    np.testing.assert_array_equal(everything.x["words"], table[everything.x["tokens"]])
     again = source.relabeled(np.array([0, 1, 0, -1]))
     assert again.batches(3)(again.data, key).x["words"].shape == (3, 2, 2)
