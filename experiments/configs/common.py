@@ -151,6 +151,27 @@ def descent(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDict:
     return ConfigDict({"make": "optax.chain", "args": [decay, steps]})
 
 
+def warmed_up(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDict:
+    """AdamW as for transformers, whose rate rises over a twentieth of the run and then falls."""
+    steps = config.get_oneway_ref("steps")
+    rate = {
+        "make": "optax.warmup_cosine_decay_schedule",
+        "init_value": 0.0,
+        "peak_value": peak,
+        "warmup_steps": steps // 20,
+        "decay_steps": steps,
+    }
+    return ConfigDict(
+        {
+            "make": "optax.adamw",
+            "learning_rate": rate,
+            "b2": 0.95,
+            "weight_decay": weight_decay,
+            "mask": {"function": "jaxmeta.nn.decay_mask"},
+        }
+    )
+
+
 def change_of_characters() -> dict[str, Any]:
     """What may become of a drawn character: another size and place, and parts of it gone."""
     return {

@@ -184,13 +184,18 @@ def masked(data: Data) -> ConfigDict:
     config = on_batches(alone, changed(data, method), size=128, weight_decay=0.05)
     sizes = {"patch": 4, "width": 192, "depth": 6, "heads": 3}
     config.model = ConfigDict({"make": "jaxmeta.nn.vit", **sizes})
-    steps = config.get_oneway_ref("steps")
-    rate = {"make": "optax.warmup_cosine_decay_schedule", "init_value": 0.0, "peak_value": 1.5e-3}
-    rate |= {"warmup_steps": steps // 20, "decay_steps": steps}
-    decay = {"weight_decay": 0.05, "mask": {"function": "jaxmeta.nn.decay_mask"}}
-    config.optimizer = ConfigDict(
-        {"make": "optax.adamw", "learning_rate": rate, "b2": 0.95, **decay}
-    )
+    config.optimizer = common.warmed_up(config, peak=1.5e-3, weight_decay=0.05)
+    return config
+
+
+def masked_words(data: Data) -> ConfigDict:
+    """A transformer over words, pre-trained by filling in masked ones."""
+    method = {"make": "jaxmeta.pretraining.masked_words", "vocabulary": 10_000}
+    # Tokens are normalized one by one, so there are no averages.
+    alone = data._replace(normalization="transductive")
+    config = on_batches(alone, method, size=64, weight_decay=0.01)
+    config.model = ConfigDict({"make": "jaxmeta.nn.text_transformer"})
+    config.optimizer = common.warmed_up(config, peak=1e-3, weight_decay=0.01)
     return config
 
 
@@ -308,6 +313,7 @@ PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "rotation": rotation,
     "supervised_rotation": supervised_rotation,
     "mae": masked,
+    "masked_words": masked_words,
 }
 """What is trained for its features, which are transferred, by name."""
 

@@ -23,6 +23,7 @@ TRAINING = ("train_wiki.json", "train_wiki_part.json.gz")
 
 def fewrel(
     test: str = "val_wiki",
+    train: Sequence[str] = (),
     valid: str | None = None,
     vectors: str | None = None,
     length: int = 40,
@@ -43,6 +44,8 @@ def fewrel(
       test: the file whose relations are tested, without its suffix: ``"val_wiki"``, or another
         domain, ``"val_nyt"``, ``"val_semeval"`` or ``"val_pubmed"``; or ``"held_out"`` for
         sentences of the training relations that are not trained on.
+      train: files to train on instead of the 54 relations. The sentences of a file without
+        relations, such as ``"pubmed_unsupervised"``, are one class, named like the file.
       valid: a file to validate on instead of the 10 relations.
       vectors: of words, as in :func:`jaxmeta.data.read_vectors`, also by a path from ``data_dir``
         on; ``None`` for none.
@@ -77,8 +80,13 @@ def fewrel(
     check_count("held_out", held_out)
     known = read_relations(folder, *TRAINING)
     names = shuffled(sorted(known), seed=0)
-    kept = {name: known[name][:held_out] for name in sorted(names[VALIDATION:])}
-    trained = {name: known[name][held_out:] for name in kept}
+    trained = {name: known[name] for name in sorted(names[VALIDATION:])}
+    if train:
+        trained = {}
+        for file in train:
+            trained |= read_relations(folder, f"{file}.json")
+    kept = {name: rows[:held_out] for name, rows in trained.items()}
+    trained = {name: rows[held_out:] for name, rows in trained.items()}
     if sentences is not None:
         check_count("sentences", sentences, least=1)
         trained = {name: rows[:sentences] for name, rows in trained.items()}
@@ -122,8 +130,9 @@ def read_relations(folder: Path, *files: str) -> Sentences:
         path = folder / file
         if path.exists():
             data = path.read_bytes()
-            found: Sentences = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-            return found
+            found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+            relations: Sentences = found if isinstance(found, dict) else {path.stem: found}
+            return relations
     raise FileNotFoundError(f"There is no {' or '.join(files)} in {folder}: put it there.")
 
 

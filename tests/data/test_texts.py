@@ -133,6 +133,8 @@ def test_a_part_of_fewrel(data_dir):
         for part in ("train", "test")
     )
     assert len(train & test) < 5, "but for sentences that occur twice"
+    sources = fewrel(train=["pubmed_unsupervised", "val_nyt"], valid="val_wiki", data_dir=data_dir)
+    assert sources["train"].data.counts.tolist() == [2500] + [100] * 25
     with pytest.raises(ValueError, match="No sentence of 'held_out' is left to test"):
         fewrel(test="held_out", data_dir=data_dir)
     with pytest.raises(ValueError, match="held_out is 200, which leaves relations without"):

@@ -37,7 +37,7 @@ EXAMPLES = {
         "tail": jax.ShapeDtypeStruct((), jnp.int32),
     },
 }
-OF_TEXTS = ["mean_of_words"]
+OF_TEXTS = ["mean_of_words", "masked_words"]
 OF_BOTH = ["pretrained", "random"]
 OF_IMAGES = [name for name in methods.PRETRAINED if name not in OF_TEXTS + OF_BOTH]
 CONFIGS = [
