@@ -1,16 +1,16 @@
-"""Checks at the boundary that every room has use for."""
+"""Checks of arguments that all parts of the library share."""
 
 import operator
 from typing import Any
 
 
 def check_count(name: str, value: Any, least: int = 0) -> None:
-    """Raises ``ValueError`` when a count is not a whole number, or below the least that there is.
+    """Raises ``ValueError`` unless a count is a whole number of at least ``least``.
 
     Args:
-      name: what is counted, as the caller's user calls it.
+      name: name of the count, as the user knows it.
       value: the count.
-      least: that makes sense.
+      least: the smallest allowed count.
     """
     try:
         enough = operator.index(value) >= least
@@ -25,7 +25,7 @@ def check_positive(name: str, value: float) -> None:
     """Raises ``ValueError`` unless a number is positive.
 
     Args:
-      name: what the caller's user calls it.
+      name: name of the number, as the user knows it.
       value: the number.
     """
     if not value > 0:

@@ -1,4 +1,4 @@
-"""The one evaluation: means over many tasks, with the intervals that belong to them."""
+"""The single evaluation routine: means over many tasks, with their confidence intervals."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from jaxmeta.types import Array, Key, Learner, Loss, Metrics, PyTree, Sampler
 
 
 class Evaluation(NamedTuple):
-    """A mean over episodes, and how sure one may be of it.
+    """A mean over episodes and its confidence interval.
 
     Attributes:
       mean: over episodes.
@@ -43,7 +43,7 @@ def evaluator(
     chunk: int | None = None,
     spread: Spread = one_device,
 ) -> Callable[[PyTree, PyTree, PyTree, Key], Metrics]:
-    """Compiles the evaluation of a learner on drawn episodes.
+    """Compiles the evaluation of a learner on sampled episodes.
 
     Episode ``i`` is a function of ``(data, key, i)`` alone: every learner sees the same episodes.
 
@@ -52,8 +52,8 @@ def evaluator(
       metrics: metrics of the query set, by name.
       sample: draws one task.
       episodes: number of tasks.
-      chunk: number of tasks that are computed at a time; ``None`` chooses as many as fit into the
-        memory: see :mod:`jaxmeta.distributed.memory`.
+      chunk: number of tasks computed at a time; ``None`` chooses as many as fit into memory; see
+        :mod:`jaxmeta.distributed.memory`.
       spread: how the episodes are spread over devices, as in ``by_shard_map(jax.devices())``.
 
     Returns:
@@ -93,19 +93,19 @@ def evaluator(
     def share(common: PyTree, indices: Array, weights: Array) -> tuple[PyTree, Metrics]:
         size = chunk or tasks_at_a_time(one, common, indices[0], tasks=indices.size)
         several = vmap_tasks(one)
-        # There is nothing to add up: the values stay with their episodes.
+        # There is nothing to sum: the values stay with their episodes.
         return in_chunks(size)(lambda *given: ((), several(*given[:2])))(common, indices, weights)
 
     def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Metrics:
         common = (params, state, data, key)
         return spread(share)(common, jnp.arange(episodes), even_weights(episodes))[1]
 
-    # Every process is given all values.
+    # Every process gets all values.
     return jax.jit(run, out_shardings=shared_sharding() if jax.process_count() > 1 else None)
 
 
 def summarize(values: Array | np.ndarray) -> Evaluation:
-    """Mean and 95% interval of one value an episode ``[episodes]``.
+    """Mean and 95% interval of values ``[episodes]``, one per episode.
 
     >>> summarize(np.array([0.0, 0.0, 3.0]))
     Evaluation(mean=1.0, ci95=1.96..., episodes=3)

@@ -1,4 +1,4 @@
-"""Losses and metrics of one task: mask-aware, with no batch of tasks in sight.
+"""Losses and metrics of one task: mask-aware, and without an axis of tasks.
 
 Each is ``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over the examples whose
 mask is 1, and 0 when there are none.
@@ -11,7 +11,7 @@ from jaxmeta.types import Array
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
-    """Mean of ``values`` ``[n]`` where ``mask`` ``[n]`` is 1; 0 when it is nowhere 1.
+    """Mean of ``values`` ``[n]`` where ``mask`` ``[n]`` is 1; 0 if it is 1 nowhere.
 
     >>> masked_mean(jnp.array([1.0, 2.0, 9.0]), jnp.array([1.0, 1.0, 0.0])).item()
     1.5
@@ -38,7 +38,7 @@ def cross_entropy(outputs: Array, y: Array, mask: Array) -> Array:
       mask: ``[n]``.
 
     Raises:
-      ValueError: the shapes are not these.
+      ValueError: the shapes differ from these.
 
     >>> two_bits = cross_entropy(jnp.zeros((1, 4)), jnp.array([0]), jnp.ones(1)) / jnp.log(2)
     >>> two_bits.item()
@@ -55,7 +55,7 @@ def squared_error(outputs: Array, y: Array, mask: Array) -> Array:
     r"""Mean squared error :math:`\frac1{nd}\sum_{ij} (z_{ij} - y_{ij})^2` of ``[n, d]`` values.
 
     Raises:
-      ValueError: outputs and targets differ in shape, and would be broadcast against each other.
+      ValueError: outputs and targets differ in shape, so they would be broadcast together.
 
     >>> squared_error(jnp.array([[1.0], [5.0]]), jnp.zeros((2, 1)), jnp.array([1.0, 0.0])).item()
     1.0
@@ -73,7 +73,7 @@ def pair_verification(outputs: Array, y: Array, mask: Array) -> Array:
     .. math:: -\frac12 \operatorname*{mean}_{i} \log\sigma(z_{i y_i})
               -\frac12 \operatorname*{mean}_{i,\, k \neq y_i} \log(1 - \sigma(z_{ik}))
 
-    so that pairs of one class weigh as much as those of two, of which there are more.
+    so that pairs from one class weigh as much as pairs from two, which are more numerous.
 
     Args:
       outputs: logits ``[n, ways]``, minus infinity for classes that are absent.
@@ -81,7 +81,7 @@ def pair_verification(outputs: Array, y: Array, mask: Array) -> Array:
       mask: ``[n]``.
 
     Raises:
-      ValueError: the shapes are not these.
+      ValueError: the shapes differ from these.
 
     References:
       Koch, Zemel and Salakhutdinov, 2015, section 3.2.
@@ -108,7 +108,7 @@ def relation_error(outputs: Array, y: Array, mask: Array) -> Array:
       mask: ``[n]``.
 
     Raises:
-      ValueError: the shapes are not these.
+      ValueError: the shapes differ from these.
 
     References:
       Sung et al., 2018, equation 2.
@@ -124,7 +124,7 @@ def relation_error(outputs: Array, y: Array, mask: Array) -> Array:
 
 
 def accuracy(outputs: Array, y: Array, mask: Array) -> Array:
-    """Fraction in ``[0, 1]`` of examples whose largest logit ``[n, ways]`` is that of the label.
+    """Fraction in ``[0, 1]`` of examples whose largest logit ``[n, ways]`` is the label's.
 
     Raises:
       ValueError: there is not one label ``[n]`` for each row of logits.

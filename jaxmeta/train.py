@@ -1,4 +1,4 @@
-"""The one training loop: many outer steps in one compiled call, with no host in between."""
+"""The training loop: many outer steps in one compiled call, with no host in between."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class TrainState(NamedTuple):
     Attributes:
       step: outer steps taken, int32.
       params: what is meta-learned.
-      state: what is carried and not differentiated.
+      state: what is carried but not differentiated.
       optimizer: the state of the outer optimizer.
-      carry: what each task of a step hands on to the task in its place, ``[meta_batch, ...]``;
-        ``()`` for objectives that carry nothing.
+      carry: what each task passes on to the task in its place at the next step,
+        ``[meta_batch, ...]``; ``()`` for objectives that carry nothing.
     """
 
     step: Array
@@ -45,15 +45,15 @@ def init_train_state(
 
     Args:
       optimizer: the outer optimizer.
-      params: initial parameters, as an objective's ``init`` gives them.
+      params: initial parameters, as returned by an objective's ``init``.
       state: initial state, likewise.
-      carry: what tasks carry into the first step, see :func:`init_carry`.
+      carry: what tasks carry into the first step; see :func:`init_carry`.
 
     >>> init_train_state(optax.sgd(0.1), {"w": jnp.ones(3)}, ()).step.item()
     0
     """
     begin = TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), carry)
-    # No leaf may share its buffer, which is donated, with another, as some optimizers' states do.
+    # Buffers are donated, so leaves must not share them, as those of some optimizers' states do.
     return jax.tree.map(jnp.copy, begin)
 
 
@@ -66,15 +66,15 @@ def init_carry(
     key: Key,
     meta_batch: int,
 ) -> PyTree:
-    """What each of the tasks of a step carries into the first, ``[meta_batch, ...]``.
+    """What the tasks carry into the first step, ``[meta_batch, ...]``.
 
     Args:
-      objective: what is minimized; one that carries nothing gives ``()``.
+      objective: what is minimized; the result is ``()`` if it carries nothing.
       params: initial parameters.
       state: initial state.
       sample: draws one task.
       data: what it draws from.
-      key: randomness, as the ``carry`` of :func:`jaxmeta.keys.streams`.
+      key: randomness, such as the ``carry`` of :func:`jaxmeta.keys.streams`.
       meta_batch: number of tasks in a step.
 
     >>> counting = Objective(
@@ -107,11 +107,11 @@ def outer_loop(
     chunk: int | None = None,
     spread: Spread = one_device,
 ) -> Update:
-    """Compiles many steps of: draw a meta-batch, estimate the gradient, update the parameters.
+    """Compiles steps that draw a meta-batch, estimate the gradient and update the parameters.
 
     The randomness of a step is a function of the key and the step (:func:`jaxmeta.keys.task_keys`),
-    so training that is continued from a saved train state takes exactly the steps it would have
-    taken.
+    so training resumed from a saved train state takes exactly the steps it would have taken
+    uninterrupted.
 
     Args:
       objective: what is minimized.
@@ -119,14 +119,14 @@ def outer_loop(
       sample: draws one task.
       meta_batch: number of tasks in a step.
       estimator: how the gradient is estimated; by default :func:`jaxmeta.gradients.mean`.
-      chunk: number of tasks that are computed at a time, at most; ``None`` chooses as many as fit
-        into the memory.
+      chunk: the largest number of tasks computed at a time; ``None`` chooses as many as fit into
+        memory.
       spread: how the tasks are spread over devices, as in ``by_shard_map(jax.devices())`` of
-        :mod:`jaxmeta.distributed.parallel`; each device draws its own.
+        :mod:`jaxmeta.distributed.parallel`; each device draws its own tasks.
 
     Returns:
       The compiled ``(train_state, data, key, steps) -> (train_state, metrics)``; ``steps`` is
-      static, the given train state is donated, and the metrics (the objective's, and the
+      static, the given train state is donated, and the metrics (the objective's and
       ``outer_gradient_norm``) have a leading axis of steps.
 
     Raises:
@@ -190,14 +190,14 @@ def streamed_loop(
       sample: the sampler whose tasks are read ahead.
       meta_batch: number of tasks in a step.
       estimator: how the gradient is estimated.
-      chunk: number of tasks that are computed at a time, at most.
+      chunk: the largest number of tasks computed at a time.
       spread: how the tasks are spread over devices.
 
     Returns:
-      As :func:`outer_loop`, whose tasks it takes bit for bit; ``data`` is the iterator that
-      :func:`jaxmeta.data.stream` gives, with ``local_tasks`` and ``to_global_array`` of
-      :mod:`jaxmeta.distributed.parallel` where there are several devices, opened at the train
-      state's step.
+      An update like that of :func:`outer_loop`, on bitwise the same tasks, but with ``data`` an
+      iterator from :func:`jaxmeta.data.stream` opened at the train state's step. With several
+      devices, that function needs ``local_tasks`` and ``to_global_array`` of
+      :mod:`jaxmeta.distributed.parallel`.
 
     >>> import numpy as np
     >>> from jaxmeta.data import stream, streamed_source
@@ -230,7 +230,7 @@ def streamed_loop(
 
     def one_step(train_state: TrainState, item: PyTree, key: Key) -> tuple[TrainState, Metrics]:
         keys = task_keys(key, train_state.step, meta_batch)
-        # Items were filled up when they were put on the devices.
+        # Items were padded when they were put on the devices.
         filled = jax.tree.leaves(item)[0].shape[0]
         own = (keys.loss, train_state.carry)
         own, weights = pad(own, even_weights(meta_batch), parts=filled)
@@ -247,7 +247,7 @@ def streamed_loop(
         train_state: TrainState, items: Iterator[PyTree], key: Key, steps: int
     ) -> tuple[TrainState, Metrics]:
         rows = []
-        for _ in range(steps):  # each is dispatched before the one before it is done
+        for _ in range(steps):  # each is dispatched before the previous one is done
             train_state, metrics = compiled(train_state, next(items), key)
             rows.append(metrics)
         return train_state, jax.tree.map(lambda *row: jnp.stack(row), *rows)
@@ -256,7 +256,7 @@ def streamed_loop(
 
 
 def _carried(objective: Objective, tasks: PyTree, carry: PyTree) -> PyTree:
-    """The tasks as the objective's loss takes them."""
+    """The tasks in the form that the objective's loss takes."""
     if objective.carry is None:
         return tasks
     if not jax.tree.leaves(carry):
@@ -274,7 +274,7 @@ def _descend(
     gradient: PyTree,
     report: Report,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the parameters, and after them of the state."""
+    """One update of the parameters, and then of the state."""
     step, params, state, optimizer_state, _ = train_state
     # Optax raises floats to the power of an integer count, which "strict" would refuse.
     with jax.numpy_dtype_promotion("standard"):
@@ -286,11 +286,11 @@ def _descend(
 
 
 def first_non_finite(metrics: Metrics, after: PyTree) -> int | None:
-    """The first row of metrics at which the loss, the gradient or what came of it is not finite.
+    """The first row of metrics at which the loss, the gradient or the result is not finite.
 
     Args:
-      metrics: with a leading axis of steps.
-      after: arrays that the last step left.
+      metrics: metrics with a leading axis of steps.
+      after: arrays that result from the last step.
 
     Returns:
       The row, or ``None`` when all numbers are finite.

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     Attributes:
       x: inputs, any pytree of arrays ``[n, ...]``.
       y: integer class labels ``[n]``, or regression targets ``[n, d]``. In a support set -1 marks
-        an example without a label: it counts in statistics and in no loss.
+        an example without a label: it counts in statistics but in no loss.
       mask: ``[n]`` float32, 1 for an example and 0 for padding.
     """
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One task: learn from ``support``, be judged on ``query``."""
+    """One task: learn from ``support``, be evaluated on ``query``."""
 
     support: Batch
     query: Batch
@@ -72,10 +72,10 @@ class Apply(Protocol):
           params: the parameters, differentiated.
           state: statistics of the inputs, floating (empty when the model has none).
           x: inputs ``[n, ...]``.
-          mask: ``[n]``; examples with mask 0 take no part in any statistic. ``None`` is all ones.
+          mask: ``[n]``; statistics ignore examples with mask 0. ``None`` is all ones.
           key: randomness (dropout); ``None`` means no noise.
           batch_statistics: normalize with the statistics of ``x`` and return *them* as the new
-            state (averaging them over steps is the caller's business); otherwise normalize with
+            state (averaging them over steps is left to the caller); otherwise normalize with
             ``state`` and return it unchanged.
 
         Returns:
@@ -90,13 +90,13 @@ class Learner(NamedTuple):
 
     Attributes:
       init: ``(key, episode) -> (params, state)``. ``params`` is everything that is meta-learned,
-        ``state`` what is carried and not differentiated.
+        ``state`` what is carried but not differentiated.
       adapt: ``(params, state, support, key) -> (adapted, metrics)``; ``adapted`` holds only what
         differs between tasks.
       predict: see :class:`Predict`.
       path: ``(params, state, support, key) -> (adapted [T + 1, ...], metrics)``, where row t is
-        what ``adapt`` gives after t of its T steps; ``None`` for learners that take none, or that
-        do not say where they lead.
+        the result of ``adapt`` after t of its T steps; ``None`` for learners that take no steps
+        or do not return them.
     """
 
     init: Callable[[Key, Episode], tuple[PyTree, PyTree]]
@@ -106,7 +106,7 @@ class Learner(NamedTuple):
 
 
 class Predict(Protocol):
-    """How an adapted :class:`Learner` answers."""
+    """How an adapted :class:`Learner` predicts."""
 
     def __call__(
         self,
@@ -120,8 +120,8 @@ class Predict(Protocol):
         """Maps inputs ``x`` ``[n, ...]`` to logits ``[n, ways]`` or regression values ``[n, d]``.
 
         ``mask`` ``[n]`` keeps padding out of batch statistics (``None`` is all ones); ``key`` is
-        the randomness, ``None`` meaning no noise, which is how evaluation calls it. Returns the
-        outputs and the statistics that normalized them, as the new state.
+        the randomness, where ``None``, as in evaluation, means no noise. Returns the outputs and,
+        as the new state, the statistics used for normalization.
         """
 
 
@@ -130,9 +130,9 @@ class Report(NamedTuple):
 
     Attributes:
       statistics: statistics of this task, not averaged over anything; their mean over the tasks of
-        a step is what :class:`Objective` ``update`` is given.
-      metrics: what is reported, by name. Metrics of an inner loop keep their axis of steps.
-      carry: what this task hands on to its own next step; see :class:`Carried`.
+        a step is passed to the ``update`` of the :class:`Objective`.
+      metrics: metrics by name. Those of an inner loop keep their axis of steps.
+      carry: what this task passes on to its own next step; see :class:`Carried`.
     """
 
     statistics: PyTree = ()
@@ -145,16 +145,16 @@ class Objective(NamedTuple):
 
     .. math:: \min_\theta\; \frac1k \sum_{i=1}^k \ell(\theta, s;\, \text{task}_i)
 
-    A task is what a loss sees together: an episode, two views of a batch of images, a batch of each
-    of two sources. Like those of a :class:`Learner`, the functions know of one task only.
+    A task is whatever a loss sees at once: an episode, two views of a batch of images, a batch from
+    each of two sources. Like those of a :class:`Learner`, the functions are of one task only.
 
     Attributes:
       init: ``(key, task) -> (params, state)``.
       loss: ``(params, state, task, key) -> (loss, report)``, a scalar and a :class:`Report`.
-      update: ``(state, params, statistics) -> state``, called once a step, after the parameters
-        have moved, with the mean of the tasks' statistics. By default the state stays as it is.
+      update: ``(state, params, statistics) -> state``, called once per step, after the parameters
+        are updated, with the mean of the tasks' statistics. By default the state is unchanged.
       carry: ``(params, state, task, key) -> carry``, what a task carries into its first step.
-        Where it is given, ``loss`` is called with a :class:`Carried` as its task.
+        If it is given, ``loss`` is called with a :class:`Carried` as its task.
     """
 
     init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
@@ -164,7 +164,7 @@ class Objective(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """A freshly drawn task, and what the task in its place carried over from the step before."""
+    """A newly drawn task, and what the task in its place carried over from the previous step."""
 
     task: PyTree
     carry: PyTree
@@ -180,29 +180,29 @@ Sampler = Callable[[PyTree, Key], Any]
 """``(data, key) -> task``, pure; ``data`` is a pytree of arrays (empty for generated tasks)."""
 
 Augment = Callable[[Key, PyTree], PyTree]
-"""``(key, x) -> x``, a random change of one example that keeps label, structure, shape and type."""
+"""``(key, x) -> x``, a random augmentation that keeps label, structure, shape and type."""
 
 
 class Source(NamedTuple):
     """A distribution of tasks.
 
     Attributes:
-      data: arrays on the device, passed to the samplers so that they are never baked into a
-        program.
+      data: arrays on the device, passed to the samplers so that they never become constants of a
+        compiled program.
       episodes: ``(ways, shots, queries, max_ways=None, max_shots=None) -> Sampler`` of
-        :class:`Episode`, with further options where there are classes
-        (:func:`jaxmeta.data.class_source`). Like the two below, it raises ``ValueError`` when the
-        data cannot fill such a task.
-      batches: ``(size) -> Sampler`` of ordinary :class:`Batch` es, labeled by the class of each
-        example among all of the source; ``None`` where there are no classes.
+        :class:`Episode`, with further options if there are classes
+        (:func:`jaxmeta.data.class_source`). Like ``batches`` and ``instances``, it raises
+        ``ValueError`` when the data cannot fill such a task.
+      batches: ``(size) -> Sampler`` of ordinary :class:`Batch` es, labeled by each example's class
+        among all classes of the source; ``None`` if there are no classes.
       instances: ``(ways, shots, queries) -> Sampler`` of :class:`Episode` whose ways are single
         examples, each repeated ``shots + queries`` times, for unsupervised meta-learning;
-        ``None`` where there are no fixed examples.
-      classes: the number of classes that the labels of ``batches`` go over; ``None`` where there
-        are no classes.
-      relabeled: ``(labels [n]) -> Source`` of the same examples in other classes, numbered from 0,
-        in the order of ``data.examples``; -1 leaves an example out. ``None`` where the data are not
-        fixed examples in memory.
+        ``None`` if there are no fixed examples.
+      classes: the number of classes among the labels of ``batches``; ``None`` if there are no
+        classes.
+      relabeled: ``(labels [n]) -> Source`` of the same examples in other classes. The labels, in
+        the order of ``data.examples``, count from 0; -1 leaves an example out. ``None`` if the
+        data are not fixed examples in memory.
     """
 
     data: PyTree

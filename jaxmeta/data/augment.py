@@ -1,8 +1,8 @@
-"""Random changes of one image, which leave what it shows as it is, and what combines them.
+"""Random augmentations of one image, which do not alter what it shows, and their combinations.
 
 Each is a function ``(key, image [height, width, channels]) -> image`` of the same shape, for
-:func:`jaxmeta.objectives.augmented` and :func:`jaxmeta.objectives.two_views`. What comes from
-outside of an image is 0, and so is what is taken away: the paper, where ink is 1.
+:func:`jaxmeta.objectives.augmented` and :func:`jaxmeta.objectives.two_views`. Pixels from outside
+an image are 0, and so are erased ones: the color of paper, where ink is 1.
 """
 
 import math
@@ -15,7 +15,7 @@ from jaxmeta.types import Array, Augment, Key, PyTree
 
 
 def unchanged(key: Key, x: PyTree) -> PyTree:
-    """The change that is none.
+    """Leaves an example unchanged.
 
     >>> unchanged(jax.random.key(0), 3.0)
     3.0
@@ -24,10 +24,10 @@ def unchanged(key: Key, x: PyTree) -> PyTree:
 
 
 def composed(*changes: Augment) -> Augment:
-    """One change after the other, each with a key of its own.
+    """Applies one augmentation after the other, each with its own key.
 
     Args:
-      *changes: in their order; in a spec, a list named ``changes``.
+      *changes: the augmentations, in order; in a spec, a list named ``changes``.
 
     >>> twice = composed(lambda key, x: x + 1, lambda key, x: 2 * x)
     >>> twice(jax.random.key(0), 3)
@@ -43,14 +43,14 @@ def composed(*changes: Augment) -> Augment:
 
 
 def sometimes(probability: float, change: Augment) -> Augment:
-    """A change that is made with a probability, and otherwise not.
+    """Applies an augmentation with a given probability.
 
     Args:
-      probability: how often it is made, from 0 to 1.
-      change: what is made; it is computed in either case.
+      probability: how often it is applied, from 0 to 1.
+      change: the augmentation; it is computed in either case.
 
     Raises:
-      ValueError: ``probability`` is outside of [0, 1].
+      ValueError: ``probability`` is outside [0, 1].
 
     >>> negative = sometimes(0.5, lambda key, x: -x)
     >>> keys = jax.random.split(jax.random.key(0), 100)
@@ -68,7 +68,7 @@ def sometimes(probability: float, change: Augment) -> Augment:
 
 
 def shift(pixels: int) -> Augment:
-    """Moves an image by up to so many whole pixels along each axis, each distance alike often.
+    """Shifts an image by a whole number of pixels along each axis, uniformly at random.
 
     Args:
       pixels: the largest distance.
@@ -81,7 +81,7 @@ def shift(pixels: int) -> Augment:
     Array(True, dtype=bool)
     """
     check_count("pixels", pixels)
-    # Not imported with the library, because it defines flags of absl.
+    # Not imported with the library, because it defines absl flags.
     import dm_pix
 
     def augment(key: Key, image: Array) -> Array:
@@ -96,15 +96,15 @@ def shift(pixels: int) -> Augment:
 def resized_crop(
     scale: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
 ) -> Augment:
-    r"""A random part of an image, resized to the size of the image.
+    r"""Crops a random part of an image and resizes it to the size of the image.
 
-    With an area of :math:`s` times that of the image and an aspect ratio of :math:`r` times its
-    own, the part is :math:`\sqrt{s / r}` as high and :math:`\sqrt{s r}` as wide as the image. A
-    part beyond the image, as with :math:`s > 1`, makes what is in it smaller.
+    With :math:`s` times the image's area and :math:`r` times its aspect ratio, the part is
+    :math:`\sqrt{s / r}` as high and :math:`\sqrt{s r}` as wide as the image. A part beyond the
+    image, as with :math:`s > 1`, makes its content smaller.
 
     Args:
-      scale: least and largest s, drawn uniformly.
-      ratio: least and largest r, drawn uniformly on a logarithmic scale; neither side is longer
+      scale: smallest and largest s, drawn uniformly.
+      ratio: smallest and largest r, drawn uniformly on a logarithmic scale; neither side is longer
         than the image's own, or than the largest s makes it.
 
     Raises:
@@ -132,12 +132,13 @@ def resized_crop(
 
 
 def cut_and_resize(image: Array, start: Array, sides: Array) -> Array:
-    """A part of an image at the image's size, interpolated linearly, or averaged if it is larger.
+    """Resizes a part of an image to the image's size, interpolating linearly, or averaging.
 
     Args:
       image: ``[height, width, channels]``.
-      start: ``[2]``, its upper left corner in shares of the image's height and width.
-      sides: ``[2]``, its height and width, likewise.
+      start: ``[2]``, the part's upper left corner, as shares of the image's height and width.
+      sides: ``[2]``, the part's height and width, likewise. A part larger than the image is
+        averaged.
 
     Where the part ends within the image, its border is interpolated with what lies beyond it.
 
@@ -145,7 +146,7 @@ def cut_and_resize(image: Array, start: Array, sides: Array) -> Array:
     >>> cut_and_resize(image, jnp.array([0.0, 0.25]), jnp.array([1.0, 0.5]))[0, :, 0].tolist()
     [0.75, 1.25, 1.75, 2.25]
     """
-    # Of the enlarged image, whose side is size / sides, the part begins at that share of it.
+    # In the enlarged image, whose side is size / sides, the part starts at this share of it.
     size = jnp.array(image.shape[:2], jnp.float32)
     translation = -start / sides * size
     return jax.image.scale_and_translate(
@@ -156,12 +157,12 @@ def cut_and_resize(image: Array, start: Array, sides: Array) -> Array:
 def erase(
     scale: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3)
 ) -> Augment:
-    """Takes away a random rectangle.
+    """Erases a random rectangle.
 
     Args:
-      scale: least and largest share of the image's area, drawn uniformly.
-      ratio: least and largest ratio of its width to its height, both in shares of the image's own,
-        drawn uniformly on a logarithmic scale; a side that would be longer than the image's is not.
+      scale: smallest and largest share of the image's area, drawn uniformly.
+      ratio: smallest and largest ratio of its width to its height, both as shares of the image's,
+        drawn uniformly on a logarithmic scale; neither side is longer than the image's.
 
     Raises:
       ValueError: the bounds are not positive or not in order, or (when called) the image does not
@@ -182,7 +183,7 @@ def erase(
         sides_key, place_key = jax.random.split(key)
         size = jnp.array(image.shape[:2], jnp.float32)
         sides = jnp.round(jnp.minimum(_sides(sides_key, scale, ratio), 1) * size)
-        # Whole pixels, so that each of the places where it fits is as likely as another.
+        # Whole pixels, so that all places where it fits are equally likely.
         start = jnp.floor(jax.random.uniform(place_key, (2,)) * (size - sides + 1))
         first, end = start.astype(jnp.int32), (start + sides).astype(jnp.int32)
         rows, columns = (
@@ -196,13 +197,13 @@ def erase(
 
 
 def drop_pixels(probability: float) -> Augment:
-    """Takes away each pixel with a probability, in all channels.
+    """Erases each pixel with a given probability, in all channels.
 
     Args:
-      probability: the share of the pixels that is taken away, from 0 to 1.
+      probability: the share of the pixels that are erased, from 0 to 1.
 
     Raises:
-      ValueError: ``probability`` is outside of [0, 1], or (when called) the image does not have
+      ValueError: ``probability`` is outside [0, 1], or (when called) the image does not have
         three axes.
 
     References:
@@ -224,7 +225,7 @@ def drop_pixels(probability: float) -> Augment:
 
 
 def mirror() -> Augment:
-    """An image, flipped left to right with probability 1/2.
+    """Flips an image left to right with probability 1/2.
 
     Raises:
       ValueError: when called, the image does not have three axes.
@@ -244,13 +245,13 @@ def mirror() -> Augment:
 
 
 def crop_and_mirror(padding: int = 4) -> Augment:
-    """A random crop of the padded image, flipped left to right with probability 1/2.
+    """Crops the padded image at random, and flips it left to right with probability 1/2.
 
-    The image is padded with zeros and a window of its own size is cut out of it, each with the same
-    probability. It suits images of things: the mirror image of a character is another character.
+    The image is padded with zeros, and a window of its original size is cut out, uniformly at
+    random. It suits images of objects: the mirror image of a character is another character.
 
     Args:
-      padding: number of pixels added on each side; 0 mirrors only.
+      padding: number of pixels added on each side; 0 only mirrors.
 
     Returns:
       ``(key, image [height, width, channels]) -> image`` of the same shape, for
@@ -287,20 +288,20 @@ def check_image(name: str, image: Array) -> None:
 
 
 def check_bounds(name: str, bounds: tuple[float, float]) -> None:
-    """Raises ``ValueError`` unless a range is of two positive numbers in order."""
+    """Raises ``ValueError`` unless a range is two positive numbers in order."""
     least, most = bounds
     if not 0 < least <= most:
         raise ValueError(f"{name} is {(least, most)}: give two positive numbers in order.")
 
 
 def check_share(name: str, value: float, most: float = 1) -> None:
-    """Raises ``ValueError`` unless a number is from 0 to the most that it may be."""
+    """Raises ``ValueError`` unless a number is from 0 to ``most``."""
     if not 0 <= value <= most:
         raise ValueError(f"{name} is {value}: give a number from 0 to {most}.")
 
 
 def _sides(key: Key, scale: tuple[float, float], ratio: tuple[float, float]) -> Array:
-    """Height and width of a part, in shares of the image's, with a drawn area and ratio."""
+    """Height and width of a part, as shares of the image's, for a random area and ratio."""
     scale_key, ratio_key = jax.random.split(key)
     area = jax.random.uniform(scale_key, (), minval=scale[0], maxval=scale[1])
     least, most = (math.log(bound) for bound in ratio)

@@ -1,4 +1,4 @@
-"""The checked boundary for arrays that a user brings along."""
+"""Checks and conversions of a user's own arrays."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def host_array(values: Any) -> np.ndarray:
 
 
 def lengths(x: PyTree) -> list[int]:
-    """The leading axis of each array, 0 where there is none."""
+    """The length of each array's leading axis, 0 if there is none."""
     return [leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(x)]
 
 
@@ -76,7 +76,7 @@ def described(tree: PyTree) -> PyTree:
 
 
 def make_inputs(x: PyTree) -> PyTree:
-    """Makes model inputs of a user's own arrays, such as queries that have no labels.
+    """Makes model inputs from a user's own arrays, such as queries that have no labels.
 
     Args:
       x: any pytree of arrays ``[n, ...]``, or a list of n examples. uint8 becomes float32 in
@@ -95,9 +95,9 @@ def make_inputs(x: PyTree) -> PyTree:
 
 
 def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = False) -> Batch:
-    """Checks a user's own arrays and makes a :class:`~jaxmeta.types.Batch` of them.
+    """Checks a user's own arrays and makes a :class:`~jaxmeta.types.Batch` from them.
 
-    Runs on concrete arrays, outside of ``jit``.
+    Runs on concrete arrays, outside ``jit``.
 
     Args:
       x: inputs, any pytree of arrays ``[n, ...]`` or a list of n examples, converted as by
@@ -105,7 +105,7 @@ def make_batch(x: PyTree, y: Any, ways: int | None = None, *, unlabeled: bool = 
       y: integer labels ``[n]``, or float targets ``[n, d]``.
       ways: the number of classes; labels must lie in ``[0, ways)``. ``None`` sets no upper bound.
       unlabeled: allow the label -1, which marks an example without a label in a support set. It has
-        that meaning for classes only, so ``ways`` must be given.
+        this meaning only for classes, so ``ways`` must be given.
 
     Returns:
       The batch, its mask all ones.
@@ -165,7 +165,7 @@ def make_episode(
       ways: the number of classes, as in :func:`make_batch`.
 
     Raises:
-      ValueError: as :func:`make_batch`, or the support and query examples differ in shape.
+      ValueError: as for :func:`make_batch`, or the support and query examples differ in shape.
 
     >>> task = make_episode([[0.0], [1.0]], [0, 1], [[0.2]], [0], ways=2)
     >>> task.support.x.shape, task.query.y

@@ -1,4 +1,4 @@
-"""Which examples a task has, drawn without looking at one."""
+"""Which examples a task has, drawn without reading any."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,9 +31,9 @@ class Choice(NamedTuple):
 
     Attributes:
       rows: int32 ``[m]``, the examples of each :class:`~jaxmeta.types.Batch` of the task, one batch
-        after another (of an episode first the support set). -1 for padding.
-      variants: int32 ``[m]``, the variant of each; ``None`` where there is only one.
-      blank: the task, in which the inputs ``x`` of every batch are ``()``.
+        after another (for an episode, the support set first); -1 for padding.
+      variants: int32 ``[m]``, the variant of each; ``None`` if there is only one.
+      blank: the task, with ``()`` as the inputs ``x`` of every batch.
     """
 
     rows: Array
@@ -42,7 +42,7 @@ class Choice(NamedTuple):
 
 
 Choose = Callable[[ClassData, Key], Choice]
-"""``(data, key) -> Choice``, pure; it reads ``starts`` and ``counts`` and no example."""
+"""``(data, key) -> Choice``, pure; it reads ``starts`` and ``counts`` but no examples."""
 
 
 def class_data(examples: PyTree, counts: np.ndarray) -> ClassData:
@@ -74,7 +74,7 @@ def batch_choices(size: int, total: int, variants: int) -> Choose:
 
 
 def instance_choices(ways: int, shots: int, queries: int, total: int, variants: int) -> Choose:
-    """How episodes are drawn in which every example, or variant of one, is a class of its own."""
+    """How episodes are drawn whose classes are single examples, or variants of examples."""
     for name, value in (("ways", ways), ("shots", shots), ("queries", queries)):
         check_count(name, value, least=1)
     if ways > total:

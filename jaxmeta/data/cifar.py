@@ -75,13 +75,13 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
     """CIFAR-FS: 64, 16 and 20 classes drawn at random.
 
     Args:
-      size: side in pixels; 32 is the images' own.
+      size: side in pixels; 32 is the original size.
       data_dir: a folder with ``cifar100/*.zip``, zips of ``<class>/<train or test>/<name>.webp``
         (or the folders they unpack to, ``cifar100/<class>``), or else a TFDS data folder. ``None``
-        is ``$JAXMETA_DATA_DIR`` where it holds them, else TFDS's default.
+        is ``$JAXMETA_DATA_DIR`` if it holds them, else TFDS's default.
 
     Returns:
-      Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
+      The sources ``train``, ``valid`` and ``test``, of images ``[size, size, 3]``.
 
     Raises:
       ValueError: ``size`` is not a positive integer, or a class is missing from the data.
@@ -91,7 +91,7 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
       Bertinetto, Henriques, Torr and Vedaldi, 2019, Meta-learning with Differentiable Closed-Form
       Solvers.
 
-    Here with one blank image of each class in a folder of its own:
+    Here with one blank image of each class, in its own folder:
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -109,14 +109,14 @@ def cifar_fs(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
 
 
 def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
-    """FC100: 60, 20 and 20 classes, no superclass in two parts, so that the test is farther away.
+    """FC100: 60, 20 and 20 classes split by superclass, so that the test classes are farther away.
 
     Args:
-      size: side in pixels; 32 is the images' own.
+      size: side in pixels; 32 is the original size.
       data_dir: as in :func:`cifar_fs`.
 
     Returns:
-      Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 3]``.
+      The sources ``train``, ``valid`` and ``test``, of images ``[size, size, 3]``.
 
     Raises:
       ValueError: ``size`` is not a positive integer, or a class is missing from the data.
@@ -126,7 +126,7 @@ def fc100(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
       Oreshkin, Rodriguez and Lacoste, 2018, TADAM: Task Dependent Adaptive Metric for Improved
       Few-Shot Learning.
 
-    Here with one blank image of each class in a folder of its own:
+    Here with one blank image of each class, in its own folder:
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -166,7 +166,7 @@ def _load(size: int, data_dir: DataDir) -> ClassImages:
         found = [root]
     if not found:
         return tfds.cifar100(size, data_dir)
-    # The halves "apple/train" and "apple/test" of a class are used as one.
+    # The halves "apple/train" and "apple/test" of a class are merged.
     return canonical(
         concatenate(load_images(path, size) for path in found), lambda name: name.split("/")[0]
     )

@@ -32,7 +32,7 @@ def random_split(
       seed: seed of the shuffle.
 
     Raises:
-      ValueError: the fractions are not shares of 1, or a part is left empty.
+      ValueError: the fractions are not positive or do not sum to 1, or a part is left empty.
     """
     if min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
         raise ValueError(f"Fractions {fractions} must be positive and sum to 1; change them.")
@@ -50,7 +50,7 @@ def random_split(
 
 def shuffled(names: Sequence[str], seed: int) -> list[str]:
     """The names in an order that is the same on every machine, forever."""
-    # RandomState's stream is frozen by numpy's promise; that of default_rng is not.
+    # NumPy guarantees that RandomState's stream never changes, but not default_rng's.
     return [names[i] for i in np.random.RandomState(seed).permutation(len(names))]
 
 
@@ -58,7 +58,7 @@ def take_classes(data: ClassImages, names: Sequence[str]) -> ClassImages:
     """Only the classes of these names, in this order.
 
     Raises:
-      ValueError: a class is not there.
+      ValueError: a class is missing.
     """
     index = {name: i for i, name in enumerate(data.names)}
     missing = [name for name in names if name not in index]
@@ -72,14 +72,14 @@ def take_classes(data: ClassImages, names: Sequence[str]) -> ClassImages:
 
 
 def canonical(data: ClassImages, class_of: Callable[[str], str] = str) -> ClassImages:
-    """The same images in an order that only the pixels and class names decide.
+    """The same images in an order that depends only on the pixels and class names.
 
     Folders, zips and TFDS list the same images in different orders; sorting classes by name, and
-    images by their bytes, makes one key mean the same episode whichever they came from.
+    images by their bytes, makes a key mean the same episode whichever they came from.
 
     Args:
       data: images sorted by class.
-      class_of: renames a class; classes given one name become one.
+      class_of: renames a class; classes given the same name are merged.
     """
     ends = np.cumsum(data.counts)
     rows: dict[str, list[int]] = {}
@@ -92,6 +92,6 @@ def canonical(data: ClassImages, class_of: Callable[[str], str] = str) -> ClassI
 
 
 def concatenate(parts: Iterable[ClassImages]) -> ClassImages:
-    """One after the other."""
+    """Concatenates images, one part after the other."""
     images, counts, names = zip(*parts, strict=True)
     return ClassImages(np.concatenate(images), np.concatenate(counts), sum(names, ()))

@@ -1,4 +1,4 @@
-"""Samplers made of samplers: tasks side by side, or one of several."""
+"""Samplers made of samplers: tasks side by side, or from one of several sources."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def paired(samplers: PyTree) -> Sampler:
       structure of ``samplers``.
 
     Raises:
-      ValueError: there is no sampler; when called, the data have another structure.
+      ValueError: there is no sampler or, when called, the data have another structure.
 
     >>> import jax
     >>> from jaxmeta.data import array_source
@@ -68,16 +68,16 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
     Under ``vmap`` every sampler draws, and all but one of their tasks are dropped.
 
     Args:
-      samplers: samplers of tasks that have one structure and one shape; ``max_ways`` and
-        ``max_shots`` pad episodes to it.
-      weights: what the probabilities are proportional to; ``None`` weighs all alike.
+      samplers: samplers of tasks with the same structure and shape; ``max_ways`` and ``max_shots``
+        pad episodes to a common shape.
+      weights: what the probabilities are proportional to; ``None`` weighs all equally.
 
     Returns:
       A sampler whose data are a tuple of the sources' data, and whose tasks are :class:`Drawn`.
 
     Raises:
-      ValueError: there is no sampler, or the weights are not one for each, not negative and not all
-        zero; when called, the tasks differ in structure or shape.
+      ValueError: there is no sampler, there is not one non-negative weight for each, all weights
+        are zero or, when called, the tasks differ in structure or shape.
 
     >>> import jax
     >>> from jaxmeta.data import array_source
@@ -120,7 +120,7 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
 
 
 def _parts(structure: jax.tree_util.PyTreeDef, data: PyTree) -> list[PyTree]:
-    """The data of each of a structure of samplers."""
+    """The data of each sampler in a structure of samplers."""
     try:
         return structure.flatten_up_to(data)
     except (TypeError, ValueError) as error:

@@ -1,8 +1,8 @@
 """From one stored example to the model's input: ``decode(example, variant) -> x``.
 
 Examples stay as small as they are stored (images as uint8), and are decoded on the device when a
-task is drawn. A *variant* of an example belongs to another class, as a quarter turn of a character
-is another character.
+task is drawn. A *variant* of an example belongs to another class, just as a quarter turn of a
+character is another character.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ Decode = Callable[[PyTree, Array], PyTree]
 
 
 def decode_inputs(example: PyTree, variant: int | Array = 0) -> PyTree:
-    """Scales uint8 to float32 in ``[0, 1]``, and leaves everything else as it is.
+    """Scales uint8 to float32 in ``[0, 1]``, and leaves everything else unchanged.
 
-    So does :func:`jaxmeta.data.make_inputs` with a user's own arrays.
+    :func:`jaxmeta.data.make_inputs` does the same to a user's own arrays.
 
     Args:
       example: any pytree of arrays.
@@ -37,15 +37,15 @@ def decode_inputs(example: PyTree, variant: int | Array = 0) -> PyTree:
 def _scaled(values: Array) -> Array:
     if values.dtype != np.uint8:
         return values
-    # XLA turns a division by 255 into this product, so written as one it is the same bits without
+    # XLA turns a division by 255 into this product; writing it as one gives the same bits without
     # jit.
     return values.astype(jnp.float32) * np.float32(1 / 255)
 
 
 def decode_rotated_image(image: Array, variant: int | Array) -> Array:
-    """Turns a square image counter-clockwise by ``variant`` quarters, and scales it to ``[0, 1]``.
+    """Rotates a square image counterclockwise by ``variant`` quarter turns, scaled to ``[0, 1]``.
 
-    ``class_source(..., decode=decode_rotated_image, variants=4)`` makes four classes of each one.
+    ``class_source(..., decode=decode_rotated_image, variants=4)`` makes four classes from each.
 
     Args:
       image: ``[size, size, channels]``, uint8.
@@ -73,5 +73,5 @@ def decode_rotated_image(image: Array, variant: int | Array) -> Array:
 
 
 def rotated(rotations: bool) -> dict[str, Any]:
-    """The arguments that make quarter turns of images classes of their own, if wanted."""
+    """The arguments that make each quarter turn of an image a class of its own, if wanted."""
     return {"decode": decode_rotated_image, "variants": 4} if rotations else {}

@@ -21,13 +21,13 @@ def episode_choices(
     Args:
       counts: integers ``[classes]``, the number of examples of each class.
       names: what each class is called, for error messages.
-      variants: the number of classes made of each one.
+      variants: the number of classes made from each one.
 
     Returns:
-      What takes the arguments that ``episodes`` of :func:`~jaxmeta.data.class_source` takes, and
+      A function that takes the arguments of ``episodes`` of :func:`~jaxmeta.data.class_source` and
       returns a :data:`Choose` in place of a sampler.
     """
-    # One bound for all classes keeps shapes static; what is drawn of a smaller class stays below
+    # One bound for all classes keeps shapes static; what is drawn from a smaller class stays below
     # its own count.
     largest = int(counts.max(initial=0))
 
@@ -79,7 +79,7 @@ def episode_choices(
         def choose(data: ClassData, key: Key) -> Choice:
             class_key, example_key, ways_key, shots_key = jax.random.split(key, 4)
             classes, shown = variants * data.counts.shape[0], slots_ways + distractors
-            # Distractors come first, as padded ways may be more than there are classes.
+            # Distractors come first, as padded ways may exceed the number of classes.
             chosen = distinct(class_key, classes, classes, shown)
             base, variant = chosen // variants, chosen % variants
             # A key per class, so that its examples do not depend on how many classes there are.
@@ -93,7 +93,7 @@ def episode_choices(
                 of_ways = between(ways_key, ways_range)
             if shots_range:
                 of_shots = between(shots_key, shots_range, (slots_ways, 1) if imbalanced else ())
-            # Shots come last, as padded ones may be more than there are examples.
+            # Shots come last, as padded ones may exceed the number of examples.
             first = queries + unlabeled
             query = _part(rows[distractors:, :queries], variant[distractors:], of_ways, queries)
             support = _part(rows[distractors:, first:], variant[distractors:], of_ways, of_shots)
@@ -111,7 +111,7 @@ def episode_choices(
 
 
 def _part(rows: Array, variant: Array, ways: int | Array, each: int | Array) -> Batch:
-    """Rows ``[slots, places]`` one after the other, the first ``ways`` x ``each`` being real.
+    """Rows ``[slots, places]`` one after the other; the first ``ways`` x ``each`` are real.
 
     The inputs of this batch are the rows and the variants of their examples.
     """

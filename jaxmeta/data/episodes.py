@@ -1,7 +1,7 @@
 """Few-shot tasks from examples sorted by class, as pure functions of ``(data, key)``.
 
 A task is made in two steps: :mod:`jaxmeta.data.choices` draws which examples it has without
-looking at any, and :func:`finish` makes the task of them. :func:`class_source` has all examples on
+reading any, and :func:`finish` makes the task from them. :func:`class_source` has all examples on
 the device and does both at once; :mod:`jaxmeta.data.streaming` reads them in between.
 """
 
@@ -38,43 +38,44 @@ def class_source(
 ) -> Source:
     """A source of N-way K-shot tasks: draw N classes, then K + Q different examples of each.
 
-    Both draws are uniform without replacement. ``source.episodes(ways, shots, queries, max_ways,
-    max_shots)`` returns a sampler of episodes with support ``[ways * shots, ...]`` and query
-    ``[ways * queries, ...]``, ordered class by class: labels int32 in ``[0, ways)`` in the order of
-    drawing, masks float32. It samples under ``jit`` and ``vmap``.
+    Both draws are uniform without replacement.
+    ``source.episodes(ways, shots, queries, max_ways, max_shots)`` returns a sampler of episodes
+    with support ``[ways * shots, ...]`` and query ``[ways * queries, ...]``, ordered class by
+    class: labels int32 in ``[0, ways)`` in the order of drawing, masks float32. It works under
+    ``jit`` and ``vmap``.
 
-    With ``max_ways`` or ``max_shots`` the shapes are those of the maxima, and ``ways`` and
-    ``shots`` may be traced integers. What is left over is padding: inputs 0, label 0, mask 0. The
-    rest is what the unpadded sampler draws with the same key. The query set does not depend on
+    With ``max_ways`` or ``max_shots``, the shapes are those of the maxima, and ``ways`` and
+    ``shots`` may be traced integers. The places left over are padding: inputs 0, label 0, mask 0.
+    The rest is what the unpadded sampler draws with the same key. The query set does not depend on
     ``shots``.
 
-    Tasks may be made less tidy, the shapes staying the same from task to task:
+    Tasks can be less uniform, with shapes that stay the same from task to task:
 
     - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
     - ``imbalanced=True``: each class of a task draws its number of shots.
     - ``unlabeled=3``: the support set has three further examples of each class with label -1.
     - ``distractors=2``: the support set also has three unlabeled examples of each of two classes
-      that are not among the ways; they stand before those of the ways.
+      that are not among the ways; they come before those of the ways.
 
     ``source.batches(size)`` draws ordinary batches, uniformly over all examples, with labels below
-    ``source.classes``. ``source.instances(ways, shots, queries)``
-    draws episodes in which every example is a class of its own: the support and query set of a way
-    are copies of one example, to be changed by :func:`jaxmeta.objectives.augmented`.
+    ``source.classes``. ``source.instances(ways, shots, queries)`` draws episodes in which every
+    example is a class of its own: the support and query set of a way are copies of one example, to
+    be augmented by :func:`jaxmeta.objectives.augmented`.
 
     Args:
       examples: any pytree of arrays ``[n, ...]``, sorted by class: images, precomputed features,
         or tokens with their masks. They are kept on the device as uint8, int32 or float32.
       counts: integers ``[classes]``, the number of examples of each class; they sum to ``n``.
       names: what each class is called, for error messages.
-      decode: ``(example, variant) -> x`` makes the model's input of one example. By default uint8
-        becomes float32 in ``[0, 1]``, and everything else stays as it is.
-      variants: the number of classes made of each one, as by the quarter turns of
+      decode: ``(example, variant) -> x`` makes the model's input from one example. By default uint8
+        becomes float32 in ``[0, 1]``, and everything else is unchanged.
+      variants: the number of classes made from each one, such as the quarter turns of
         :func:`~jaxmeta.data.decode_rotated_image`. Variant ``r`` of class ``c`` is class
         ``variants * c + r``.
 
     Raises:
-      ValueError: the arrays do not fit together; from ``episodes``, ``batches`` and ``instances``,
-        when the data cannot fill such a task.
+      ValueError: the arrays do not fit together or, from ``episodes``, ``batches`` and
+        ``instances``, the data cannot fill such a task.
 
     References:
       Hsu, Levine and Finn, 2019, Unsupervised Learning via Meta-Learning; Khodadadeh, Bölöni and
@@ -97,7 +98,7 @@ def class_source(
     def sampler(choose: Choose) -> Sampler:
         def sample(data: ClassData, key: Key) -> PyTree:
             choice = choose(data, key)
-            # Padding is row -1, for which any example does: its inputs become 0.
+            # Padding is row -1, for which any example will do: its inputs become 0.
             taken = jax.tree.map(
                 lambda leaf: jnp.take(leaf, choice.rows, axis=0, mode="clip"), data.examples
             )
@@ -124,7 +125,7 @@ def class_source(
 def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants: int = 1) -> Source:
     """A source of labeled examples in any order.
 
-    Classes are numbered in the order of the sorted labels, and named by them.
+    Classes are numbered in the order of the sorted labels, and named after them.
 
     Args:
       x: any pytree of arrays ``[n, ...]``, or a list of n examples.
@@ -133,7 +134,7 @@ def array_source(x: PyTree, y: Any, *, decode: Decode = decode_inputs, variants:
       variants: as in :func:`class_source`.
 
     Raises:
-      ValueError: as :func:`class_source`, or ``y`` is not integers from 0 or strings ``[n]``.
+      ValueError: as for :func:`class_source`, or ``y`` is not integers from 0 or strings ``[n]``.
 
     >>> import numpy as np
     >>> tokens, mask = np.array([[5, 2], [7, 0], [3, 3], [9, 0]]), np.array([[1, 1], [1, 0]] * 2)
@@ -162,8 +163,8 @@ def check_classes(counts: np.ndarray, names: Sequence[str], examples: Sequence[i
 
     Args:
       counts: the number of examples of each class.
-      names: of the classes.
-      examples: the number of examples, of each array that there is.
+      names: names of the classes.
+      examples: the number of examples in each array.
 
     Raises:
       ValueError: the counts are not one for each name, or do not sum to the number of examples, or
@@ -187,8 +188,8 @@ def check_decode(decode: Decode, variants: int, like: PyTree) -> None:
     """Traces ``decode`` on one example of these shapes, so that its errors come early.
 
     Raises:
-      ValueError: from ``decode``, or there are several variants and it is the default, which
-        ignores them.
+      ValueError: from ``decode``, or there are several variants and ``decode`` is the default,
+        which ignores them.
     """
     check_count("variants", variants, least=1)
     if variants > 1 and decode is decode_inputs:
@@ -212,7 +213,7 @@ def source_of_choices(
       data: what the choices are made from.
       counts: integers ``[classes]``, the number of examples of each class.
       names: what each class is called, for error messages.
-      variants: the number of classes made of each one; variant r of class c is class
+      variants: the number of classes made from each one; variant r of class c is class
         ``variants * c + r``.
       sampler: makes a sampler that fetches and decodes what was chosen.
     """
@@ -233,10 +234,10 @@ def finish(examples: PyTree, choice: Choice, decode: Decode) -> PyTree:
     """Makes the task of a choice from its examples: decoded, and 0 where the task is padded.
 
     Args:
-      examples: any pytree of arrays ``[m, ...]``, the example of each row; those of padding may be
+      examples: any pytree of arrays ``[m, ...]``, the example of each row; for padding, it may be
         anything.
       choice: what was drawn.
-      decode: makes the model's input of one example.
+      decode: makes the model's input from one example.
     """
     if choice.variants is None:
         x = jax.vmap(lambda example: decode(example, jnp.int32(0)))(examples)

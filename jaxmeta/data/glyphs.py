@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
     Attributes:
       heading: direction of the stroke, 0 to the right and pi / 2 down.
-      length: length along the stroke; 0 for a stroke that is not there.
+      length: length along the stroke; 0 for an absent stroke.
       bend: angle turned steadily from start to end.
       corner: ``[2, STROKES]`` angles turned at once.
       corner_at: ``[2, STROKES]`` fraction of the stroke that is drawn before each corner.
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
 
 
 def _choose(uniform: Array, values: tuple[float, ...], weights: tuple[float, ...]) -> Array:
-    """Turns uniforms into values that come up as often as their weights, which sum to 1."""
+    """Turns uniforms into values with these weights as probabilities, which sum to 1."""
     index = jnp.searchsorted(np.cumsum(weights, dtype=FLOAT), uniform, method="compare_all")
     return jnp.array(values, FLOAT)[jnp.minimum(index, len(values) - 1)]
 
@@ -132,7 +132,7 @@ def _at(points: Array, fraction: Array) -> Array:
 def _trace(plan: Plan, tremor: Array) -> Array:
     """The strokes of a plan as polylines ``[STROKES, POINTS, 2]``, x to the right and y down.
 
-    ``tremor`` ``[STROKES]`` is the angle in radians by which the heading swings to and fro.
+    ``tremor`` ``[STROKES]`` is the angle in radians by which the heading swings back and forth.
     """
     time = jnp.linspace(0, 1, POINTS, dtype=FLOAT)[None]
     turned = jax.nn.sigmoid((time[None] - plan.corner_at[..., None]) / 0.02)
@@ -182,7 +182,7 @@ def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
       class_key: decides the character: its strokes, how they touch, its size.
       example_key: decides the hand: every angle, length and place a little off, a tremor, the
         slant, scale and place of the whole, and the width of the pen.
-      size: pixels of a side.
+      size: side in pixels.
 
     Returns:
       Ink ``[size, size, 1]`` float32 in ``[0, 1]``: 1 is ink and 0 is paper.
@@ -206,7 +206,7 @@ def draw(class_key: Key, example_key: Key, size: int = 28) -> Array:
     slant = slant * jnp.exp(jnp.stack([0.08 * stretch, -0.08 * stretch]) + 0.11 * grow)[:, None]
     strokes = jnp.einsum("spi,ji->spj", strokes, scale * slant)
     middle, extent = _box(strokes, drawn)
-    # The paper ends somewhere: a drawing that is too large is drawn smaller, and inside.
+    # The paper is finite: a drawing that is too large is drawn smaller, and inside.
     fit = jnp.minimum(1, 0.9 / jnp.max(extent))
     room = jnp.maximum(0.46 - fit * extent / 2, 0)
     place = 0.5 + jnp.clip(0.05 * noise[5:7], -room, room)
@@ -242,9 +242,9 @@ def glyphs(
     drawing on two CPU cores.
 
     Accuracy in % of the nearest neighbor by pixels, without learning, over 1000 episodes of 5
-    ways, 1 shot and 5 queries a class (each +- 0.8, 95% confidence). Here the default train split;
-    for Omniglot all 1623 characters, antialiased to 28 pixels, ink 1, no rotations. Blurred is by a
-    Gaussian of 1.5 pixels:
+    ways, 1 shot and 5 queries per class (each +- 0.8, 95% confidence). Glyphs are the default train
+    split; Omniglot is all 1623 characters, antialiased to 28 pixels, with ink 1 and no rotations.
+    Blurring is by a Gaussian of 1.5 pixels:
 
     ============================ ====== ========
     nearest by                   glyphs Omniglot
@@ -256,11 +256,11 @@ def glyphs(
     ============================ ====== ========
 
     Args:
-      classes: characters of the train, valid and test split.
-      examples: drawings of each character.
-      size: pixels of a side.
-      rotations: make four classes of each character, one for each quarter turn.
-      seed: another seed, another world: same seed, same pixels.
+      classes: numbers of characters in the train, valid and test splits.
+      examples: number of drawings of each character.
+      size: side in pixels.
+      rotations: make four classes from each character, one for each quarter turn.
+      seed: seed of all characters and drawings; the same seed gives the same pixels.
 
     Returns:
       The sources ``train``, ``valid`` and ``test``.

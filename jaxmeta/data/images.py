@@ -30,15 +30,15 @@ def load_images(
 ) -> ClassImages:
     """Reads a folder, or a zip, of class folders.
 
-    The class of an image is the folder that holds it, at any depth, and its name the path of that
-    folder: ``Greek/character01``. One outermost folder around all others does not count. Classes
-    and the images in them are ordered by name.
+    The class of an image is the folder that holds it, at any depth, and the class's name is the
+    path of that folder: ``Greek/character01``. One outermost folder around all others does not
+    count. Classes and the images in them are ordered by name.
 
-    Images are turned upright as their EXIF says, transparent ones are laid on white, and those of
-    16 bits keep the upper 8.
+    Images are turned upright according to their EXIF data, transparent ones are placed on white,
+    and 16-bit ones keep the upper 8 bits.
 
-    The result is kept in ``$JAXMETA_CACHE_DIR`` (else ``$XDG_CACHE_HOME/jaxmeta``, else
-    ``~/.cache/jaxmeta``) and made again when a file's name, size or time changes.
+    The result is cached in ``$JAXMETA_CACHE_DIR`` (else ``$XDG_CACHE_HOME/jaxmeta``, else
+    ``~/.cache/jaxmeta``) and made again if a file's name, size or time changes.
 
     Args:
       path: the folder or ``.zip``, with images in PNG, JPEG, WebP, BMP or GIF (its first frame).
@@ -51,8 +51,8 @@ def load_images(
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: ``size`` is not a positive integer, there is no image, or an image is outside of
-        any class folder or cannot be read.
+      ValueError: ``size`` is not a positive integer, there is no image, or an image is outside any
+        class folder or cannot be read.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -103,24 +103,24 @@ def folder(
 ) -> dict[str, Source]:
     """A user's own images as few-shot tasks.
 
-    Sub-folders ``train``, ``valid`` (or ``val``) and ``test``, with class folders in each, are the
-    split; where there are none, the classes are split at random.
+    Subfolders ``train``, ``valid`` (or ``val``) and ``test``, with class folders in each, define
+    the split; if there are none, the classes are split at random.
 
     Args:
       path: a folder or zip of class folders, as in :func:`load_images`.
       size: side in pixels. 84 is usual for mini-ImageNet with conv4, which pools by 2 four times;
         smaller pictures are better left at their own size.
       grayscale: one channel instead of three.
-      rotations: quarter turns are classes of their own.
+      rotations: make each quarter turn a class of its own.
       seed: seed of the random split.
       fractions: shares of the classes for training, validation and test; they sum to 1.
 
     Returns:
-      Sources by the names ``train``, ``valid`` and ``test``.
+      The sources ``train``, ``valid`` and ``test``.
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: as :func:`load_images`; or only two of the three sub-folders are there, or a part
+      ValueError: as for :func:`load_images`, or only two of the three subfolders exist, or a part
         of the split has no class.
 
     >>> from pathlib import Path
@@ -176,12 +176,12 @@ def find_data(data_dir: str | os.PathLike[str] | None, name: str) -> Path | None
 
 
 def cached(stem: str, key: object, make: Callable[[], ClassImages]) -> ClassImages:
-    """``make()``, remembered on disk.
+    """The result of ``make()``, cached on disk.
 
     Args:
-      stem: the start of the file's name, for people.
-      key: everything that decides the result; its ``repr`` is hashed.
-      make: called when there is no such file or it is broken.
+      stem: the start of the file's name, for human readers.
+      key: everything that determines the result; its ``repr`` is hashed.
+      make: called if there is no such file or it is broken.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     root = Path(os.environ.get("JAXMETA_CACHE_DIR") or Path(home) / "jaxmeta")
@@ -269,7 +269,7 @@ def _decode_all(
                 ) from error
 
     def run(read: Callable[[str], bytes]) -> None:
-        step = 256  # images a job, so that the pool's own work does not count
+        step = 256  # images per job, so that the pool's own work does not count
         with ThreadPoolExecutor() as pool:
             jobs = [
                 pool.submit(fill, read, i, min(i + step, len(members)))
@@ -307,7 +307,7 @@ def _read_cache(file: Path) -> ClassImages | None:
 
 def _write_cache(file: Path, data: ClassImages) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may be reading, or writing the same: a rename shows it all or nothing.
+    # Another process may be reading or writing the same file: a rename shows it all or nothing.
     handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:

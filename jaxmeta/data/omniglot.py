@@ -19,7 +19,7 @@ ALPHABET_SPLITS = {
     "background_small1": "images_background_small1",
     "background_small2": "images_background_small2",
 }
-"""The archive for training and validation; ``images_evaluation`` is the test."""
+"""The archive for training and validation; ``images_evaluation`` is for test."""
 
 _TFDS_PARTS = {
     "images_background": "train",
@@ -37,12 +37,12 @@ def omniglot(
     seed: int = 0,
     streamed: bool = False,
 ) -> dict[str, Source]:
-    """Omniglot as few-shot tasks. Always report the split: they differ by points of accuracy.
+    """Omniglot as few-shot tasks. Always report the split: accuracy differs by percentage points.
 
-    - ``characters``: all 1,623 characters shuffled; 1,200 to learn from, the last 100 of them held
-      out for validation, and 423 for test (Santoro et al., 2016; Finn et al., "MAML", 2017).
+    - ``characters``: all 1,623 characters shuffled; 1,200 to learn from, with the last 100 held out
+      for validation, and 423 for test (Santoro et al., 2016; Finn et al., "MAML", 2017).
     - ``vinyals``: 1,028, 172 and 423 characters, the sizes of Vinyals et al. ("Matching Networks",
-      2016). Their list did not come with the paper: this is a seeded shuffle cut to those sizes.
+      2016). Their list did not come with the paper; this is a seeded shuffle cut to those sizes.
     - ``alphabets``: whole alphabets are kept apart (Lake et al., 2015): 24 background alphabets,
       the other 6 for validation, and the 20 evaluation alphabets for test.
     - ``background_small1``, ``background_small2``: the same with one of the two minimal sets of
@@ -53,22 +53,22 @@ def omniglot(
       size: side in pixels; the drawings are 105 x 105 and resized with a Lanczos filter.
       rotations: make each quarter turn a class of its own, in all three parts.
       data_dir: a folder with ``omniglot/images_background.zip`` and the like (or the folders they
-        unpack to), or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` where it holds
+        unpack to), or else a TFDS data folder. ``None`` is ``$JAXMETA_DATA_DIR`` if it holds
         them, else TFDS's default.
       seed: seed of the shuffle of the characters, or of the alphabets.
-      streamed: read images from TFDS when an episode needs them, as for sets that do not fit on the
-        device (:func:`~jaxmeta.data.stream`); zips and folders are not looked at. A key still
+      streamed: read images from TFDS when an episode needs them, as for data sets that do not fit
+        on the device (:func:`~jaxmeta.data.stream`); zips and folders are ignored. A key still
         means the same episode.
 
     Returns:
-      Sources by the names ``train``, ``valid`` and ``test``; images ``[size, size, 1]``, ink 1 on
+      The sources ``train``, ``valid`` and ``test``, of images ``[size, size, 1]`` with ink 1 on
       paper 0.
 
     Raises:
       ValueError: there is no such split, or ``size`` is not a positive integer.
       FileNotFoundError, ModuleNotFoundError, RuntimeError: the data cannot be found or fetched.
 
-    Here with seven blank drawings in folders as the archives unpack to:
+    Here with seven blank drawings, in folders like those that the archives unpack to:
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory

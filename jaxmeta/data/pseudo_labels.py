@@ -9,19 +9,18 @@ from jaxmeta.types import Source
 
 
 def pseudo_labeled(data: Mapping[str, Source], path: str | os.PathLike[str]) -> dict[str, Source]:
-    """The same sources, of which the training one has other classes: those that a file holds.
+    """The same sources, but with the classes of the training source taken from a file.
 
-    Tasks of clusters, to which any learner adapts, are CACTUs; ``experiments.cluster`` makes the
-    file of the features of any run. Validation and test tasks keep their classes.
+    Training any learner on tasks of clusters is CACTUs; ``experiments.cluster`` makes the file from
+    the features of any run. Validation and test tasks keep their classes.
 
     Args:
-      data: sources by the names ``train``, ``valid`` and ``test``; in a config the spec of a data
-        set.
+      data: the sources ``train``, ``valid`` and ``test``; in a config, the spec of a data set.
       path: an ``.npy`` file of integers ``[n]``, the class of each training example in the order of
         ``data["train"].data.examples``; -1 leaves one out.
 
     Raises:
-      ValueError: the file cannot be read, it has another number of labels than there are examples,
+      ValueError: the file cannot be read, its labels differ in number from the training examples,
         or the training source has no fixed examples.
 
     References:

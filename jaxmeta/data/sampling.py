@@ -12,12 +12,12 @@ def between(key: Key, ends: tuple[int, int], shape: tuple[int, ...] = ()) -> Arr
 
 
 def distinct(key: Key, bound: int, count: int | Array, draws: int) -> Array:
-    """``draws`` different integers below ``count <= bound``; those after ``count`` mean nothing.
+    """``draws`` distinct integers below ``count <= bound``; those after ``count`` are meaningless.
 
     ``count`` may be traced, and the first few integers do not depend on how many are drawn. The
     cost grows with ``bound``.
     """
-    # The places of the largest of ``bound`` independent uniform scores are a uniform ordered draw
+    # The indices of the largest of ``bound`` independent uniform scores are a uniform ordered draw
     # without replacement. Scores at and after ``count`` are pushed below all others.
     scores = jax.random.uniform(key, (bound,), jnp.float32)
     scores = jnp.where(jnp.arange(bound, dtype=jnp.int32) < count, scores, -1)
@@ -26,10 +26,10 @@ def distinct(key: Key, bound: int, count: int | Array, draws: int) -> Array:
 
 
 def distinct_of_many(key: Key, count: int, draws: int) -> Array:
-    """``draws <= count`` different integers below ``count``, at a cost that ``count`` is not in."""
-    # Draw i is a rank among the numbers that are still there, so below count - i. With the numbers
-    # taken so far sorted, s_0 < s_1 < ..., there are s_j - j free numbers below s_j, which does not
-    # fall with j: the free number of rank r lies above exactly those s_j for which s_j - j <= r.
+    """``draws <= count`` distinct integers below ``count``, at a cost independent of ``count``."""
+    # Draw i is a rank among the numbers that are still free, so below count - i. With the numbers
+    # taken so far sorted, s_0 < s_1 < ..., there are s_j - j free numbers below s_j, which never
+    # decreases in j: the free number of rank r lies above exactly those s_j with s_j - j <= r.
     place = jnp.arange(draws, dtype=jnp.int32)
     ranks = jax.random.randint(key, (draws,), 0, count - place, jnp.int32)
 
@@ -37,5 +37,5 @@ def distinct_of_many(key: Key, count: int, draws: int) -> Array:
         number = rank + jnp.sum(taken - place <= rank, dtype=jnp.int32)
         return jnp.sort(taken.at[-1].set(number)), number  # the last one is not taken yet
 
-    # What is not taken yet stands above everything.
+    # Entries not yet taken are above everything.
     return jax.lax.scan(draw, jnp.full(draws, jnp.iinfo(jnp.int32).max), ranks)[1]

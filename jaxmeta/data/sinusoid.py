@@ -11,13 +11,14 @@ def sinusoid() -> dict[str, Source]:
     r"""Regression onto sine waves, :math:`y = A \sin(x - \varphi)`, without noise.
 
     A task is one wave: :math:`A \sim U[0.1, 5]` and :math:`\varphi \sim U[0, \pi]`. Its inputs are
-    :math:`x \sim U[-5, 5]`, drawn independently for support and query. There is no data: every task
-    is made from a key, and the three splits are the same distribution.
+    :math:`x \sim U[-5, 5]`, drawn independently for support and query. There are no data: every
+    task is generated from a key, and the three splits are the same distribution.
 
     ``source.episodes(ways, shots, queries, max_ways, max_shots)`` returns a sampler of episodes
     with x and y float32 ``[shots, 1]`` and ``[queries, 1]``. ``ways`` must be 1. With ``max_shots``
-    the support set has that many places, ``shots`` may be a traced integer, and what is left over
-    is padding: x 0, y 0, mask 0; the wave, the query set and the other examples stay the same.
+    the support set has that many places, ``shots`` may be a traced integer, and the places left
+    over are padding: x 0, y 0, mask 0; the wave, the query set and the other examples stay the
+    same.
 
     Returns:
       The sources ``train``, ``valid`` and ``test``.
@@ -28,7 +29,7 @@ def sinusoid() -> dict[str, Source]:
 
     References:
       Finn, Abbeel and Levine, 2017, Model-Agnostic Meta-Learning, section 5.1; the sign of the
-      phase is that of their code.
+      phase follows their code.
 
     >>> import jax
     >>> source = sinusoid()["train"]

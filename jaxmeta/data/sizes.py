@@ -9,7 +9,7 @@ from jaxmeta.types import Array
 
 
 def known_number(name: str, value: int | Array) -> int | None:
-    """The number, or ``None`` where it is traced and only known at run time.
+    """The number, or ``None`` if it is traced and only known at run time.
 
     Raises:
       ValueError: it is known, and not a positive integer.
@@ -21,10 +21,10 @@ def known_number(name: str, value: int | Array) -> int | None:
 
 
 def static_places(name: str, value: int | Array, maximum: int | None) -> int:
-    """How many places the shape has: ``maximum``, or ``value`` itself where that is ``None``.
+    """How many places the shape has: ``maximum``, or ``value`` if there is no maximum.
 
     Raises:
-      ValueError: the value is not a positive integer, is above the maximum, or is traced where
+      ValueError: the value is not a positive integer, is above the maximum, or is traced when
         there is no maximum.
     """
     known = known_number(name, value)
@@ -41,7 +41,7 @@ def static_places(name: str, value: int | Array, maximum: int | None) -> int:
 def most_and_range(
     name: str, value: int | Array | tuple[int, int]
 ) -> tuple[int | Array, tuple[int, int] | None]:
-    """The largest number, and the two ends when it is given as a range.
+    """The largest number, and the two ends if the value is a range.
 
     Raises:
       ValueError: a range is not two positive integers in order.

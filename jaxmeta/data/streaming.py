@@ -1,9 +1,9 @@
 """Examples that do not fit on the device: tasks are chosen first, and read ahead of their steps.
 
-Which examples a task has is drawn without looking at one (:mod:`jaxmeta.data.choices`), so a step's
+Which examples a task has is drawn without reading any (:mod:`jaxmeta.data.choices`), so a step's
 meta-batch is a function of ``(key, step)`` and can be read anywhere, at any time: ahead of the step
-by other threads, from the middle of a run after a restart, a part of it by each host. Examples
-cross to the device as they are stored, images as uint8, and are decoded there. This is the only
+by other threads, from the middle of a run after a restart, or in part by each host. Examples are
+moved to the device as they are stored, images as uint8, and are decoded there. This is the only
 module that imports ``grain``, and only when called.
 """
 
@@ -28,7 +28,7 @@ class Records(Protocol):
     """A random-access data source: TFDS's ``as_data_source``, a memory-mapped array, a list."""
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """The number of records."""
 
     def __getitem__(self, number: int, /) -> Any:
         """One record; several threads call this at once."""
@@ -38,14 +38,14 @@ class Records(Protocol):
 class StreamedSampler:
     """A sampler whose tasks :func:`~jaxmeta.data.stream` reads ahead.
 
-    It can be called like any other sampler and then draws the same tasks, but the device waits for
-    the host to read them. An evaluation does so.
+    It can be called like any other sampler, as in evaluations. It then draws the same tasks, but
+    the device waits for the host to read them.
 
     Attributes:
       choose: draws which examples a task has.
       read: reads examples on the host: rows ``[...]`` to a pytree of arrays ``[..., *shape]``.
       like: the shapes and types of one example.
-      decode: makes the model's input of one example.
+      decode: makes the model's input from one example.
     """
 
     choose: Choose
@@ -83,18 +83,18 @@ def streamed_source(
     are :class:`~jaxmeta.data.StreamedSampler`.
 
     Args:
-      records: where examples are read.
+      records: where examples are read from.
       classes: the numbers of each class's records, by its name. Records of no class are not used,
-        so that the parts of a split may share ``records``.
-      read: makes an example of a record, on the host: any pytree of arrays, of the same shapes for
-        all records.
-      decode: makes the model's input of an example, on the device, as in
+        so the parts of a split may share ``records``.
+      read: makes an example from a record, on the host: any pytree of arrays, of the same shapes
+        for all records.
+      decode: makes the model's input from an example, on the device, as in
         :func:`~jaxmeta.data.class_source`.
       variants: as in :func:`~jaxmeta.data.class_source`.
       where: what a record is called in error messages.
 
     Raises:
-      ValueError: there is no record, the first cannot be read, or its example cannot be decoded;
+      ValueError: there is no record, the first cannot be read, its example cannot be decoded or,
         from :func:`~jaxmeta.data.stream`, an example cannot be read.
 
     >>> import jax, numpy as np
@@ -150,7 +150,7 @@ def _like(example: PyTree) -> PyTree:
 def read_record(
     records: Records, number: int, decode: Callable[[Any], Any], where: Callable[[int], str]
 ) -> Any:
-    """What ``decode`` makes of a record.
+    """Reads a record and decodes it.
 
     Raises:
       ValueError: the record cannot be read, or decoded; ``where`` says which.
@@ -178,20 +178,20 @@ def stream(
     """The meta-batches of :func:`~jaxmeta.train.outer_loop`, read ahead of their steps.
 
     The item of a step depends on ``(data, key, step)`` alone, so a stream that starts in the middle
-    goes on exactly as one that started at 0. Reading starts at once; ``close()`` ends it.
+    continues exactly like one that started at 0. Reading starts at once; ``close()`` ends it.
 
     Args:
       sample: a sampler of a streamed source.
       data: the data of that source.
-      key: the key of the run, as the outer loop is given it.
+      key: the training key, the same as for the outer loop.
       meta_batch: number of tasks in a step, over all hosts.
       start: the first step.
       stop: the step after the last.
       places: which tasks of each meta-batch are read: those of this host, as
         :func:`jaxmeta.distributed.parallel.local_tasks` gives them.
       put: sends an item to the devices, in the thread that read it.
-      ahead: number of steps that are read at a time, each by its own thread, before they are asked
-        for; ``None`` is one for each core, at most 16.
+      ahead: number of steps to read at a time, each in its own thread, before they are requested;
+        ``None`` is one for each core, at most 16.
 
     Returns:
       An iterator over steps, of ``(choices, examples)``, or what ``put`` makes of them. Both have a
@@ -199,7 +199,7 @@ def stream(
       ``jax.vmap(sample.finish)(examples, choices)`` makes the tasks.
 
     Raises:
-      ValueError: when an item is asked for, one of its examples cannot be read.
+      ValueError: when an item is requested, one of its examples cannot be read.
 
     >>> import jax, numpy as np
     >>> from jaxmeta.data import streamed_source
@@ -213,7 +213,7 @@ def stream(
     """
     import grain  # heavy, and needed only here
 
-    # Drawn on the CPU, because the accelerator has other work; threefry has the same bits on both.
+    # Drawn on the CPU, as the accelerator has other work; threefry gives the same bits on both.
     cpu = jax.local_devices(backend="cpu")[0]
     data, key = jax.device_put((data, key), cpu)
 
@@ -221,7 +221,7 @@ def stream(
         keys = task_keys(key, step, meta_batch).sample[places]
         return jax.vmap(sample.choose, in_axes=(None, 0))(data, keys)
 
-    # Compiled here, once, and not by each thread.
+    # Compiled here, once, not by each thread.
     drawn = jax.jit(draw).lower(data, key, np.int32(start)).compile()
 
     def load(step: int) -> PyTree:

@@ -45,9 +45,9 @@ def omniglot(part: str, size: int, data_dir: DataDir = None) -> ClassImages:
 def streamed_omniglot(
     parts: Sequence[str], size: int, data_dir: DataDir = None
 ) -> tuple[Callable[..., Source], list[dict[str, np.ndarray]]]:
-    """Several of those parts, in the same order, whose images are read when they are needed.
+    """Several parts of Omniglot, in canonical order, whose images are read when needed.
 
-    The first time, each part is read through once to find that order, which is remembered.
+    The first time, each part is read through once to find its order, which is cached.
 
     Args:
       parts: each as in :func:`omniglot`.
@@ -56,8 +56,8 @@ def streamed_omniglot(
 
     Returns:
       ``(classes, decode=..., variants=1) -> Source``, which is
-      :func:`~jaxmeta.data.streamed_source` of the records of all parts; and of each part
-      its classes, with the numbers of their records.
+      :func:`~jaxmeta.data.streamed_source` of the records of all parts; and, for each part, its
+      classes with the numbers of their records.
 
     Raises:
       ModuleNotFoundError: a package is not installed.
@@ -89,7 +89,7 @@ def cifar100(size: int, data_dir: DataDir = None) -> ClassImages:
     """All 60,000 images of CIFAR-100, in canonical order.
 
     Args:
-      size: side in pixels; 32 is the images' own.
+      size: side in pixels; 32 is the original size.
       data_dir: TFDS's own data folder; ``None`` is its default.
 
     Returns:
@@ -138,7 +138,7 @@ def _load(
 
 
 def _records(builder: Any, split: str) -> tuple[Any, Callable[[int], str]]:
-    """The records of a split, and what an error message calls each of them."""
+    """The records of a split, and a function that names each of them in error messages."""
     import tensorflow_datasets as tfds
 
     def where(number: int) -> str:
@@ -160,7 +160,7 @@ def _decode(row: Any, size: int, grayscale: bool, invert: bool) -> np.ndarray:
 def _index(
     builder: Any, part: str, class_of: Callable[[Any], str], decode: Callable[[Any], np.ndarray]
 ) -> ClassImages:
-    """The numbers of the records in canonical order, holding the images of one class at a time."""
+    """The numbers of the records in canonical order, keeping only one class's images in memory."""
     records, where = _records(builder, part)
 
     def pixels(number: int) -> bytes:

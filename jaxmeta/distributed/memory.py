@@ -1,4 +1,4 @@
-"""How many tasks to compute at a time, from the memory that one takes."""
+"""How many tasks to compute at a time, from the memory that one needs."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ docs/performance.md."""
 def tasks_at_a_time(
     function: Callable[..., Any], *arguments: PyTree, tasks: int, budget: int | None = None
 ) -> int:
-    """The most tasks whose arrays fit into the budget together, at least one.
+    """The largest number of tasks whose arrays fit into the budget together, at least one.
 
     Args:
-      function: what is computed of one task.
+      function: what is computed for one task.
       arguments: its arguments, or their shapes.
-      tasks: how many there are.
+      tasks: number of tasks in total.
       budget: bytes; by default :func:`default_budget`.
     """
     available = default_budget() if budget is None else budget
@@ -31,7 +31,7 @@ def tasks_at_a_time(
 
 
 def default_budget() -> float:
-    """Half of an accelerator's memory; on a CPU, where memory is slow, what its cache bears."""
+    """Half of an accelerator's memory; on a CPU, where memory is slow, what its cache can take."""
     if jax.default_backend() == "cpu":
         return CACHE
     statistics = jax.local_devices()[0].memory_stats() or {}
@@ -39,18 +39,18 @@ def default_budget() -> float:
 
 
 def footprint(function: Callable[..., Any], *arguments: PyTree) -> int:
-    """Bytes of all that a function computes on its way, which is what its derivative keeps.
+    """Bytes of all intermediate values of a function, which is what its derivative keeps.
 
     Nothing is compiled or run: the function is traced, and the sizes of its intermediate values are
-    added up. Where a rule of its own says what the derivative keeps, as in the mixed mode of
-    :func:`jaxmeta.inner.unroll`, the inside counts once, however often it is repeated.
+    added up. Where a custom rule determines what the derivative keeps, as in the mixed mode of
+    :func:`jaxmeta.inner.unroll`, its inside counts once, however often it is repeated.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     return sum(_kept_and_passing(closed.jaxpr))
 
 
 def _kept_and_passing(jaxpr: Jaxpr) -> tuple[int, int]:
-    """Bytes that a derivative keeps, and the most that it needs beside them for a while."""
+    """Bytes that a derivative keeps, and the most that it temporarily needs in addition."""
     kept = passing = 0
     for equation in jaxpr.eqns:
         inside = [_kept_and_passing(inner) for inner in _within(equation.params)]

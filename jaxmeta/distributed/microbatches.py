@@ -1,9 +1,9 @@
 """Functions of many tasks, computed a few tasks at a time.
 
 A :data:`Mapped` function computes many tasks and returns what is summed over them and what stays
-with each. A :data:`Spread` makes another such function of it, which computes the same in chunks
+with each. A :data:`Spread` turns it into another such function, which computes the same in chunks
 (:func:`in_chunks`) or on many devices (:mod:`jaxmeta.distributed.parallel`). Weights, and the
-padding that fills up a last chunk or share, are seen to here and nowhere else.
+padding of a last chunk or share, are handled here and nowhere else.
 """
 
 import functools
@@ -16,10 +16,10 @@ from jaxmeta.distributed.varying import zeros_like_shapes
 from jaxmeta.types import Array, PyTree
 
 Mapped = Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]]
-"""``(common, items [k, ...], weights [k]) -> (sums, per task [k, ...])``, sums being weighted."""
+"""``(common, items [k, ...], weights [k]) -> (weighted sums, per task [k, ...])``."""
 
 Spread = Callable[[Mapped], Mapped]
-"""Makes a function of the same values that computes them elsewhere, or a part at a time."""
+"""Makes a function that computes the same values elsewhere, or a part at a time."""
 
 
 def one_device(mapped: Mapped) -> Mapped:
@@ -28,13 +28,13 @@ def one_device(mapped: Mapped) -> Mapped:
 
 
 def in_chunks(size: int) -> Spread:
-    """Computes so many tasks at a time, in a scan that adds up the sums.
+    """Computes ``size`` tasks at a time, in a scan that adds up the sums.
 
-    The last chunk is filled up with copies of the last task that weigh 0, so there is one program
-    for all chunks, and memory is that of one.
+    The last chunk is padded with copies of the last task of weight 0, so all chunks share one
+    program, and memory is that of one chunk.
 
     Args:
-      size: number of tasks in a chunk, at most.
+      size: the largest number of tasks in a chunk.
 
     >>> def doubled(common, items, weights):
     ...     return jnp.sum(weights * items), 2 * items
@@ -44,7 +44,7 @@ def in_chunks(size: int) -> Spread:
     """
 
     def spread(mapped: Mapped) -> Mapped:
-        # Traced for its shapes below and again by the scan: jit remembers the first time.
+        # Traced for its shapes below and again by the scan: jit caches the first trace.
         once = jax.jit(mapped)
 
         def chunked(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
@@ -71,7 +71,7 @@ def in_chunks(size: int) -> Spread:
 
 
 def pad(items: PyTree, weights: Array, parts: int) -> tuple[PyTree, Array]:
-    """Fills up ``items [k, ...]`` with copies of the last, which weigh 0, for parts of one size.
+    """Pads ``items [k, ...]`` with copies of the last, of weight 0, to parts of equal size.
 
     >>> items, weights = pad(jnp.arange(3), jnp.full(3, 1 / 3), parts=2)
     >>> items.tolist(), weights.tolist()[3:]
@@ -92,7 +92,7 @@ def join(parts: Array) -> Array:
 
 
 def even_weights(tasks: int) -> Array:
-    """``[tasks]``, each its share of the mean."""
+    """Weights ``[tasks]``, each a task's share of the mean."""
     return jnp.full(tasks, 1 / tasks, jnp.float32)
 
 
@@ -100,7 +100,7 @@ def weighted_sum(values: PyTree, weights: Array) -> PyTree:
     """Sums over the leading axis, weighted: the mean, where the weights sum to 1.
 
     Args:
-      values: a pytree of arrays ``[k, ...]``. What has fewer than 32 bits, or is an integer, is
+      values: a pytree of arrays ``[k, ...]``. Arrays of fewer than 32 bits or of integers are
         summed as float32.
       weights: ``[k]``.
     """
@@ -108,7 +108,7 @@ def weighted_sum(values: PyTree, weights: Array) -> PyTree:
     def total(leaf: Array) -> Array:
         exact = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits >= 32
         leaf = leaf if exact else leaf.astype(jnp.float32)
-        # Not a product of matrices, which accelerators round to fewer bits.
+        # Not a matrix product, which accelerators round to fewer bits.
         column = weights.astype(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1))
         return jnp.sum(column * leaf, axis=0)
 
@@ -118,8 +118,7 @@ def weighted_sum(values: PyTree, weights: Array) -> PyTree:
 def vmap_tasks(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """``vmap`` of ``(common, *items)`` over the leading axis of the items.
 
-    A single task is computed without that axis, which would keep XLA from fusing what it fuses
-    without.
+    A single task is computed without that axis, as it would keep XLA from fusing some operations.
     """
 
     @functools.wraps(function)

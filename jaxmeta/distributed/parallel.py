@@ -1,4 +1,4 @@
-"""Spreading tasks over devices, those of other processes among them: the only file that does."""
+"""Spreading tasks over devices, including those of other processes: the only file that does."""
 
 import os
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from jaxmeta.types import Array, PyTree
 TASKS = "tasks"
 """The name of the axis of devices over which tasks are spread."""
 PARAMETERS = "parameters"
-"""The name of the axis over which parameters are, where they do not fit on one device."""
+"""The name of the axis over which parameters are sharded, if they do not fit on one device."""
 SPREADS = ("shard_map", "pmap")
 """The ways to spread tasks over devices, by name; see :func:`spread_by`."""
 
 
 def use_cores() -> None:
-    """Makes every core of a CPU a device, so that each computes tasks of its own.
+    """Makes every core of a CPU a device, so that each computes its own tasks.
 
-    Two cores that share one task wait for each other after every operation; two tasks need not.
-    Call it before jax computes anything. It leaves alone a number of CPU devices that was set
-    already, and accelerators.
+    Two cores that share one task wait for each other after every operation; with separate tasks
+    they need not. Call it before jax computes anything. It does not change a number of CPU devices
+    that is already set, and does not affect accelerators.
 
     Raises:
-      RuntimeError: jax has computed something already.
+      RuntimeError: jax has already computed something.
     """
     chosen = jax.config.values["jax_num_cpu_devices"] > 0
     if not chosen and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -36,14 +36,14 @@ def use_cores() -> None:
 
 def cores() -> int:
     """The cores that this process may use."""
-    # Not every system says which those are.
+    # Not every system can tell which cores those are.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def devices_for(tasks: int) -> list[jax.Device]:
-    """The devices that are to share so many tasks: those that would have one.
+    """The devices to share this number of tasks: those that would get at least one.
 
-    All devices where there are several processes, each of which has to take part.
+    With several processes it is all devices, as every process has to take part.
     """
     devices = jax.devices()
     if jax.process_count() > 1:
@@ -53,15 +53,15 @@ def devices_for(tasks: int) -> list[jax.Device]:
 
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTree:
-    """Puts a copy on every device, or on every group of them, once, where each call would have to.
+    """Puts a copy on every device, or every group of devices, once instead of at each call.
 
-    Where there are several processes, each has to call it with the same values.
+    With several processes, each has to call it with the same values.
 
     Args:
       tree: arrays.
-      devices: where to.
-      shards: devices of a group, over which each array is cut along the last axis that so many
-        divide; an array without such an axis is copied to all.
+      devices: the devices to copy to.
+      shards: number of devices in a group, over which each array is sharded along the last axis
+        that this number divides; an array without such an axis is copied to all of them.
 
     >>> copies = replicate(jnp.ones(3), jax.devices())
     >>> copies.sharding.is_fully_replicated
@@ -88,26 +88,26 @@ def layout(tree: PyTree, devices: Sequence[jax.Device], shards: int = 1) -> PyTr
 def layout_of_tasks(
     tree: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 1
 ) -> PyTree:
-    """Where :func:`by_shard_map` leaves what belongs to each of so many tasks."""
+    """Where :func:`by_shard_map` leaves per-task values, for this number of tasks."""
     even = tasks % (len(devices) // shards) == 0
     where = NamedSharding(_mesh(devices, shards), PartitionSpec(TASKS) if even else PartitionSpec())
     return jax.tree.map(lambda _: where, tree)
 
 
 def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
-    """Spreads tasks over devices by ``jax.shard_map``, also over those of other processes.
+    """Spreads tasks over devices by ``jax.shard_map``, including those of other processes.
 
-    Each device takes an equal share of the items, the last ones filled up with copies that weigh 0.
-    Their sums are added in one reduction; what belongs to a task stays on its device. To rounding,
-    that is what one device computes from all.
+    Each device takes an equal share of the items, where the last shares are padded with copies of
+    weight 0. The sums are added in one reduction; per-task values stay on their device. Up to
+    rounding, the result is what one device computes from all items.
 
     Args:
-      devices: where to run; a single one leaves the function as it is.
+      devices: where to run; with a single one, the function is unchanged.
       shards: number of devices in a group that computes each task together, from parameters that
-        :func:`replicate` cut over it; XLA sees to what they tell each other.
+        :func:`replicate` sharded over the group; XLA takes care of their communication.
 
     Returns:
-      Spreads a function over the devices. Its sums come to every device.
+      A function that spreads another over the devices. Every device gets the sums.
 
     >>> def doubled(common, items, weights):
     ...     return jnp.sum(weights * items), 2 * items
@@ -126,7 +126,7 @@ def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
             sums, per_task = mapped(common, items, weights)
             return jax.lax.psum(sums, TASKS), per_task
 
-        # Unchecked: the check would have every primitive say over which devices values differ.
+        # Unchecked: the check would need every primitive to say over which devices values differ.
         on_all = jax.shard_map(
             share,
             mesh=mesh,
@@ -140,7 +140,7 @@ def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
             sums, per_task = on_all(common, *pad(items, weights, count))
             if weights.shape[0] % count == 0:
                 return sums, per_task
-            # Arrays that the devices do not divide are whole on each, as in layout_of_tasks.
+            # Arrays that do not divide evenly are whole on each device, as in layout_of_tasks.
             whole = NamedSharding(mesh, everywhere)
             per_task = jax.tree.map(lambda leaf: leaf[: weights.shape[0]], per_task)
             return sums, jax.lax.with_sharding_constraint(per_task, whole)
@@ -151,10 +151,10 @@ def by_shard_map(devices: Sequence[jax.Device], shards: int = 1) -> Spread:
 
 
 def by_pmap(devices: Sequence[jax.Device]) -> Spread:
-    """Spreads tasks over devices by ``jax.pmap``; otherwise as :func:`by_shard_map`.
+    """Spreads tasks over devices by ``jax.pmap``; otherwise like :func:`by_shard_map`.
 
     Args:
-      devices: where to run, all of this process.
+      devices: where to run; all are devices of this process.
 
     Raises:
       ValueError: there are other processes.
@@ -196,7 +196,7 @@ def by_pmap(devices: Sequence[jax.Device]) -> Spread:
 
 
 def spread_by(name: str, devices: Sequence[jax.Device], shards: int = 1) -> Spread:
-    """Spreads tasks over devices in the way of this name.
+    """Spreads tasks over devices in the named way.
 
     Args:
       name: one of :data:`SPREADS`.
@@ -218,10 +218,10 @@ def spread_by(name: str, devices: Sequence[jax.Device], shards: int = 1) -> Spre
 
 
 def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
-    """The devices as one axis of tasks, or as that and one of parameters.
+    """The devices as one axis of tasks, or as an axis of tasks and one of parameters.
 
     Raises:
-      ValueError: they cannot be grouped so.
+      ValueError: the devices cannot be grouped by ``shards``.
     """
     if shards == 1:
         return Mesh(np.array(devices), (TASKS,))
@@ -233,7 +233,7 @@ def _mesh(devices: Sequence[jax.Device], shards: int) -> Mesh:
 
 
 def local_tasks(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> np.ndarray:
-    """Which of the tasks of a step this process's devices take, in order, copies included."""
+    """Which tasks of a step this process's devices take, in order, including padding copies."""
     each = -(-tasks // (len(devices) // shards))
     own = jax.process_index()
     here = sorted({i // shards for i, device in enumerate(devices) if device.process_index == own})
@@ -243,7 +243,7 @@ def local_tasks(tasks: int, devices: Sequence[jax.Device], shards: int = 1) -> n
 def to_global_array(
     items: PyTree, tasks: int, devices: Sequence[jax.Device], shards: int = 1
 ) -> PyTree:
-    """Puts what each process has of :func:`local_tasks` ``[k, ...]`` where it is computed with.
+    """Puts each process's :func:`local_tasks` ``[k, ...]`` on the devices that compute them.
 
     Returns:
       Arrays of the items of all processes, one share after another.

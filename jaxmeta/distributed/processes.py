@@ -1,6 +1,6 @@
-"""Several processes that compute one thing together, on one machine or many, by JAX's own runtime.
+"""Several processes that compute together, on one machine or many, with JAX's own runtime.
 
-Each runs the same program. What is written once, the first one writes.
+Each runs the same program. Whatever is to be written once is written by the first one.
 """
 
 import sys
@@ -25,13 +25,13 @@ def join(
     Args:
       coordinator: ``host:port`` of process 0; ``None`` asks the cluster (a TPU pod, Slurm, Open
         MPI, Kubernetes) for all three.
-      processes: how many there are.
-      process: which one this is, from 0.
+      processes: number of processes.
+      process: index of this one, from 0.
       seconds: how long to wait for the others.
 
     Raises:
-      ValueError: only some of the three are given, or they do not go together.
-      RuntimeError: the cluster does not tell, or the others did not come in time.
+      ValueError: only some of the three are given, or they do not fit together.
+      RuntimeError: the cluster does not provide them, or the others did not join in time.
     """
     given = (coordinator, processes, process)
     if None in given and given != (None, None, None):
@@ -59,25 +59,25 @@ def join(
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes what is written once."""
+    """Whether this is the process that writes whatever is written once."""
     return jax.process_index() == 0
 
 
 def say(sentence: str) -> None:
-    """Tells on stderr; of several processes, the first one does."""
+    """Prints to stderr; of several processes, only the first one does."""
     if is_primary():
         print(sentence, file=sys.stderr)
 
 
 def global_max(value: int) -> int:
-    """The largest of the values that the processes have; all have to ask."""
+    """The largest of the processes' values; all processes have to call it."""
     if jax.process_count() == 1:
         return value
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 def from_primary(step: int | None) -> int | None:
-    """The step that the first process names; a file system may show others an earlier one."""
+    """The first process's step; a file system may show other processes an earlier one."""
     if jax.process_count() == 1:
         return step
     said = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if step is None else step)))
@@ -85,14 +85,14 @@ def from_primary(step: int | None) -> int | None:
 
 
 def barrier(reason: str) -> None:
-    """Returns when every process has come here."""
+    """Returns when every process has called it."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
 
 
 def shared_sharding() -> Sharding:
-    """Where an array lies that every process has whole: on the first device, or one of each."""
+    """Sharding of an array that every process has whole: the first device, or a copy on each."""
     if jax.process_count() == 1:
         return SingleDeviceSharding(jax.devices()[0])
-    # The mesh over which tasks are spread: a program may have one only.
+    # The mesh over which tasks are spread: a program may have only one.
     return NamedSharding(Mesh(np.array(jax.devices()), ("tasks",)), PartitionSpec())

@@ -1,4 +1,4 @@
-"""What differs between the devices of a ``jax.shard_map``."""
+"""Values that differ between the devices of a ``jax.shard_map``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,24 +10,24 @@ from jaxmeta.types import PyTree
 
 
 def varying_alike(*trees: PyTree) -> Any:
-    """Gives each device its own copy of what all share, where another of the values differs.
+    """Gives each device its own copy of shared values, if any of the given values differs.
 
-    A derivative with respect to something shared is summed over the devices, a product's as well as
-    that of an inner loop, where it would be wrong: each device adapts to its own tasks. Functions
-    that a task's values enter therefore call this first. Outside of a ``jax.shard_map`` that tells
-    the two apart (``check_vma=True``, its default) nothing happens.
+    A derivative with respect to a shared value is summed over the devices, both in a product and in
+    an inner loop. In the latter this would be wrong, as each device adapts to its own tasks.
+    Functions of a task's values therefore call this first. Outside a ``jax.shard_map`` that
+    distinguishes the two (``check_vma=True``, its default), nothing happens.
 
     Args:
       trees: pytrees of arrays.
 
     Returns:
-      The same, all of them varying over the axes of the mesh that one of them varies over.
+      The same, all varying over the mesh axes over which any of them varies.
     """
     return _vary(trees, _axes(trees))
 
 
 def varying_as(function: Callable[..., PyTree], *arguments: PyTree) -> Any:
-    """:func:`varying_alike` of arguments, which also vary as what a function makes of them.
+    """:func:`varying_alike` of arguments, which also vary as the function's outputs do.
 
     The function may close over values that differ.
     """
@@ -37,7 +37,7 @@ def varying_as(function: Callable[..., PyTree], *arguments: PyTree) -> Any:
 
 
 def zeros_like_shapes(shapes: PyTree) -> PyTree:
-    """Zeros of these shapes, as ``jax.eval_shape`` gives them, which vary as they do."""
+    """Zeros of these shapes, as returned by ``jax.eval_shape``, which vary as they do."""
 
     def zeros(leaf: Any) -> Any:
         kind = leaf.manual_axis_type
@@ -48,7 +48,7 @@ def zeros_like_shapes(shapes: PyTree) -> PyTree:
 
 
 def _axes(tree: PyTree) -> frozenset[str]:
-    """The axes of the mesh over which one of the values varies."""
+    """The axes of the mesh over which any of the values varies."""
     kinds = [jax.typeof(leaf).manual_axis_type for leaf in jax.tree.leaves(tree)]
     return frozenset[str]().union(*(kind.varying for kind in kinds if kind is not None))
 

@@ -1,4 +1,4 @@
-"""Estimators of the outer gradient, which serve any Objective."""
+"""Estimators of the outer gradient, for any Objective."""
 
 from jaxmeta.gradients.estimate import Gradient, estimate, fitting_chunk
 from jaxmeta.gradients.estimator import Estimator, PerTask, Totals, reduce_reports, task_losses

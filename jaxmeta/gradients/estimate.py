@@ -1,4 +1,4 @@
-"""Running an estimator: in chunks that fit into the memory, over devices."""
+"""Running an estimator in chunks that fit into memory, over devices."""
 
 from typing import Protocol
 
@@ -25,8 +25,8 @@ def on_one_share(objective: Objective, estimator: Estimator, chunk: int | None =
     Args:
       objective: what is minimized.
       estimator: how its gradient is estimated.
-      chunk: number of tasks that are computed at a time, at most; ``None`` chooses as many as fit
-        into the memory (see :mod:`jaxmeta.distributed.memory`).
+      chunk: the largest number of tasks computed at a time; ``None`` chooses as many as fit into
+        memory (see :mod:`jaxmeta.distributed.memory`).
 
     Returns:
       ``((params, state), (tasks, keys), weights) -> (Totals, PerTask)``.
@@ -42,7 +42,7 @@ def on_one_share(objective: Objective, estimator: Estimator, chunk: int | None =
         return estimator.each(objective, params, state, tasks, keys, weights)
 
     def share(common: PyTree, items: PyTree, weights: Array) -> tuple[Totals, PerTask]:
-        # In a shard_map, so that a gradient is that of the device's own tasks.
+        # Within a shard_map, this makes a gradient that of the device's own tasks.
         common, items, weights = varying_alike(common, items, weights)
         size = chunk or fitting_chunk(objective, *common, *items)
         totals, per_task = in_chunks(size)(each)(common, items, weights)
@@ -52,7 +52,7 @@ def on_one_share(objective: Objective, estimator: Estimator, chunk: int | None =
 
 
 class Gradient(Protocol):
-    """An estimated gradient of the mean loss, for tasks that are at hand."""
+    """An estimated gradient of the mean loss of given tasks."""
 
     def __call__(
         self, params: PyTree, state: PyTree, tasks: PyTree, keys: Key, key: Key | None = None, /
@@ -79,13 +79,13 @@ def estimate(
     chunk: int | None = None,
     spread: Spread = one_device,
 ) -> Gradient:
-    """The gradient of the mean loss of tasks that are at hand; the outer loop draws its own.
+    """The gradient of the mean loss of given tasks; the outer loop draws its own.
 
     Args:
       objective: what is minimized.
       estimator: how the gradient is estimated; by default :func:`jaxmeta.gradients.mean`.
-      chunk: number of tasks that are computed at a time, at most; ``None`` chooses as many as fit
-        into the memory.
+      chunk: the largest number of tasks computed at a time; ``None`` chooses as many as fit into
+        memory.
       spread: how tasks are spread over devices, as in ``by_shard_map(jax.devices())`` of
         :mod:`jaxmeta.distributed.parallel`.
 
@@ -121,7 +121,7 @@ def estimate(
 def combined(
     estimator: Estimator, totals: Totals, per_task: PerTask, key: Key | None
 ) -> tuple[PyTree, Report]:
-    """The gradient and the report of what all shares of a step have added up to."""
+    """The gradient and the report, from the totals over all shares of a step."""
     gradient = estimator.combine(totals.values, per_task.values, key)
     return gradient, Report(totals.statistics, totals.metrics, per_task.carry)
 
@@ -129,9 +129,9 @@ def combined(
 def fitting_chunk(
     objective: Objective, params: PyTree, state: PyTree, tasks: PyTree, keys: Key
 ) -> int:
-    """The number of tasks that are computed at a time where nobody says how many.
+    """The number of tasks computed at a time by default.
 
-    As many as fit into the memory, and with which at most a tenth of what is computed is padding.
+    It is the largest that fits into memory and adds at most a tenth to the tasks as padding.
 
     Args:
       objective: what is minimized.

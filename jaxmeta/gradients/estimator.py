@@ -1,4 +1,4 @@
-"""What an estimator of the outer gradient is, and what all estimators share."""
+"""The interface of estimators of the outer gradient, and what all of them share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from jaxmeta.types import Array, Key, Metrics, Objective, PyTree, Report
 
 
 class Totals(NamedTuple):
-    """What is summed over all tasks of a step, each weighing its share of the mean.
+    """What is summed over all tasks of a step, each weighted by its share of the mean.
 
     Attributes:
       values: what the estimator sums: usually gradients.
@@ -27,7 +27,7 @@ class PerTask(NamedTuple):
     """What stays with each task, with a leading axis of tasks.
 
     Attributes:
-      values: what the estimator wants of each task, such as its gradient.
+      values: what the estimator needs from each task, such as its gradient.
       carry: what the tasks carry over to their next step.
     """
 
@@ -41,9 +41,9 @@ class Estimator(NamedTuple):
     Attributes:
       each: ``(objective, params, state, tasks, keys, weights) -> (Totals, PerTask)``, computed on
         one share of the tasks; the totals of all shares are added. The weights ``[k]`` sum to 1
-        over all shares; 0 marks a copy that fills up the last share, which ``PerTask`` loses again.
-      combine: ``(totals.values, per_task.values, key) -> gradient``, computed once, alike on every
-        device, from the totals and the values of *all* tasks.
+        over all shares; 0 marks a copy that pads the last share, which is dropped from ``PerTask``.
+      combine: ``(totals.values, per_task.values, key) -> gradient``, computed once, identically on
+        every device, from the totals and the values of *all* tasks.
     """
 
     each: Callable[[Objective, PyTree, PyTree, PyTree, Key, Array], tuple[Totals, PerTask]]
@@ -53,9 +53,9 @@ class Estimator(NamedTuple):
 def task_losses(
     objective: Objective, params: PyTree, state: PyTree, tasks: PyTree, keys: Key
 ) -> tuple[Array, Report]:
-    """The losses of tasks side by side, and their reports, with the loss among the metrics.
+    """The losses of several tasks and their reports, with the loss among the metrics.
 
-    An objective that reports another ``"loss"`` than it minimizes, as Reptile does, has its own.
+    A ``"loss"`` that an objective itself reports, as Reptile does, replaces the one it minimizes.
 
     Args:
       objective: what is minimized.
@@ -90,8 +90,8 @@ def reduce_reports(values: PyTree, reports: Report, weights: Array) -> Totals:
     """The totals of one share: summed values, and the weighted sums of what was reported.
 
     Args:
-      values: what the estimator sums, summed over the share already.
-      reports: of each task, ``[k, ...]``, as :func:`task_losses` gives them.
+      values: what the estimator sums, already summed over the share.
+      reports: the tasks' reports, ``[k, ...]``, as returned by :func:`task_losses`.
       weights: ``[k]``, which sum to 1 over all tasks of a step.
 
     >>> import jax.numpy as jnp

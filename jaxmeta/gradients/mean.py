@@ -16,7 +16,7 @@ from jaxmeta.types import Array, Key, Objective, PyTree, Report
 def mean() -> Estimator:
     r"""The gradient of the mean loss, :math:`\nabla \frac1k \sum_i \ell_i(\theta)`.
 
-    It is accumulated: nothing of a single task is kept.
+    It is accumulated: nothing is kept for single tasks.
 
     >>> from jaxmeta.types import Objective, Report
     >>> from jaxmeta.gradients import estimate

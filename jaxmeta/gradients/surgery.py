@@ -1,8 +1,8 @@
 r"""Gradient surgery: what to do when the gradients of tasks conflict.
 
 Each method chooses coefficients a from the Gram matrix :math:`G = J J^\top` of the tasks' gradients
-J ``[k, P]``, and descends along :math:`J^\top a`. So a method is a function of a k x k matrix, and
-the large gradients are multiplied twice, whatever the method.
+J ``[k, P]``, and descends along :math:`J^\top a`. A method is thus a function of a k x k matrix,
+and the large gradients enter two products, whatever the method.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ ITERATIONS = 200
 def by_coefficients(coefficients: Coefficients) -> Estimator:
     r"""The combination :math:`\sum_i a_i \nabla \ell_i` of the tasks' own gradients.
 
-    Every task's gradient is kept until all are there, so memory grows with the number of tasks.
+    Every task's gradient is kept until all are computed, so memory grows with the number of tasks.
 
     Args:
       coefficients: ``(G [k, k], losses [k], key) -> a [k]``, where G holds the inner products of
@@ -79,19 +79,19 @@ def by_coefficients(coefficients: Coefficients) -> Estimator:
 def gram_matrix(gradients: PyTree) -> Array:
     """Inner products ``[k, k]`` of gradients ``[k, ...]``, over all leaves together."""
     rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
-    # In full precision: whether gradients conflict is told by the sign of a small difference.
+    # In full precision: whether gradients conflict depends on the sign of a small difference.
     products = [jnp.matmul(row, row.T, precision=jax.lax.Precision.HIGHEST) for row in rows]
     return sum(products[1:], start=products[0])
 
 
 def pcgrad() -> Estimator:
-    r"""PCGrad: takes out of each task's gradient what conflicts with another task's.
+    r"""PCGrad: removes from each task's gradient what conflicts with another task's.
 
     .. math:: g_i \leftarrow g_i - \frac{\min(g_i^\top \nabla\ell_j,\, 0)}
               {\lVert \nabla\ell_j \rVert^2} \nabla\ell_j \quad \text{for all } j \neq i
               \text{ in random order}, \qquad \frac1k \sum_i g_i
 
-    Without conflicts it is the mean gradient. (The paper has the sum, which is the same direction.)
+    Without conflicts it is the mean gradient. (The paper uses the sum, in the same direction.)
 
     References:
       Yu et al., 2020, Gradient Surgery for Multi-Task Learning, algorithm 1.
@@ -104,7 +104,7 @@ def pcgrad() -> Estimator:
 
 
 def pcgrad_coefficients(gram: Array, losses: Array, key: Key | None) -> Array:
-    """The coefficients of :func:`pcgrad`, from row i of the identity for each task i."""
+    """The coefficients of :func:`pcgrad`, starting from row i of the identity for each task i."""
     if key is None:
         raise ValueError("key is None, but PCGrad takes tasks in random order: give a key.")
     k = gram.shape[0]
@@ -137,10 +137,10 @@ def cagrad(c: float = 0.5) -> Estimator:
     divided by :math:`1 + c^2`.
 
     Args:
-      c: how far d may be from the mean gradient, from 0, the mean gradient itself, up to below 1.
+      c: how far d may be from the mean gradient: from 0, the mean gradient itself, to below 1.
 
     Raises:
-      ValueError: ``c`` is outside of [0, 1).
+      ValueError: ``c`` is outside [0, 1).
 
     References:
       Liu et al., 2021, Conflict-Averse Gradient Descent for Multi-task Learning, algorithm 1.
@@ -153,7 +153,7 @@ def cagrad(c: float = 0.5) -> Estimator:
     def coefficients(gram: Array, losses: Array, key: Key | None) -> Array:
         k = gram.shape[0]
         even = jnp.full(k, 1 / k, gram.dtype)
-        # Relative to the largest, so that one step size and one epsilon serve all gradients.
+        # Relative to the largest, so that one step size and one epsilon suit all gradients.
         scale = jnp.maximum(jnp.max(jnp.diagonal(gram)), jnp.finfo(gram.dtype).tiny)
         gram = gram / scale
         radius = c * jnp.sqrt(jnp.maximum(even @ gram @ even, 0))

@@ -3,7 +3,7 @@
 ``unroll`` takes steps of an optax transformation and is differentiated through; what the outer loop
 may learn *about* adapting (step sizes, the weights of a learned optimizer) is its ``hyper``.
 ``implicit`` differentiates a minimum instead, and ``minimize`` treats it as a constant. A loop of
-your own is the same plain functions, ``init`` and ``run``, and ``path`` if it has one.
+your own consists of the same plain functions: ``init``, ``run`` and, if it has one, ``path``.
 """
 
 from jaxmeta.inner.implicit import implicit

@@ -1,4 +1,4 @@
-"""The minimum of a regularized loss, differentiated by the equation that it satisfies."""
+"""The minimum of a regularized loss, differentiated through the equation that it satisfies."""
 
 from typing import Any
 
@@ -23,31 +23,31 @@ def implicit(
     solver_steps: int = 5,
     damping: float = 0.0,
 ) -> InnerLoop:
-    r"""Minimizes with a proximal term, and differentiates the minimum instead of the way there.
+    r"""Minimizes with a proximal term, and differentiates the minimum instead of the steps to it.
 
     .. math:: \theta^* = \arg\min_\theta L(\theta) + \frac\lambda2 \lVert\theta - \theta_0\rVert^2,
               \qquad v^\top \frac{\partial\theta^*}{\partial\theta_0}
               = u^\top, \quad \Big(I + \frac1{\lambda + \delta} \nabla^2 L(\theta^*)\Big) u = v
 
     Only the minimum is kept for the outer gradient, so memory does not grow with the steps. Without
-    damping the gradient is as exact as the solutions of the minimization and of the linear system.
+    damping, the gradient is as exact as the solutions of the minimization and the linear system.
     Noise, if any, is drawn once for all steps, so that there is one loss to minimize.
 
     Args:
       optimizer: an optax transformation that minimizes.
       steps: number of optimizer steps.
       penalty: lambda, the weight of the proximal term.
-      solver: what solves the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
+      solver: solver of the linear system: ``"conjugate_gradient"``, or ``"neumann"``, the series
         :math:`u = \sum_j (-\nabla^2 L / (\lambda + \delta))^j v`, which converges only where the
         curvature of L is below :math:`\lambda + \delta`.
       solver_steps: iterations of conjugate gradient, or terms of the series after the first. Each
-        takes one product with the second derivatives, and conjugate gradient one more in all.
-      damping: delta. If the loss is not convex, the system need not be positive definite, and what
-        conjugate gradient finds may point anywhere. Enough damping makes it positive definite, at
-        the price of a gradient nearer to that of first-order MAML, its limit as delta grows.
+        takes one product with the second derivatives; conjugate gradient takes one more in total.
+      damping: delta. If the loss is not convex, the system need not be positive definite, and the
+        solution of conjugate gradient may point anywhere. Enough damping makes it positive
+        definite, at the price of a gradient closer to first-order MAML's, its limit as delta grows.
 
     Returns:
-      An inner loop without hyper-parameters and without a path. Its metrics are those of
+      An inner loop without hyperparameters and without a path. Its metrics are those of
       :func:`unroll`, with the proximal term included.
 
     Raises:
@@ -98,7 +98,7 @@ def implicit(
             consts, found, key = saved
 
             def curvature(direction: PyTree) -> PyTree:
-                """The product of the scaled second derivatives with a direction, never a matrix."""
+                """Product of the scaled second derivatives and a direction, without a matrix."""
                 gradient = jax.grad(lambda now: converted(consts, now, key))
                 product = jax.jvp(gradient, (found,), (direction,))[1]
                 return jax.tree.map(lambda leaf: leaf / damped, product)
@@ -111,9 +111,9 @@ def implicit(
             else:
                 system = lambda u: optax.tree.add(u, curvature(u))  # noqa: E731
                 u, _ = jax.scipy.sparse.linalg.cg(system, v, maxiter=solver_steps)
-            # By the same equation the minimum moves with a constant c by -d2L / (dc dtheta) u /
-            # (lambda + delta). Second derivatives are symmetric: it is the derivative of the
-            # gradient by c in the direction u of the parameters, one forward pass.
+            # By the same equation, the derivative with respect to a constant c is
+            # -d2L / (dc dtheta) u / (lambda + delta). As second derivatives are symmetric, this
+            # differentiates dL / dc in the direction u of the parameters: one forward pass.
             floating, rest = split_floating(consts)
 
             def gradient_of_consts(now: PyTree) -> list[Array | None]:

@@ -20,14 +20,14 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
-    """Splits parameters into those that adapt and the rest, ``None`` standing in for the other.
+    """Splits parameters into those that adapt and the rest, with ``None`` in place of the others.
 
     Args:
       params: any pytree.
       fast: ``(name) -> bool``, whether the leaf of that name, as in ``"block0/kernel"``, adapts.
 
     Returns:
-      ``(fast, slow)``, both of the structure of ``params``; :func:`merge` is the inverse.
+      ``(fast, slow)``, both with the structure of ``params``; :func:`merge` is the inverse.
 
     Raises:
       ValueError: no leaf adapts.
@@ -51,7 +51,7 @@ def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTr
 
 
 def merge(fast: PyTree, slow: PyTree) -> PyTree:
-    """Puts together what :func:`partition` took apart.
+    """Recombines what :func:`partition` split.
 
     >>> merge({"body": None, "head": 2.0}, {"body": 1.0, "head": None})
     {'body': 1.0, 'head': 2.0}

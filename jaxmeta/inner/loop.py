@@ -25,8 +25,8 @@ class InnerLoop(NamedTuple):
       init: ``(key, fast) -> hyper``, whatever the outer loop may learn about adapting; ``()`` if
         there is nothing to learn.
       run: see :class:`Run`.
-      path: takes what ``run`` takes and returns the leaves ``[T + 1, ...]``, row t being what
-        ``run`` gives after t of its T steps; ``None`` if the loop cannot say.
+      path: like ``run``, but returns the leaves ``[T + 1, ...]``, where row t is the result of
+        ``run`` after t of its T steps; ``None`` if the loop has no path.
     """
 
     init: Callable[[Key, PyTree], PyTree]

@@ -12,13 +12,13 @@ from jaxmeta.types import Key, Metrics, PyTree
 
 
 def minimize(steps: int) -> InnerLoop:
-    """Minimizes a smooth loss by L-BFGS with a line search; no derivative goes through it.
+    """Minimizes a smooth loss by L-BFGS with a line search; no gradient flows through it.
 
     Args:
-      steps: largest number of L-BFGS steps; at a minimum, further steps change nothing.
+      steps: maximum number of L-BFGS steps; at a minimum, further steps change nothing.
 
     Returns:
-      An inner loop without hyper-parameters and without a path; its metrics are those of
+      An inner loop without hyperparameters and without a path; its metrics are those of
       :func:`unroll`.
 
     Raises:

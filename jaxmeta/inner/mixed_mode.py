@@ -19,13 +19,13 @@ ConvertedLoss = Callable[[list[Array], PyTree, Key], Array]
 def mixed_mode(
     loss: InnerLoss, fast: PyTree, key: Key
 ) -> Callable[[PyTree, Key], tuple[Array, PyTree]]:
-    r"""The value and gradient of a loss, whose own reverse derivative goes forward.
+    r"""The value and gradient of a loss, whose own reverse derivative is a forward pass.
 
     The outer gradient needs products of a vector v with the second derivatives of the loss,
     :math:`v^\top \partial^2 L / \partial\theta\,\partial(\theta, c)`, where c is whatever else
-    the loss depends on. As second derivatives are symmetric, all of them are the derivative of
+    the loss depends on. As second derivatives are symmetric, these products are the derivative of
     :math:`\nabla_{(\theta, c)} L` in the direction v of theta: one forward pass over the gradient,
-    for which no intermediate value of the inner gradient's own backward pass has to be kept.
+    which needs no intermediate value of the inner gradient's own backward pass to be kept.
 
     Args:
       loss: ``(fast, key) -> scalar``; it may close over arrays that are differentiated or mapped.
@@ -59,7 +59,7 @@ def mixed_mode(
         # Not by calling the function above: with what a custom rule leaves inside a scan, jax 0.10
         # mixes up the residuals of a further reverse pass.
         result = jax.value_and_grad(converted, argnums=1)(consts, fast, key)
-        # The arguments are all that is kept, and of them only the parameters differ between steps.
+        # Only the arguments are kept, and of these only the parameters differ between steps.
         return result, (consts, fast, key)
 
     def backward(saved: Any, cotangents: tuple[PyTree, PyTree]) -> tuple[Any, PyTree, None]:
@@ -77,10 +77,10 @@ def mixed_mode(
         # plain gradient, which the value's cotangent multiplies.
         direction = jax.tree.map(_instantiated, of_gradient, fast)
         first, second = jax.jvp(gradients, (fast,), (direction,))
-        # The value is mostly reported and not differentiated: then nothing computes `first`.
+        # The value is usually only reported, not differentiated: then `first` is never computed.
         if not isinstance(of_value, SymbolicZero):
             second = jax.tree.map(lambda g, h: of_value.astype(g.dtype) * g + h, first, second)
-        # None, as for integers and keys among the constants, is how a custom rule says zero.
+        # In a custom rule None means zero, as for integers and keys among the constants.
         return *second, None
 
     value_and_gradient.defvjp(forward, backward, symbolic_zeros=True)
@@ -92,10 +92,10 @@ def _instantiated(cotangent: Any, leaf: Array) -> Array:
 
 
 def closure_convert(loss: InnerLoss, fast: PyTree, key: Key) -> tuple[ConvertedLoss, list[Array]]:
-    """Makes whatever a loss closes over an argument, so that a custom rule can differentiate by it.
+    """Turns whatever a loss closes over into arguments, for a custom rule to differentiate.
 
-    ``jax.closure_convert`` makes arguments only of what is being differentiated right now, and
-    leaves out what an outer transformation will map or differentiate later.
+    ``jax.closure_convert`` does so only for what is currently being differentiated, and leaves out
+    what an outer transformation will map or differentiate later.
 
     Returns:
       The loss as ``(consts, fast, key) -> scalar``, and these constants.

@@ -1,4 +1,4 @@
-"""Step sizes, fixed or learned, and hyper-parameters that differ from step to step."""
+"""Step sizes, fixed or learned, and hyperparameters that differ from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ def sgd(rates: PyTree) -> optax.GradientTransformation:
     """Gradient descent with step sizes that may be learned: each update is ``-rate * gradient``.
 
     Args:
-      rates: a scalar, or a pytree with the structure of the parameters that holds for each leaf a
-        scalar or an array of its shape; see :func:`learning_rates`.
+      rates: a scalar, or a pytree with the structure of the parameters that has a scalar or an
+        array of the leaf's shape for each leaf; see :func:`learning_rates`.
 
     Returns:
       An optax transformation.
@@ -40,7 +40,7 @@ def learning_rates(value: float, granularity: str = "loop") -> Callable[[Key, Py
     """Initial step sizes to be meta-learned, for ``unroll(sgd, hyper=learning_rates(...))``.
 
     Args:
-      value: the rate that learning starts from.
+      value: the initial rate.
       granularity: ``"loop"`` for one rate, ``"leaf"`` for one per leaf, ``"parameter"`` for one per
         entry of each leaf (Meta-SGD; Li et al., 2017).
 
@@ -71,7 +71,7 @@ def learning_rates(value: float, granularity: str = "loop") -> Callable[[Key, Py
 
 
 class PerStep(NamedTuple):
-    """Hyper-parameters that differ from step to step: each leaf has a leading axis of steps."""
+    """Hyperparameters that differ from step to step: each leaf has a leading axis of steps."""
 
     rows: PyTree
 
@@ -79,10 +79,10 @@ class PerStep(NamedTuple):
 def per_step(
     hyper: Callable[[Key, PyTree], PyTree], steps: int
 ) -> Callable[[Key, PyTree], PerStep]:
-    """Gives each step its own hyper-parameters, all starting from the same values.
+    """Gives each step its own hyperparameters, all starting from the same values.
 
-    Step t of :func:`unroll` uses row t, and steps beyond the last row use the last row, so that a
-    loop may run for longer than it was trained for.
+    Step t of :func:`unroll` uses row t, and steps beyond the last row use the last row, so a loop
+    may run for longer than it was trained for.
 
     Args:
       hyper: ``(key, fast) -> values`` for one step.

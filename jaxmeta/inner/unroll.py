@@ -32,18 +32,18 @@ def unroll(
       optimizer: an optax transformation, or a function ``(hyper) -> transformation`` if something
         about it is to be learned. Adam needs ``eps_root > 0`` to be differentiated: the square root
         of a zero second moment has no derivative.
-      steps: T, number of steps; 0 leaves the leaves as they are.
+      steps: T, number of steps; with 0, the leaves are unchanged.
       hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
         :func:`learning_rates`, and :func:`per_step` for values that differ from step to step.
       first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
       differentiation: how the outer gradient goes through the inner ones; the three agree to
-        rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps of each
-        step only the parameters, the gradient and the optimizer's state, in the same time.
-        ``"reverse"`` keeps everything that a step computed. It serves losses with a custom
-        derivative, such as straight-through estimators, and forward-mode differentiation of the
-        loop itself. ``"rematerialized"`` is reverse mode that keeps only the parameters of each
-        step and computes the rest again.
+        rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps only
+        the parameters, the gradient and the optimizer's state of each step, in the same time.
+        ``"reverse"`` keeps everything that a step computes. Use it for losses with a custom
+        derivative, such as straight-through estimators, and for forward-mode differentiation of
+        the loop itself. ``"rematerialized"`` is reverse mode that keeps only the parameters of
+        each step and recomputes the rest.
 
     Returns:
       An inner loop with a path. Its metrics are ``support_loss`` and ``gradient_norm``, each
@@ -112,7 +112,7 @@ def unroll(
             metrics = jax.lax.stop_gradient(
                 {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
             )
-            # The leaves of every step take memory, so only those who ask for them get them.
+            # The leaves of every step take memory, so they are returned only on request.
             return (updated, optimizer_state), (metrics, updated if every else None)
 
         if differentiation == "rematerialized":

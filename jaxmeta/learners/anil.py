@@ -1,4 +1,4 @@
-"""ANIL: adapt the head alone."""
+"""ANIL: adapt only the head."""
 
 from jaxmeta.inner import sgd, unroll
 from jaxmeta.learners.frames.heads import head_learner, learned_head
@@ -14,12 +14,12 @@ def anil(
     first_order: bool = False,
     normalization: str = "transductive",
 ) -> Learner:
-    r"""ANIL: MAML whose inner loop adapts the last, linear layer only.
+    r"""ANIL: MAML whose inner loop adapts only the last, linear layer.
 
     .. math:: w_{t+1} = w_t - \alpha \nabla_w L(w_t, \theta;\, \text{support})
 
     The embedding theta and the initial head are meta-learned through these steps. Examples are
-    embedded once: a step costs next to nothing.
+    embedded only once, so a step costs next to nothing.
 
     Args:
       model: an embedding, ``[n, ...]`` to ``[n, d]``; the head is added here.
@@ -33,7 +33,7 @@ def anil(
       A learner with parameters ``{"model", "head", "hyper"}``, the initial head under ``"head"``.
 
     Raises:
-      ValueError: as :func:`jaxmeta.learners.head_learner`.
+      ValueError: as for :func:`jaxmeta.learners.head_learner`.
 
     References:
       Raghu, Raghu, Bengio and Vinyals, 2020, Rapid Learning or Feature Reuse?, section 4.

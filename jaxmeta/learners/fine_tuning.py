@@ -1,4 +1,4 @@
-"""Transfer by fine-tuning: a classifier on pre-trained features, trained on the support set."""
+"""Transfer by fine-tuning: a classifier on pretrained features, trained on the support set."""
 
 import optax
 
@@ -27,29 +27,29 @@ def fine_tuning(
     .. math:: \text{linear: } z_k = w_k^\top f(x) + b_k, \qquad
               \text{cosine: } z_k = \cos(w_k, f(x)) / T + b_k, \qquad w_k = c_k,\; b_k = 0
 
-    where c is the mean of a class's features, each scaled to unit length, so that no class is
-    preferred for the length of its features: with one shot both start at the nearest mean. Steps
-    of Adam bring down the cross-entropy of the support set, plus ``entropy`` times the mean entropy
-    of the predictions on the query set.
+    where c is the mean of a class's features, each scaled to unit length so that no class is
+    favored for the length of its features. With one shot, both heads start as nearest-mean
+    classifiers. Adam then minimizes the cross-entropy of the support set, plus ``entropy`` times
+    the mean entropy of the predictions on the query set.
 
     Args:
-      model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
+      model: features f, ``[n, ...]`` to ``[n, d]``, pretrained, for example by
         :func:`jaxmeta.pretraining.supervised`.
       ways: largest number of classes.
       head: ``"linear"`` or ``"cosine"``.
       steps: training steps, each on the whole support set.
       learning_rate: Adam's step size.
       temperature: T, of the cosine head.
-      entropy: weight of the query predictions' entropy; the fine-tuning is then transductive,
-        whatever the normalization.
-      whole: train the features too, and not the head alone.
+      entropy: weight of the query predictions' entropy; unless it is 0, fine-tuning is
+        transductive, whatever the normalization.
+      whole: train the features too, not only the head.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner of which only the model's parameters are learned; they serve any number of ways.
+      A learner in which only the model's parameters are learned; they work for any number of ways.
 
     Raises:
-      ValueError: an unknown head, a temperature that is not positive, or as
+      ValueError: the head is unknown, the temperature is not positive, or as for
         :func:`jaxmeta.learners.head_learner`.
 
     References:

@@ -21,7 +21,7 @@ def imaml(
     loss: Loss = cross_entropy,
     normalization: str = "transductive",
 ) -> Learner:
-    r"""iMAML: adapt to a proximal minimum, and differentiate that, not the steps to it.
+    r"""iMAML: adapt to a proximal minimum, and differentiate the minimum, not the steps to it.
 
     .. math:: \theta^* = \arg\min_\phi L(\phi;\, \text{support})
               + \frac\lambda2 \lVert \phi - \theta \rVert^2, \qquad
@@ -34,11 +34,11 @@ def imaml(
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: largest number of classes; ``None`` for regression.
       steps: number of gradient steps on the regularized loss.
-      learning_rate: their step size.
+      learning_rate: size of these steps.
       penalty: lambda.
       solver: ``"conjugate_gradient"`` or ``"neumann"``.
       solver_steps: number of steps of the solver.
-      damping: what is added to the linear system; 0 for the equation above. Networks need some, see
+      damping: damping of the linear system; 0 gives the equation above. Networks need some; see
         :func:`jaxmeta.inner.implicit`.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -47,7 +47,8 @@ def imaml(
       A learner with parameters ``{"model": ..., "hyper": ()}``.
 
     Raises:
-      ValueError: as :func:`jaxmeta.inner.implicit` and :func:`jaxmeta.learners.gradient_learner`.
+      ValueError: as for :func:`jaxmeta.inner.implicit` and
+        :func:`jaxmeta.learners.gradient_learner`.
 
     References:
       Rajeswaran, Finn, Kakade and Levine, 2019, Meta-Learning with Implicit Gradients.

@@ -1,4 +1,4 @@
-"""Transfer of features: a regularized logistic regression on them."""
+"""Transfer of features: regularized logistic regression."""
 
 import jax.numpy as jnp
 
@@ -24,19 +24,19 @@ def logistic_regression(
               - \sum_{(x, y) \in S} \log \mathrm{softmax}(W^\top \hat f(x) + b)_y
 
     Args:
-      model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
+      model: features f, ``[n, ...]`` to ``[n, d]``, pretrained, for example by
         :func:`jaxmeta.pretraining.supervised`.
       ways: largest number of classes.
       inverse_penalty: C.
-      steps: largest number of L-BFGS steps.
+      steps: maximum number of L-BFGS steps.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner of which only the model's parameters are learned; they serve any number of ways.
-      Nothing is differentiated through the solution.
+      A learner in which only the model's parameters are learned; they work for any number of ways.
+      No gradient flows through the solution.
 
     Raises:
-      ValueError: C is not positive, or as :func:`jaxmeta.learners.head_learner`.
+      ValueError: C is not positive, or as for :func:`jaxmeta.learners.head_learner`.
 
     References:
       Tian et al., 2020, Rethinking Few-Shot Image Classification, section 3.2 (RFS).
@@ -54,7 +54,7 @@ def logistic_regression(
         return affine(weights, to_unit_length(embedded))
 
     def penalty(weights: PyTree, member: Array) -> Array:
-        # The loss is the mean over examples where the formula has their sum.
+        # The loss is the mean over examples, whereas the formula has their sum.
         scale = inverse_penalty * jnp.maximum(jnp.sum(member), 1)
         return jnp.sum(weights["kernel"] ** 2) / (2 * scale)
 

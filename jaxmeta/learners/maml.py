@@ -20,7 +20,7 @@ def maml(
 
     .. math:: \theta_{t+1} = \theta_t - \alpha \nabla L(\theta_t;\, \text{support})
 
-    and the outer loop descends the query loss at :math:`\theta_T`, through these steps.
+    and the outer loop minimizes the query loss at :math:`\theta_T`, through these steps.
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
@@ -35,7 +35,7 @@ def maml(
       A learner with parameters ``{"model": ..., "hyper": ()}``.
 
     Raises:
-      ValueError: as :func:`jaxmeta.learners.gradient_learner`.
+      ValueError: as for :func:`jaxmeta.learners.gradient_learner`.
 
     References:
       Finn, Abbeel and Levine, 2017, equation 1 and section 5.2 (first order).

@@ -1,4 +1,4 @@
-"""MAML++: MAML with step sizes, statistics and normalization weights of its own for each step."""
+"""MAML++: MAML with separate step sizes, statistics and normalization weights for each step."""
 
 from typing import NamedTuple
 
@@ -23,14 +23,14 @@ NORMALIZATION_WEIGHTS = ("scale", "offset")
 
 
 class State(NamedTuple):
-    """The model's state, a row for each step or one for all, and the outer steps taken (int32)."""
+    """The model's state, one row per step or one for all, and the outer steps taken (int32)."""
 
     model: PyTree
     outer_step: Array
 
 
 class Adapted(NamedTuple):
-    """The fast leaves after ``step`` steps, their support statistics, the classes shown."""
+    """The fast leaves after ``step`` steps, their support statistics, the classes present."""
 
     fast: PyTree
     step: Array
@@ -56,27 +56,27 @@ def maml_plus_plus(
 
     with a learned step size alpha for each step and parameter array, and with normalization weights
     gamma (and running statistics) for each step, which the outer loop learns and the inner loop
-    leaves alone. The multi-step loss and the annealing of the derivative's order belong to the
-    outer loop: see :func:`jaxmeta.objectives.multi_step`. With everything off it is MAML.
+    leaves unchanged. The multi-step loss and the annealing of the derivative order belong to the
+    outer loop; see :func:`jaxmeta.objectives.multi_step`. With everything off, it is MAML.
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: largest number of classes; ``None`` for regression.
-      steps: T, inner steps. A learner that takes more steps than it was trained for goes on with
-        the rates and the normalization of the last.
-      learning_rate: what the step sizes start from.
+      steps: T, inner steps. A learner that takes more steps than it was trained for continues with
+        the rates and the normalization of the last one.
+      learning_rate: initial value of the step sizes.
       learned_rates: learn a step size for each step and parameter array.
-      per_step_normalization: for each step, normalization weights (parameters named ``scale`` or
-        ``offset``) and running statistics of its own.
+      per_step_normalization: give each step its own normalization weights (parameters named
+        ``scale`` or ``offset``) and running statistics.
       first_order: drop second derivatives.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
       A learner with a ``path``, parameters ``{"model": ..., "hyper": ...}`` and a :class:`State`,
-      whose outer steps it hands on as they are. Normalization weights and statistics have a leading
-      axis of ``steps + 1``, row t serving the model after t steps; the learned rates one of
-      ``steps``.
+      whose outer steps it passes on unchanged. Normalization weights and statistics have a leading
+      axis of ``steps + 1``, where row t is for the model after t steps; the learned rates have one
+      of ``steps``.
 
     Raises:
       ValueError: ``ways`` or ``steps`` is out of range, the normalization is unknown, or (when
@@ -171,5 +171,5 @@ def maml_plus_plus(
 
 
 def row(rows: PyTree, step: Array) -> PyTree:
-    """Row ``step``, or the last, of each leaf."""
+    """Row ``step`` of each leaf, or its last row if there are fewer."""
     return jax.tree.map(lambda leaf: jnp.take(leaf, step, axis=0, mode="clip"), rows)

@@ -1,4 +1,4 @@
-"""Matching networks: a nearest neighbor by attention, in a space that may see the whole set."""
+"""Matching networks: nearest neighbors by attention, optionally embedded in full context."""
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,11 @@ def matching(
     .. math:: p(y \mid x) = \sum_i \frac{e^{\cos(f(x),\, g(x_i))}}{\sum_j e^{\cos(f(x),\, g(x_j))}}
               \, [y_i = y]
 
-    and the logits are the logarithms, up to a constant. (Cosines of features that are not negative
-    differ by at most 1, so no prediction is sure; their order is what is learned.) Without full
-    context f and g are the embedding. With it, g adds to each embedded support example what a
-    bidirectional LSTM over the support set makes of it, and f is an LSTM that reads the support set
-    by attention ``reads`` times:
+    The logits are the logarithms, up to a constant. (Cosines of non-negative features differ by at
+    most 1, so no prediction is certain; what is learned is their order.) Without full context, f
+    and g are both the embedding. With it, g adds to each embedded support example the output of a
+    bidirectional LSTM over the support set, and f is an LSTM that reads the support set by
+    attention ``reads`` times:
     :math:`h_k = \mathrm{LSTM}(f'(x), [h_{k-1}, r_{k-1}]) + f'(x)` with
     :math:`r_{k-1} = \sum_i \mathrm{softmax}_i(h_{k-1}^\top g(x_i))\, g(x_i)`. The order of the
     support set then matters.
@@ -35,15 +35,15 @@ def matching(
       model: an embedding f', ``[n, ...]`` to ``[n, d]``.
       ways: largest number of classes.
       full_context: embed with full context.
-      reads: K, how often f reads the support set; of use with full context only.
+      reads: K, how often f reads the support set; used only with full context.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner whose parameters serve any number of ways.
+      A learner whose parameters work for any number of ways.
 
     Raises:
-      ValueError: no reads, an unknown normalization, or (when adapting) a support set that does not
-        fit.
+      ValueError: ``reads`` is not positive, the normalization is unknown, or (when adapting) the
+        support set does not fit.
 
     References:
       Vinyals et al., 2016, Matching Networks for One Shot Learning, equations 1 to 6, appendix A.
@@ -96,19 +96,19 @@ def _init_lstm(key: Key, size: int, recurrent: int) -> PyTree:
 
 
 def _lstm(weights: PyTree, x: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
-    """One step: the new output and cell, of x and the previous output (and what goes with it)."""
+    """One step: the new output and cell, from x, the last output (and what is read) and cell."""
     gates = x @ weights["input"] + hidden @ weights["recurrent"]
     to_input, to_forget, new, to_output = jnp.split(
         gates + jnp.expand_dims(weights["bias"], range(x.ndim - 1)), 4, axis=-1
     )
-    # A bias of 1 keeps what there is until learned otherwise (Jozefowicz et al., 2015).
+    # A bias of 1 keeps the cell's content until learned otherwise (Jozefowicz et al., 2015).
     kept = jax.nn.sigmoid(to_forget + 1) * cell
     cell = kept + jax.nn.sigmoid(to_input) * jnp.tanh(new)
     return jax.nn.sigmoid(to_output) * jnp.tanh(cell), cell
 
 
 def _over_set(weights: PyTree, embedded: Array, shown: Array, reverse: bool) -> Array:
-    """What an LSTM says of each example ``[n, d]``, passing over those that are not shown."""
+    """An LSTM's outputs for the examples ``[n, d]``, skipping those that are not shown."""
 
     def step(carry: tuple[Array, Array], example: tuple[Array, Array]) -> tuple[PyTree, Array]:
         x, there = example
@@ -122,7 +122,7 @@ def _over_set(weights: PyTree, embedded: Array, shown: Array, reverse: bool) -> 
 
 
 def _read(weights: PyTree, x: Array, support: Array, shown: Array, reads: int) -> Array:
-    """Queries ``[m, d]`` after so many looks at the support set."""
+    """Queries ``[m, d]`` after reading the support set ``reads`` times."""
 
     def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         hidden, cell = carry

@@ -20,13 +20,13 @@ def meta_sgd(
 
     .. math:: \theta_{t+1} = \theta_t - \alpha \circ \nabla L(\theta_t;\, \text{support})
 
-    with theta_0 and alpha, an array of the parameters' shapes, learned by the outer loop.
+    where the outer loop learns theta_0 and alpha, which has the shapes of the parameters.
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: largest number of classes; ``None`` for regression.
       steps: inner steps.
-      learning_rate: what each entry of alpha starts from; nothing keeps them positive.
+      learning_rate: initial value of each entry of alpha; nothing keeps them positive.
       first_order: drop second derivatives of the loss; alpha still learns.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -35,7 +35,7 @@ def meta_sgd(
       A learner with parameters ``{"model": ..., "hyper": alpha}``.
 
     Raises:
-      ValueError: as :func:`jaxmeta.learners.gradient_learner`.
+      ValueError: as for :func:`jaxmeta.learners.gradient_learner`.
 
     References:
       Li, Zhou, Chen and Li, 2017, Meta-SGD, equation 2 and algorithm 1.

@@ -13,16 +13,16 @@ def nearest_mean(model: Model, ways: int, *, normalization: str = "transductive"
               z_k = -\lVert \hat f(x) - c_k \rVert^2
 
     Args:
-      model: features f, ``[n, ...]`` to ``[n, d]``, pre-trained as by
+      model: features f, ``[n, ...]`` to ``[n, d]``, pretrained, for example by
         :func:`jaxmeta.pretraining.supervised`.
       ways: largest number of classes.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner whose parameters serve any number of ways.
+      A learner whose parameters work for any number of ways.
 
     Raises:
-      ValueError: an unknown normalization, or (when adapting) a support set that does not fit.
+      ValueError: the normalization is unknown, or (when adapting) the support set does not fit.
 
     References:
       Wang, Chao, Weinberger and van der Maaten, 2019, SimpleShot, section 3 (L2N).

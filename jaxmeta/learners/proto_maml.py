@@ -14,12 +14,12 @@ def proto_maml(
     first_order: bool = False,
     normalization: str = "transductive",
 ) -> Learner:
-    r"""Proto-MAML: adapt embedding and head, the head starting from the class means c.
+    r"""Proto-MAML: adapt the embedding, and a head that starts from the class means c.
 
     .. math:: W_k = 2 c_k, \qquad b_k = -\lVert c_k \rVert^2, \qquad
               w \leftarrow w - \alpha \nabla L(w;\, \text{support}), \quad w = (\theta, W, b)
 
-    The outer gradient flows through the class means too. Without steps it is a prototypical
+    The outer gradient flows through the class means too. With no steps, it is a prototypical
     network.
 
     Args:
@@ -31,11 +31,11 @@ def proto_maml(
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner with parameters ``{"model", "head", "hyper"}``, only the model's being more than
-      nothing; they serve any number of ways.
+      A learner with parameters ``{"model", "head", "hyper"}``, of which only the model's are not
+      empty; they work for any number of ways.
 
     Raises:
-      ValueError: as :func:`jaxmeta.learners.head_learner`.
+      ValueError: as for :func:`jaxmeta.learners.head_learner`.
 
     References:
       Triantafillou et al., 2020, Meta-Dataset, section 3.2.

@@ -16,10 +16,10 @@ def prototypical(model: Model, ways: int, *, normalization: str = "transductive"
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner whose parameters serve any number of ways.
+      A learner whose parameters work for any number of ways.
 
     Raises:
-      ValueError: an unknown normalization, or (when adapting) a support set that does not fit.
+      ValueError: the normalization is unknown, or (when adapting) the support set does not fit.
 
     References:
       Snell, Swersky and Zemel, 2017, Prototypical Networks for Few-shot Learning, equations 1, 2.

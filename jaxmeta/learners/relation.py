@@ -1,4 +1,4 @@
-"""Relation networks: a learned comparison of a query's maps with those of a class."""
+"""Relation networks: a learned comparison of a query's maps with a class's maps."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, P
 
 
 class Adapted(NamedTuple):
-    """Maps of each class ``[ways, rows, columns, c]``, support statistics, the classes shown."""
+    """Maps of each class ``[ways, rows, columns, c]``, support statistics, the classes present."""
 
     maps: Array
     statistics: PyTree
@@ -33,16 +33,16 @@ def relation(
     module: Model | None = None,
     normalization: str = "transductive",
 ) -> Learner:
-    r"""Relation networks: a network g says how well a query goes with the mean of a class's maps.
+    r"""Relation networks: a network g scores how well a query matches the mean of a class's maps.
 
     .. math:: r_k = \sigma(z_k), \qquad
               z_k = g\Big(\Big[\frac{1}{|S_k|} \sum_{x' \in S_k} f(x'),\; f(x)\Big]\Big)
 
     Train with :func:`jaxmeta.losses.relation_error`, the paper's squared error of r. The paper sums
-    a class's maps; their mean is of the scale that g was trained on, whatever the shots.
+    a class's maps; their mean has the scale that g was trained on, whatever the number of shots.
 
     Args:
-      model: an embedding f that keeps maps, ``[n, ...]`` to ``[n, rows, columns, c]``, such as
+      model: an embedding f with maps as outputs, ``[n, ...]`` to ``[n, rows, columns, c]``, such as
         ``conv4(halvings=2, flatten=False)``.
       ways: largest number of classes.
       module: g, from pairs ``[n, rows, columns, 2c]`` to ``[n]``; by default
@@ -51,12 +51,12 @@ def relation(
         examples and classes) or ``"running"``; see the design page.
 
     Returns:
-      A learner with parameters ``{"model": ..., "head": ...}`` and a state alike, g under
-      ``"head"``; they serve any number of ways.
+      A learner with parameters ``{"model": ..., "head": ...}`` and a matching state, with g under
+      ``"head"``; they work for any number of ways.
 
     Raises:
-      ValueError: no ways, an unknown normalization, embedded examples are not maps, or (when
-        adapting) a support set that does not fit.
+      ValueError: ``ways`` is not positive, the normalization is unknown, embedded examples are not
+        maps, or (when adapting) the support set does not fit.
 
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.
@@ -81,13 +81,13 @@ def relation(
         return {"model": params, "head": head_params}, {"model": state, "head": head_state}
 
     def pairs(maps: Array, classes: Array) -> Array:
-        """Each of ``[m, ...]`` laid on each of ``[ways, ...]``: ``[m * ways, ...]``."""
+        """Each of ``[m, ...]`` paired with each of ``[ways, ...]``: ``[m * ways, ...]``."""
         shape = (maps.shape[0], ways, *maps.shape[1:])
         laid = [jnp.broadcast_to(classes[None], shape), jnp.broadcast_to(maps[:, None], shape)]
         return jnp.concatenate(laid, axis=-1).reshape(-1, *shape[2:-1], 2 * shape[-1])
 
     def shown(mask: Array, present: Array) -> Array:
-        """The mask of these pairs: 1 for an example and a class that are both there."""
+        """The mask of these pairs: 1 for an example and a class that are both present."""
         return jnp.outer(mask, present.astype(mask.dtype)).reshape(-1)
 
     def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:

@@ -20,16 +20,16 @@ def reptile(
 ) -> Learner:
     r"""Reptile: an initialization that lies near the solutions of all tasks.
 
-    Each task is trained on by steps of gradient descent, each on some of its support set.
-    Meta-train it with :func:`jaxmeta.objectives.reptile`, which moves the initialization towards
-    where they lead; no derivative goes through them.
+    A task is solved by steps of gradient descent, each on a part of its support set.
+    Meta-train with :func:`jaxmeta.objectives.reptile`, which moves the initialization towards the
+    parameters that the steps reach; no gradient flows through the steps.
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
       ways: largest number of classes; ``None`` for regression.
       steps: inner steps; in evaluation usually more than in training.
       learning_rate: inner learning rate.
-      batch: support examples drawn for each step; ``None`` takes all.
+      batch: number of support examples drawn for each step; ``None`` uses all.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
@@ -37,11 +37,11 @@ def reptile(
       A learner with parameters ``{"model": ..., "hyper": ()}``.
 
     Raises:
-      ValueError: as :func:`jaxmeta.learners.gradient_learner`.
+      ValueError: as for :func:`jaxmeta.learners.gradient_learner`.
 
     References:
       Nichol, Achiam and Schulman, 2018, On First-Order Meta-Learning Algorithms, algorithm 1;
-      their experiments take steps of Adam, see the method's page.
+      their experiments use Adam; see the method's page.
 
     >>> from jaxmeta import objectives
     >>> from jaxmeta.losses import cross_entropy

@@ -15,22 +15,22 @@ def ridge(
 
     .. math:: W = X^\top (X X^\top + \lambda I)^{-1} Y, \qquad z = \alpha f(x) W + \beta
 
-    The system has the size of the support set, however many features there are. The penalty lambda
-    (kept positive by its logarithm), alpha and beta are meta-learned; under cross-entropy beta,
-    which all classes share, changes nothing.
+    The linear system has the size of the support set, whatever the number of features. The penalty
+    lambda (kept positive by learning its logarithm), alpha and beta are meta-learned; under
+    cross-entropy, beta changes nothing, as all classes share it.
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
       ways: largest number of classes.
-      penalty: lambda to begin with.
+      penalty: initial value of lambda.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner whose parameters serve any number of ways.
+      A learner whose parameters work for any number of ways.
 
     Raises:
-      ValueError: the penalty is not positive, an unknown normalization, or (when adapting) a
-        support set that does not fit.
+      ValueError: the penalty is not positive, the normalization is unknown, or (when adapting) the
+        support set does not fit.
 
     References:
       Bertinetto, Henriques, Torr and Vedaldi, 2019, Meta-learning with Differentiable Closed-form
@@ -46,7 +46,7 @@ def ridge(
         return {name: jnp.float32(value) for name, value in values.items()}
 
     def remember(head_params: PyTree, embedded: Array, member: Array) -> Array:
-        # What carries no label has a row of zeros, which adds nothing to the solution.
+        # An example without a label has a row of zeros, which adds nothing to the solution.
         x = embedded * jnp.sum(member, axis=1, keepdims=True)
         gram = x @ x.T + jnp.exp(head_params["log_penalty"]) * jnp.eye(x.shape[0], dtype=x.dtype)
         return x.T @ solve(gram, member, assume_a="pos")

@@ -1,4 +1,4 @@
-"""Training from scratch on the support set: the floor that every meta-learner must beat."""
+"""Training from scratch on the support set: the baseline that every meta-learner must beat."""
 
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ def from_scratch(
       A learner with no parameters.
 
     Raises:
-      ValueError: the normalization is ``"running"``, which a network without a past does not have.
+      ValueError: the normalization is ``"running"``, but a new network has no running averages.
 
     >>> from jaxmeta.nn import conv4
     >>> learner = from_scratch(conv4(5), ways=5)

@@ -12,16 +12,16 @@ def siamese(
 ) -> Learner:
     r"""Siamese networks: verify pairs, then answer with the class of the best match.
 
-    A pair of a query x and a support example x' is of one class with probability
+    A query x and a support example x' are of the same class with probability
     :math:`\sigma(s(x, x'))`, where s is one of
 
     .. math:: s = b - \sum_j a_j \lvert f(x)_j - f(x')_j \rvert, \qquad
               s = a \cos\big(f(x), f(x')\big) + b
 
     with learned a and b, and :math:`z_k = \max_{x' \in S_k} s(x, x')`. Train with
-    :func:`jaxmeta.losses.pair_verification`: with one shot, its pairs are all those of a query and
-    a support example, where the paper draws pairs at random. The paper's features are squashed by a
-    sigmoid, and its distance is the first.
+    :func:`jaxmeta.losses.pair_verification`: with one shot, it uses all pairs of a query and a
+    support example, whereas the paper draws pairs at random. The paper's features are squashed by a
+    sigmoid, and its distance is the first of the two.
 
     Args:
       model: an embedding f, ``[n, ...]`` to ``[n, d]``.
@@ -30,11 +30,11 @@ def siamese(
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
-      A learner whose parameters serve any number of ways.
+      A learner whose parameters work for any number of ways.
 
     Raises:
-      ValueError: an unknown similarity or normalization, or (when adapting) a support set that does
-        not fit.
+      ValueError: the similarity or the normalization is unknown, or (when adapting) the support set
+        does not fit.
 
     References:
       Koch, Zemel and Salakhutdinov, 2015, Siamese Neural Networks for One-shot Image Recognition,

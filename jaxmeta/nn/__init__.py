@@ -1,4 +1,4 @@
-"""Layers, models, and adapters that make a model of a flax module."""
+"""Layers, models, and adapters that make models from flax modules."""
 
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
 from jaxmeta.nn.chained import chained

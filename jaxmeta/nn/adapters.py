@@ -13,7 +13,7 @@ from jaxmeta.types import Array, Key, Model, PyTree
 def from_functions(
     init: Callable[[Key, PyTree], PyTree], apply: Callable[[PyTree, PyTree], Array]
 ) -> Model:
-    """Makes a model of ``init(key, x) -> params`` and ``apply(params, x) -> outputs``; no state.
+    """Makes a model from ``init(key, x) -> params`` and ``apply(params, x) -> outputs``; no state.
 
     >>> slope = from_functions(
     ...     init=lambda key, x: jax.random.normal(key, (x.shape[-1], 1)),
@@ -38,12 +38,12 @@ def from_functions(
 
 
 def from_linen(module: linen.Module) -> Model:
-    """Makes a model of a flax linen module called as ``module(x)``.
+    """Makes a model from a flax linen module called as ``module(x)``.
 
     Every ``linen.BatchNorm`` inside is told which statistics to use, sees the mask, and returns the
-    statistics of its batch (the averaging over steps is done once, outside); every
-    ``linen.Dropout`` is on when a key is given. So the module needs no ``train`` argument; if its
-    ``__call__`` has one it is passed ``batch_statistics``.
+    statistics of its batch (averaging over steps is done once, outside); every ``linen.Dropout`` is
+    active if a key is given. The module thus needs no ``train`` argument; if its ``__call__`` has
+    one, it is passed ``batch_statistics``.
 
     Args:
       module: maps ``[n, ...]`` to ``[n, ...]``. Only its ``params`` and ``batch_stats`` collections
@@ -63,7 +63,7 @@ def from_linen(module: linen.Module) -> Model:
         def intercept(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             inner = context.module
             if context.method_name == "__call__" and isinstance(inner, linen.BatchNorm):
-                # Bound modules are throw-away copies, so setting their fields touches nobody else.
+                # Bound modules are throw-away copies, so setting their fields affects nothing else.
                 object.__setattr__(inner, "momentum", 0.0)
                 object.__setattr__(inner, "use_running_average", not batch_statistics)
                 return next_call(args[0], mask=_spread(mask, args[0]))
@@ -101,7 +101,7 @@ def from_linen(module: linen.Module) -> Model:
 
 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
-    """Makes a model of a flax nnx module called as ``module(x)``.
+    """Makes a model from a flax nnx module called as ``module(x)``.
 
     ``nnx.BatchNorm`` and ``nnx.Dropout`` are switched, and see the mask, as in :func:`from_linen`.
 
@@ -168,7 +168,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
         for _, inner in nnx.iter_graph(module):
             if isinstance(inner, nnx.BatchNorm):
-                # The merged module is a throw-away copy: nobody else's class changes.
+                # The merged module is a throw-away copy: no other module's class changes.
                 inner.__class__ = Masked
             elif isinstance(inner, nnx.Dropout):
                 inner.deterministic = key is None
@@ -184,7 +184,7 @@ def _spread(mask: Array | None, x: Array) -> Array | None:
 
 
 def _random_streams(abstract: PyTree, key: Key) -> PyTree:
-    """Every stream of a module starts from a key of its own, with its counter at zero."""
+    """Every stream of a module starts from its own key, with its counter at zero."""
     leaves, tree = jax.tree.flatten(abstract)
     fresh = [
         jax.random.fold_in(key, i)

@@ -1,4 +1,4 @@
-"""A map of a convolution on as many images at a time as a CPU's cache bears."""
+"""A map of a convolution on as many images at a time as a CPU's cache can take."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jaxmeta.types import Array
 BLOCK = 3 * 2**20
 """Bytes to lay out at a time; found by measurement, see docs/performance.md."""
 WHOLE = 8 * 2**20
-"""Bytes that are laid out at once all the same, as a loop costs more than it gains."""
+"""Bytes up to which all is laid out at once anyway, as a loop would cost more than it gains."""
 
 
 def in_blocks(
@@ -22,17 +22,17 @@ def in_blocks(
     image_bytes: int,
     kernel_bytes: int,
 ) -> Array:
-    """``apply(a, b)``, block after block where there is much to lay out.
+    """``apply(a, b)``, block by block if there is much to lay out.
 
-    Groups are taken apart first, then the images of one. A block is several times as large as the
-    kernel, which is read for each.
+    Groups are split first, then the images of one group. A block is several times as large as the
+    kernel, which is read for each block.
 
     Args:
-      apply: one of the maps, of operands as in :mod:`jaxmeta.nn.convolution`.
+      apply: one of the maps, with operands as in :mod:`jaxmeta.nn.convolution`.
       a: its first operand.
       b: its second.
       gives: which of the maps it is.
-      image_bytes: what it lays out for an image.
+      image_bytes: number of bytes that it lays out for an image.
       kernel_bytes: the size of a group's kernel.
 
     Returns:
@@ -60,9 +60,9 @@ def in_blocks(
 
 
 def _cut(x: Array, most: int) -> Array:
-    """Rows ``[m, ...]`` as ``[steps, rows, ...]``, with zeros after the last if need be.
+    """Rows ``[m, ...]`` as ``[steps, rows, ...]``, padded with zeros if necessary.
 
-    There are ``most`` rows in a step or fewer, not below a quarter of that if it can be helped.
+    A step has at most ``most`` rows and, if possible, at least a quarter of that.
     """
     count, most = x.shape[0], max(most, 1)
     even = [rows for rows in range(math.ceil(most / 4), min(most, count) + 1) if count % rows == 0]
@@ -75,5 +75,5 @@ def _cut(x: Array, most: int) -> Array:
 
 
 def _joined(steps: Array, count: int) -> Array:
-    """The reverse."""
+    """The inverse of ``_cut``."""
     return steps.reshape(-1, *steps.shape[2:])[:count]

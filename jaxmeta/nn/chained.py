@@ -11,10 +11,10 @@ def chained(**parts: Model) -> Model:
     r"""Each model sees the outputs of the one before: :math:`f(x) = f_L(\cdots f_2(f_1(x)))`.
 
     Args:
-      **parts: the models by name, in their order.
+      **parts: the models by name, in order.
 
     Returns:
-      A model whose parameters and state are dictionaries of those of its parts, by their names.
+      A model whose parameters and state are dictionaries of its parts' parameters and states.
 
     Raises:
       ValueError: there is no part.

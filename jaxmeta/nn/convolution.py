@@ -6,10 +6,10 @@ images or into a kernel, are bilinear as well,
 .. math:: \langle z, \mathrm{output}(x, k) \rangle = \langle x, \mathrm{input}(k, z) \rangle
           = \langle k, \mathrm{kernel}(x, z) \rangle,
 
-and a derivative of any of the three maps, forward or reverse, is one of the three again. So one
-primitive is closed under differentiation of any order, and its lowering alone decides how fast all
-orders are. It is lowered to matrix products, never to XLA's convolution, which becomes a grouped
-one when ``vmap`` gives every task a kernel of its own, with a gradient 10 to 20 times slower.
+and a derivative of any of the three maps, forward or reverse, is again one of the three. One
+primitive is thus closed under differentiation of any order, and its lowering alone decides how fast
+all orders are. It is lowered to matrix products, never to XLA's convolution, which becomes a
+grouped one when ``vmap`` gives every task its own kernel, with a gradient 10 to 20 times slower.
 """
 
 import functools
@@ -49,7 +49,7 @@ def conv2d(
       ``[n, rows of outputs, columns of outputs, outputs]``.
 
     Raises:
-      ValueError: an argument is not of such a form, or image and kernel differ in channels or in
+      ValueError: an argument is not of this form, or image and kernel differ in channels or in
         type.
 
     >>> conv2d(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), padding="VALID")[0, 0, 0, 0].item()
@@ -112,11 +112,11 @@ def conv_general_dilated(
     feature_group_count: int = 1,
     **others: Any,
 ) -> Array:
-    """``lax.conv_general_dilated``, by :func:`conv2d` where it can.
+    """``lax.conv_general_dilated``, by :func:`conv2d` where possible.
 
     For flax: ``linen.Conv(64, (3, 3), conv_general_dilated=jaxmeta.nn.conv_general_dilated)``, and
-    the same argument of ``nnx.Conv``. Convolutions that are dilated, grouped, not in two
-    dimensions, not laid out as flax does, or of a given precision, are handed to XLA.
+    the same argument of ``nnx.Conv``. Convolutions that are dilated, grouped, not two-dimensional,
+    not in flax's layout, or of a given precision are left to XLA.
 
     >>> from flax import linen
     >>> layer = linen.Conv(8, (3, 3), conv_general_dilated=conv_general_dilated)
@@ -164,13 +164,13 @@ def _shape(a: Any, b: Any, *, gives: str, geometry: Geometry) -> Any:
         shape = (a.shape[0], *geometry.window, a.shape[-1], b.shape[-1])
     if a.manual_axis_type.varying:
         return a.update(shape=shape, weak_type=False)
-    # Not of the operand's type, which outside of a shard_map may say that it is cut over devices.
+    # Not of the operand's type, which outside a shard_map may say that it is sharded over devices.
     return jax.core.ShapedArray(shape, a.dtype)
 
 
-# Transposed in one operand, a map gives that operand, the cotangent standing where its result was:
-# of output(x, k) -> z, with respect to x, that is input(k, z). The three maps order their operands
-# as images, kernel, output, and which one is missing names the map.
+# The transpose of a map in one operand gives that operand, with the cotangent in place of the map's
+# result: for output(x, k) -> z with respect to x, it is input(k, z). The three maps order their
+# operands as images, kernel, output, and the missing one names the map.
 def _transpose_left(ct: Array, a: Any, b: Array, *, gives: str, geometry: Geometry) -> Array:
     if gives == "input":
         return _map(ct, b, "kernel", geometry)
@@ -187,15 +187,15 @@ def _transpose_right(ct: Array, a: Array, b: Any, *, gives: str, geometry: Geome
 def _batch(
     operands: Sequence[Array], axes: Sequence[int | None], *, gives: str, geometry: Geometry
 ) -> tuple[Array, int]:
-    """Tasks of a ``vmap`` become images where they share the kernel, and groups otherwise."""
-    # Images do not mix: those of all tasks are one large batch for a kernel that they share. Groups
-    # would need a copy of it for each. Its gradient needs no rule of its own: transposed, the map
-    # of a large batch is one sum over that batch, and no task has a kernel of its own.
+    """Tasks of a ``vmap`` become images if they share the kernel, and groups otherwise."""
+    # Images do not mix: for a shared kernel, those of all tasks are one large batch. Groups would
+    # need a copy of the kernel for each. Its gradient needs no rule of its own: transposed, the map
+    # of a large batch is one sum over that batch, without a kernel per task.
     kernel_axis = {"output": axes[1], "input": axes[0]}
     shared = gives in kernel_axis and kernel_axis[gives] is None
-    # Kernels of tasks that share their images could be folded into its outputs likewise. They are
-    # not: that gains little, and its transpose, a Winograd kernel map of so many outputs, takes
-    # twice as long as groups do. And where the result is a kernel, each task asks for its own.
+    # Kernels of tasks that share their images could likewise be folded into a kernel's outputs.
+    # They are not: this gains little, and its transpose, a Winograd kernel map of that many
+    # outputs, takes twice as long as groups. If the result is a kernel, each task needs its own.
     place = 1 if shared else 0
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
 
@@ -217,7 +217,7 @@ def _by_patches(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
 
 
 def _on_a_cpu(a: Array, b: Array, *, gives: str, geometry: Geometry) -> Array:
-    """What was the fastest, tried on two cores with AVX-512."""
+    """The fastest variant, as measured on two cores with AVX-512."""
     if gives == "kernel" and patches.are_few(b, geometry):
         return patches.sum_of_outer_products(a, b, geometry)
     channels = a.shape[-1] if gives == "kernel" else (b if gives == "output" else a).shape[-2]

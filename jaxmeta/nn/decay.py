@@ -1,4 +1,4 @@
-"""Which parameters weight decay is for."""
+"""Which parameters weight decay applies to."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from jaxmeta.types import PyTree
 def decay_mask(params: PyTree) -> PyTree:
     """True for kernels, and False for biases, scales and offsets, which have one axis or none.
 
-    Weight decay pulls a function towards a simple one by its kernels; biases and the parameters of
-    normalization are few, and those that self-supervised methods are published with leave them out.
+    Weight decay pulls a function towards a simple one through its kernels; biases and the
+    parameters of normalization are few, and published self-supervised methods leave them out.
 
     Args:
       params: parameters, a pytree of arrays.

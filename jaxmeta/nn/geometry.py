@@ -36,7 +36,7 @@ class Geometry(NamedTuple):
 
 
 def pad(x: Array, padding: tuple[Pair, Pair]) -> Array:
-    """Adds zeros, or takes away where a number is negative, around the images."""
+    """Adds zeros around the images, or crops where a number is negative."""
     none = (0, 0, 0)
     zero = jnp.zeros((), x.dtype)
     return jax.lax.pad(x, zero, (none, none, (*padding[0], 0), (*padding[1], 0), none))

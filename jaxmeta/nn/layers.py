@@ -1,4 +1,4 @@
-"""Layers as pure functions of arrays: what the models of this library are made of."""
+"""Layers as pure functions of arrays: the building blocks of this library's models."""
 
 import functools
 import math
@@ -34,7 +34,7 @@ def dense(layer: PyTree, x: Array) -> Array:
       x: ``[n, ..., inputs]``.
 
     Raises:
-      ValueError: the examples have another number of features than the layer takes.
+      ValueError: the examples have a different number of features than the layer takes.
 
     >>> dense({"kernel": jnp.ones((2, 1))}, jnp.array([[1.0, 2.0]])).tolist()
     [[3.0]]
@@ -46,16 +46,16 @@ def dense(layer: PyTree, x: Array) -> Array:
             "examples like those that the model was made for."
         )
     dtype = jnp.result_type(x, kernel)
-    # A matrix product is a convolution of single pixels, whose gradients are the faster ones.
+    # A matrix product is a convolution of single pixels, whose gradients are faster.
     pixels = x.astype(dtype).reshape(x.shape[0], math.prod(x.shape[1:-1]), 1, x.shape[-1])
     y = conv2d(pixels, kernel.astype(dtype)[None, None]).reshape(*x.shape[:-1], kernel.shape[1])
     return y + _spread(layer["bias"], y) if "bias" in layer else y
 
 
 def max_pool(x: Array) -> Array:
-    """Maximum over 2x2 windows of ``[n, height, width, c]``, an odd last row or column dropped.
+    """Maximum over 2x2 windows of ``[n, height, width, c]``, dropping an odd last row or column.
 
-    Where several of a window are the largest, the derivative is the mean of theirs.
+    If several values of a window are the largest, the derivative is the mean of theirs.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel().tolist()
     [5.0, 7.0, 13.0, 15.0]
@@ -73,8 +73,8 @@ def _largest(windows: Array) -> Array:
 
 @_largest.defjvp
 def _largest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # What is larger does not change with an infinitesimal step, so all but the tangent is constant
-    # here, and a second derivative adds no pass over the windows.
+    # Which value is larger does not change with an infinitesimal step, so all but the tangent is
+    # constant here, and a second derivative adds no pass over the windows.
     (windows,), (tangent,) = primals, tangents
     largest = _largest(windows)
     fixed, top = jax.lax.stop_gradient((windows, largest))
@@ -105,15 +105,15 @@ def batch_norm(
 
     Args:
       x: ``[n, ..., channels]``.
-      scale: as :func:`normalize`.
-      offset: as :func:`normalize`.
-      statistics: used when ``batch_statistics`` is false.
-      mask: as :func:`moments`.
+      scale: as for :func:`normalize`.
+      offset: as for :func:`normalize`.
+      statistics: used if ``batch_statistics`` is false.
+      mask: as for :func:`moments`.
       batch_statistics: use the statistics of ``x``, not the given ones.
-      epsilon: as :func:`normalize`.
+      epsilon: as for :func:`normalize`.
 
     Returns:
-      The normalized array and the statistics that normalized it.
+      The normalized array and the statistics used.
 
     References:
       Ioffe and Szegedy, 2015, Batch Normalization, Algorithm 1.
@@ -199,7 +199,7 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
 
     Args:
       x: ``[n, ..., channels]``.
-      mask: ``[n]``; examples with mask 0 take no part. ``None`` is all ones.
+      mask: ``[n]``; examples with mask 0 are ignored. ``None`` is all ones.
 
     >>> mean, variance = moments(jnp.array([[1.0], [3.0], [9.0]]), jnp.array([1.0, 1.0, 0.0]))
     >>> mean.item(), variance.item()
@@ -211,7 +211,7 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
 
 
 def wide_type(dtype: jnp.dtype) -> jnp.dtype:
-    """The type of sums of many terms: never of fewer than 32 bits."""
+    """The type for sums of many terms: never fewer than 32 bits."""
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")
 
 
@@ -225,7 +225,7 @@ def _moments(x: Array, share: Array) -> Statistics:
 def _moments_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Statistics, Statistics]:
-    # The variance does not change with the mean that is subtracted, to first order; left to itself,
+    # To first order, the variance does not change with the subtracted mean; without this rule,
     # differentiation would pass over x once more to find that out. Masks are not differentiated.
     (x, share), (tangent, _) = primals, tangents
     statistics = _moments(x, share)
@@ -236,8 +236,8 @@ def _moments_jvp(
 def _mean(x: Array, share: Array) -> Array:
     """The mean over positions and, with these shares, over examples: ``[channels]``."""
     channels, positions = x.shape[-1], math.prod(x.shape[1:-1])
-    # Products, and not sums, which XLA computes anew for every pixel that is normalized. One after
-    # the other, as a product adds up its terms in turn, and the fewer there are the less it rounds.
+    # Products, not sums, which XLA would compute anew for every normalized pixel. One after the
+    # other, as a product adds up its terms in turn, and fewer terms round less.
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     of_positions = product(share, x.reshape(x.shape[0], positions * channels))
     of_positions = of_positions.reshape(positions, channels)
@@ -245,5 +245,5 @@ def _mean(x: Array, share: Array) -> Array:
 
 
 def _spread(vector: Array, x: Array) -> Array:
-    """A vector ``[channels]`` in the shape of ``x``."""
+    """A vector ``[channels]`` broadcast to the shape of ``x``."""
     return jax.lax.broadcast_in_dim(vector, x.shape, (x.ndim - 1,))

@@ -34,7 +34,7 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
       ``{"layer0": {"kernel", "bias"}, ..., "head": {"kernel", "bias"}}``.
 
     Raises:
-      ValueError: a layer has no size.
+      ValueError: a layer's size is not a positive integer.
 
     >>> model = mlp(3, hidden=(8,))
     >>> params, state = model.init(jax.random.key(0), jnp.ones((4, 6)))
@@ -77,24 +77,24 @@ def conv4(
     halvings: int = 4,
     flatten: bool = True,
 ) -> Model:
-    """Four blocks of 3x3 convolution, batch normalization and ReLU, the first of them halving.
+    """Four blocks of 3x3 convolution, batch normalization and ReLU, the first of which downsample.
 
     Args:
-      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
-        model then embeds.
-      filters: channels of each convolution, or of the four.
+      outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
+        no head, and the model is an embedding.
+      filters: channels of every convolution, or of each of the four.
       downsample: ``"pool"`` halves by 2x2 max-pooling and flattens what is left (Vinyals et al.,
         2016, section 4.1); ``"stride"`` halves by stride-2 convolutions and averages over positions
         (Finn et al., 2017, section 5.2, for Omniglot).
       halvings: how many of the blocks halve the image.
-      flatten: make features of the maps of an embedding; otherwise the maps are the outputs, as
-        relation networks compare them.
+      flatten: turn the maps of an embedding into features; otherwise the outputs are the maps, as
+        relation networks need.
 
     Returns:
       A model from images ``[n, height, width, channels]`` to ``[n, outputs]``, ``[n, features]`` or
-      maps ``[n, rows, columns, filters]``;
-      its parameters are ``{"block0": {"kernel", "scale", "offset"}, ..., "head": {...}}`` and its
-      state ``{"block0": Statistics, ...}``. The convolutions have no bias: the normalization would
+      maps ``[n, rows, columns, filters]``; its parameters are
+      ``{"block0": {"kernel", "scale", "offset"}, ..., "head": {...}}`` and its state
+      ``{"block0": Statistics, ...}``. The convolutions have no bias: the normalization would
       subtract it again.
 
     Raises:
@@ -155,21 +155,22 @@ def conv4(
 
 
 def relation_module(filters: int = 64, hidden: int = 8) -> Model:
-    """Scores how alike two maps are: two convolutional blocks and two linear layers.
+    """Scores how similar two maps are, by two convolutional blocks and two linear layers.
 
     Args:
       filters: channels of each convolution.
       hidden: size of the first linear layer.
 
     Returns:
-      A model from pairs of maps ``[n, rows, columns, 2 * channels]``, laid on each other, to one
-      number each ``[n]``.
+      A model from pairs of maps, concatenated to ``[n, rows, columns, 2 * channels]``, to one
+      number each, ``[n]``.
 
     References:
       Sung et al., 2018, Learning to Compare: Relation Network for Few-shot Learning, section 3.4.
 
     Raises:
-      ValueError: a layer has no size, or (from ``init``) the maps are too small.
+      ValueError: a layer's size is not a positive integer, or (from ``init``) the maps are too
+        small.
 
     >>> module, pairs = relation_module(filters=8), jnp.ones((4, 7, 7, 16))
     >>> params, state = jax.eval_shape(module.init, jax.random.key(0), pairs)
@@ -209,7 +210,7 @@ def relation_module(filters: int = 64, hidden: int = 8) -> Model:
 
 
 def four_widths(filters: int | Sequence[int]) -> list[int]:
-    """The channels of four parts of a network, of one number or four; raises ``ValueError``."""
+    """The channels of a network's four parts, from one number or four; raises ``ValueError``."""
     widths = list(filters) if isinstance(filters, Sequence) else [filters] * 4
     if len(widths) != 4:
         raise ValueError(f"filters is {filters!r}: give one number, or four.")
@@ -219,7 +220,7 @@ def four_widths(filters: int | Sequence[int]) -> list[int]:
 
 
 def check_head(outputs: int | None, flatten: bool) -> None:
-    """Raises ``ValueError`` when a head has no size, or no features to take."""
+    """Raises ``ValueError`` if a head's size is not a positive integer, or it has no features."""
     if outputs is not None:
         check_count("outputs", outputs, least=1)
         if not flatten:
@@ -245,12 +246,12 @@ def _blocks(
     batch_statistics: bool,
     halves: Sequence[str | None],
 ) -> tuple[Array, PyTree]:
-    """Convolution, normalization and ReLU, once for each of ``halves``, which says what halves."""
+    """Blocks of convolution, normalization and ReLU; ``halves`` says how each of them halves."""
     used = {}
     for i, halved in enumerate(halves):
         name, block = f"block{i}", params[f"block{i}"]
-        # Normalizing is monotone: with the sign of its scale moved into the kernel, the maximum of
-        # what is normalized is the normalized maximum, so only a quarter is normalized.
+        # With the sign of its scale moved into the kernel, normalization is monotone: the maximum
+        # of normalized values is the normalized maximum, so only a quarter has to be normalized.
         sign = jnp.where(block["scale"] < 0, -1.0, 1.0).astype(block["scale"].dtype)
         kernel = block["kernel"] * sign[None, None, None]
         x = conv2d(x, kernel, stride=2 if halved == "stride" else 1)

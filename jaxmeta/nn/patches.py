@@ -1,6 +1,6 @@
 """The maps of a convolution as one matrix product each: any kernel, stride and padding.
 
-Shifted views of the images lie side by side along the channels, so that a row of the matrix is what
+Shifted views of the images are concatenated along the channels, so that a row of the matrix is what
 one position of the kernel sees. See :mod:`jaxmeta.nn.convolution` for the operands' shapes.
 """
 
@@ -14,7 +14,7 @@ from jaxmeta.nn.geometry import Geometry, pad
 from jaxmeta.types import Array
 
 FEW = 16
-"""Pixels whose outer products a CPU adds faster than it multiplies matrices."""
+"""Pixels up to which a CPU adds outer products faster than it multiplies matrices."""
 
 
 def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -25,10 +25,10 @@ def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
-    """Kernel and output give images: the adjoint of laying views side by side."""
+    """Kernel and output give images: the adjoint of concatenating the views."""
     groups, n, outputs = *z.shape[:2], z.shape[-1]
     rows = _flat(z) @ kernel.reshape(groups, -1, outputs).swapaxes(1, 2)
-    # Zeros and not a shape alone, which in a shard_map could not say what varies.
+    # Zeros and not just a shape, which in a shard_map could not say what varies.
     images = jnp.zeros((groups, n, *geometry.image, kernel.shape[3]), z.dtype)
     images, rows = varying_alike(images, rows)
     _, spread = jax.vjp(lambda x: _patches(x, geometry), images)
@@ -41,7 +41,7 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     rows, z = _flat(_patches(x, geometry)), _flat(z)
     size, outputs = rows.shape[-1], z.shape[-1]
     if size <= outputs:
-        # XLA writes a transposed operand out, slowly, so it had better be the small one.
+        # XLA writes out a transposed operand, which is slow, so the smaller one is transposed.
         kernel = rows.swapaxes(1, 2) @ z
     else:
         kernel = (z.swapaxes(1, 2) @ rows).swapaxes(1, 2)
@@ -49,7 +49,7 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
 
 
 def laid_out(geometry: Geometry, channels: int, outputs: int) -> int:
-    """How many numbers are laid side by side for each image; of single pixels none are."""
+    """How many numbers are laid out for each image; none for single pixels."""
     if geometry.window == geometry.stride == (1, 1):
         return 0
     return math.prod(geometry.output) * math.prod(geometry.window) * channels
@@ -74,7 +74,7 @@ def _patches(x: Array, geometry: Geometry) -> Array:
     (rows, columns), (down, right) = geometry.window, geometry.stride
     height, width = geometry.output
     x = pad(x, geometry.padding)
-    # One direction after the other: six views for nine, and as much less for XLA to compile.
+    # One direction after the other: six views instead of nine, and that much less to compile.
     across, along = (width - 1) * right + 1, (height - 1) * down + 1
     x = jnp.concatenate([x[:, :, :, b : b + across : right] for b in range(columns)], axis=-1)
     return jnp.concatenate([x[:, :, a : a + along : down] for a in range(rows)], axis=-1)

@@ -18,7 +18,7 @@ def mixed_precision(model: Model) -> Model:
       model: any model.
 
     Returns:
-      A model of the same parameters, state, inputs and outputs.
+      A model with the same parameters, state, inputs and outputs.
 
     References:
       Micikevicius et al., 2018, Mixed Precision Training, section 3.1.

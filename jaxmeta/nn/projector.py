@@ -1,4 +1,4 @@
-"""The networks on top of an encoder that self-supervised losses see, and that are dropped after."""
+"""The networks on top of an encoder that self-supervised losses use, discarded after training."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ def projector(outputs: int, hidden: Sequence[int] = (512,), *, normalized: bool 
     .. math:: g(x) = W_L\, \sigma(\mathrm{BN}(W_{L-1} \cdots \sigma(\mathrm{BN}(W_1 x)))) + b_L
 
     A loss that asks for the same outputs however an image is augmented makes the last layers forget
-    what augmentation changes. With a projector above it, the encoder need not. The predictor of
-    BYOL and SimSiam is a network of the same form.
+    what augmentation changes. With a projector on top, the encoder need not. The predictor of BYOL
+    and SimSiam is a network of the same form.
 
     Args:
       outputs: size of the last layer.
@@ -28,10 +28,11 @@ def projector(outputs: int, hidden: Sequence[int] = (512,), *, normalized: bool 
       A model from features ``[n, d]`` to ``[n, outputs]``. Its parameters are those of layers
       ``"layer0"``, ..., ``"head"``, of which the last has a kernel and a bias, and the others a
       kernel, a scale and an offset, as the normalization would subtract a bias again. Its state has
-      the statistics of the layers that are normalized, by the same names.
+      the statistics of the normalized layers, under the same names.
 
     Raises:
-      ValueError: a layer has no size or, from ``init``, the inputs are not ``[n, d]``.
+      ValueError: a layer's size is not a positive integer or, from ``init``, the inputs are not
+        ``[n, d]``.
 
     References:
       Chen et al., 2020, A Simple Framework for Contrastive Learning of Visual Representations,

@@ -3,8 +3,8 @@ r"""The maps of a 3x3 convolution of stride 1 by Winograd's algorithm F(2x2, 3x3
 .. math:: z = A^\top \big[ (G k G^\top) \odot (B^\top d\, B) \big] A
 
 computes 2x2 outputs from a tile d of 4x4 pixels with 16 products in place of 36. Here each of the
-16 is a matrix product over channels, and a transform is a product with a small constant matrix: the
-tiles lie along its rows. See :mod:`jaxmeta.nn.convolution` for the operands' shapes.
+16 is a matrix product over channels, and a transform is a small constant matrix times one with the
+tiles along its rows. See :mod:`jaxmeta.nn.convolution` for the operands' shapes.
 
 References:
   Lavin and Gray, 2016, Fast Algorithms for Convolutional Neural Networks, section 4.1.
@@ -18,9 +18,9 @@ import numpy as np
 from jaxmeta.nn.geometry import Geometry, Pair, pad
 from jaxmeta.types import Array
 
-# The matrices of F(2, 3). The images' works along one direction after the other, since the tiles
-# overlap and are cut as strided views. Kernel and output have no such views: the Kronecker product
-# transforms both directions at once, its rows being places of the transform, columns of a tile.
+# The matrices of F(2, 3). The images' is applied along one direction after the other, since tiles
+# overlap and are cut as strided views. Kernel and output have no such views: a Kronecker product
+# transforms both directions at once; its rows are places of the transform, its columns of a tile.
 _B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _KERNEL = np.kron(_KERNEL, _KERNEL)
@@ -29,7 +29,7 @@ _OUTPUT = np.kron(_OUTPUT, _OUTPUT)
 
 
 def suits(geometry: Geometry, channels: int, dtype: jnp.dtype) -> bool:
-    """Whether it applies and pays: few channels, or few pixels, and the transforms cost more."""
+    """Whether it applies and pays: with few channels or few pixels, the transforms cost more."""
     applies = geometry.window == (3, 3) and geometry.stride == (1, 1)
     worthwhile = channels >= 16 and min(geometry.output) >= 8
     precise = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 32
@@ -47,9 +47,9 @@ def output(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def input_gradient(kernel: Array, z: Array, geometry: Geometry) -> Array:
-    """Kernel and output give images: the convolution with the kernel turned round."""
-    # An output in row i sees row i + a - p of the image. Seen from there it is a' = 2 - a, with a
-    # padding of p' = 2 - p: the kernel back to front.
+    """Kernel and output give images: the convolution with the kernel turned around."""
+    # An output in row i sees row i + a - p of the image. Seen from there, it is at a' = 2 - a, with
+    # a padding of p' = 2 - p: the kernel is reversed.
     turned = kernel[:, ::-1, ::-1].swapaxes(3, 4)
     (top, bottom), (left, right) = geometry.padding
     return _correlate(z, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)), geometry.image)
@@ -60,15 +60,15 @@ def kernel_gradient(x: Array, z: Array, geometry: Geometry) -> Array:
     groups, channels, outputs = x.shape[0], x.shape[-1], z.shape[-1]
     down, right = _tiles(geometry.output)
     tiles = _image_tiles(x, geometry.padding, (down, right))
-    # One row of padding more than the tiles need: XLA writes a padded array to memory, where it
-    # would otherwise compute z anew for each of the views.
+    # One more row of padding than the tiles need: XLA then writes the padded array to memory,
+    # instead of computing z anew for each of the views.
     z = pad(z, ((0, 2 * down + 2 - z.shape[2]), (0, 2 * right - z.shape[3])))
     views = [
         z[:, :, i : i + 2 * down - 1 : 2, j : j + 2 * right - 1 : 2]
         for j in range(2)
         for i in range(2)
     ]
-    # Transposed before it is transformed: a quarter as much to transpose.
+    # Transposed before the transform, when there is only a quarter as much to transpose.
     columns = jnp.stack(views).reshape(4, groups, -1, outputs).swapaxes(2, 3)
     z = _transform(_OUTPUT.T, columns)
     products = (z @ tiles).swapaxes(2, 3)

@@ -1,4 +1,4 @@
-"""The query loss along the way of an inner loop, not only at its end."""
+"""The query loss along the path of an inner loop, not only at its end."""
 
 from collections.abc import Callable, Mapping
 
@@ -25,18 +25,18 @@ def along(
     .. math:: \ell_i = \sum_{t=0}^{T} w_t\, L\big(\mathrm{predict}(\theta_t^{(i)}, x_i),\, y_i\big)
 
     Args:
-      learner: one with a ``path``, such as :func:`~jaxmeta.learners.maml`.
+      learner: a learner with a ``path``, such as :func:`~jaxmeta.learners.maml`.
       loss: the loss of the query set.
-      weights: ``(state, T) -> [T + 1]``; they may depend on the state, as where they are annealed.
+      weights: ``(state, T) -> [T + 1]``; they may depend on the state, for example to anneal them.
       metrics: further metrics of the query set to report, by name, after the last step.
       decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`; they follow
         the statistics of the query set after the last step.
 
     Returns:
-      An objective over episodes; the reported ``loss`` is that after the last step.
+      An objective over episodes; the reported ``loss`` is the one after the last step.
 
     Raises:
-      ValueError: the learner has no path, ``decay`` is outside of [0, 1] or, when called, there is
+      ValueError: the learner has no path, ``decay`` is outside [0, 1] or, when called, there is
         not one weight for each loss.
 
     References:
@@ -77,7 +77,7 @@ def path_loss(
         check_episode(episode)
         adapt_key, predict_key = jax.random.split(key)
         adapted, adaptation = path(params, state, episode.support, adapt_key)
-        # One step after the other, as each looks at the whole query set.
+        # One step after the other, as each uses the whole query set.
         values, statistics, reported = jax.lax.map(
             lambda row: of_queries(params, state, row, episode.query, predict_key), adapted
         )

@@ -1,4 +1,4 @@
-"""Any Objective on examples that are changed at random, anew in each outer step."""
+"""Any Objective on randomly augmented examples, augmented anew at each outer step."""
 
 from typing import Any
 
@@ -8,27 +8,27 @@ from jaxmeta.types import Array, Augment, Batch, Episode, Key, Objective, PyTree
 
 
 def augmented(objective: Objective, augment: Augment, support: Augment | None = None) -> Objective:
-    r"""The same loss, of a task whose examples are each changed at random.
+    r"""The same loss, on a task whose examples are each randomly augmented.
 
     .. math:: \ell\big(\theta;\; \{(a_{j}(x_{j}), y_{j})\}_j\big)
               \quad \text{for} \quad \ell\big(\theta;\; \{(x_{j}, y_{j})\}_j\big)
 
-    where the changes :math:`a_{j}` are independent and drawn from the task's key. Episodes that are
-    evaluated, which no objective sees, stay as they are.
+    where the augmentations :math:`a_{j}` are independent and drawn from the task's key. Evaluation
+    episodes, which no objective sees, are not augmented.
 
     Args:
-      objective: over tasks that hold :class:`~jaxmeta.types.Batch` es: a batch, an episode, a pair
-        of them.
-      augment: changes one example, as :func:`jaxmeta.data.crop_and_mirror` does an image.
-      support: what changes the examples of an episode's support set, if it is something else; with
-        :func:`jaxmeta.data.unchanged` only the queries are changed.
+      objective: an objective over tasks that contain :class:`~jaxmeta.types.Batch` es: a batch, an
+        episode, a pair of them.
+      augment: augments one example, as :func:`jaxmeta.data.crop_and_mirror` does an image.
+      support: augments the examples of an episode's support set, if that is done differently; with
+        :func:`jaxmeta.data.unchanged` only the queries are augmented.
 
     Returns:
       An objective over the same tasks.
 
     Raises:
-      ValueError: when called, an example comes back in another structure, shape or type, or
-        ``support`` is given and the task is no episode.
+      ValueError: when called, an augmented example differs in structure, shape or type, or
+        ``support`` is given and the task is not an episode.
 
     >>> import jax.numpy as jnp
     >>> from jaxmeta.losses import cross_entropy
@@ -60,7 +60,7 @@ def augmented(objective: Objective, augment: Augment, support: Augment | None = 
 
 
 def changed(batch: Batch, key: Key, augment: Augment) -> Batch:
-    """The batch with each of its examples changed; see :func:`augmented` for the errors."""
+    """The batch with each of its examples augmented; see :func:`augmented` for the errors."""
     x = jax.vmap(augment)(jax.random.split(key, batch.mask.size), batch.x)
     before, after = (
         jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape[1:])}", of) for of in (batch.x, x)

@@ -14,14 +14,14 @@ def running_average(decay: float = 0.9) -> Callable[[PyTree, PyTree, PyTree], Py
     .. math:: s \leftarrow d\, s + (1 - d)\, \frac1k \sum_i \mathrm{statistics}_i
 
     Args:
-      decay: d, the share that the average keeps in a step. Leaves of the state that are not of a
-        floating type, such as counts, stay as they are.
+      decay: d, the share of itself that the average keeps at each step. Leaves of the state that
+        are not of a floating type, such as counts, are unchanged.
 
     Returns:
       ``(state, params, statistics) -> state``; the statistics have the state's structure.
 
     Raises:
-      ValueError: ``decay`` is outside of [0, 1].
+      ValueError: ``decay`` is outside [0, 1].
 
     >>> update = running_average(0.75)
     >>> update(jnp.array(2.0), (), jnp.array(6.0)).item()

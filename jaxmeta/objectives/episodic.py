@@ -1,4 +1,4 @@
-"""From a Learner to an Objective: adapt to the support set, be judged on the query set."""
+"""From a Learner to an Objective: adapt to the support set, compute the query set's loss."""
 
 from collections.abc import Mapping
 
@@ -23,15 +23,15 @@ def episodic(
       learner: solves one task.
       loss: the loss of the query set.
       metrics: further metrics of the query set to report, by name.
-      decay: decay of the running averages in ``state``, which follow the statistics that normalized
+      decay: decay of the running averages in ``state``, which follow the statistics that normalize
         the query sets; see :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over episodes. It reports ``loss``, ``metrics``, and what the learner reports of
-      its adaptation.
+      An objective over episodes. It reports ``loss``, ``metrics``, and the learner's metrics of its
+      adaptation.
 
     Raises:
-      ValueError: ``decay`` is outside of [0, 1] or, when called, support and query examples differ
+      ValueError: ``decay`` is outside [0, 1] or, when called, support and query examples differ
         in shape.
 
     >>> from jaxmeta.learners import prototypical

@@ -1,4 +1,4 @@
-"""MAML++'s objective: the query loss after every inner step, and in time only after the last."""
+"""MAML++'s objective: the query loss after every inner step, annealed to only the last."""
 
 from collections.abc import Mapping
 
@@ -28,29 +28,29 @@ def multi_step(
     .. math:: \ell_i = \sum_{t=1}^{T} w_t\, L\big(\theta_t^{(i)};\, \text{query}_i\big), \qquad
               w_{t<T} = \frac{1 - a}{T}, \quad w_T = 1 - \sum_{t<T} w_t
 
-    where a grows from 0 to 1 over the annealing steps: all steps count alike at first, and only
+    where a grows from 0 to 1 over the annealing steps: all steps count equally at first, and only
     the last in the end. (The authors' code stops at weights a little above zero.)
 
     Args:
       learner: a :func:`jaxmeta.learners.maml_plus_plus`; its outer steps are counted here.
       loss: the loss of the query set.
       metrics: further metrics of the query set to report, by name, after the last step.
-      decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`; those of each
-        inner step follow the statistics of the query set after that step.
-      annealing_steps: number of outer steps until only the last counts; with 0 it does from the
-        start.
-      early: a learner of the same parameters that adapts in the first outer steps instead. With
-        ``maml_plus_plus(..., first_order=True)`` it is the paper's annealing of the order of
-        derivatives.
-      early_steps: number of outer steps in which it does.
+      decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`; the averages
+        of each inner step follow the statistics of the query set after that step.
+      annealing_steps: number of outer steps until only the last inner step counts; with 0, only it
+        counts from the start.
+      early: a learner with the same parameters that adapts in the first outer steps instead. With
+        ``maml_plus_plus(..., first_order=True)``, it gives the paper's annealing of the derivative
+        order.
+      early_steps: number of outer steps that use ``early``.
 
     Returns:
-      An objective over episodes; the reported ``loss`` is that after the last step.
+      An objective over episodes; the reported ``loss`` is the one after the last step.
 
     Raises:
-      ValueError: ``annealing_steps`` or ``early_steps`` is not a count, there are early steps and
-        no learner for them, ``decay`` is outside of [0, 1] or, when called, the learner is of
-        another kind.
+      ValueError: ``annealing_steps`` or ``early_steps`` is not a count, there are early steps but
+        no learner for them, ``decay`` is outside [0, 1] or, when called, the learner is of another
+        kind.
 
     References:
       Antoniou, Edwards and Storkey, 2019, How to Train Your MAML, equation 4 and section 4.
@@ -73,7 +73,7 @@ def multi_step(
         progress = jnp.clip(state.outer_step.astype(jnp.float32) / max(annealing_steps, 1), 0, 1)
         progress = progress if annealing_steps else jnp.ones(())
         early = (1 - progress) / max(steps, 1)
-        # There is no loss before the first step, unless there is no step.
+        # The loss before the first step does not count, unless there is no step.
         row = jnp.full(steps + 1, early).at[0].set(0)
         return row.at[steps].set(1 - (steps - 1) * early if steps else 1)
 
@@ -99,7 +99,7 @@ def multi_step(
             places = jnp.arange(rows.shape[1])
             return rows[jnp.minimum(places, rows.shape[0] - 1), places]
 
-        # Without statistics of each step there is one row, which the last step's move.
+        # Without per-step statistics there is one row, which follows those of the last step.
         own = jax.tree.map(
             lambda rows: of_own_step(rows) if rows.shape[1] > 1 else rows[-1], statistics.model
         )

@@ -46,7 +46,7 @@ def init_of(learner: Learner) -> Callable[[Key, Episode], tuple[PyTree, PyTree]]
 
 
 def check_episode(episode: Episode) -> None:
-    """Raises ``ValueError`` when a task is no episode, or its two sets differ in shape."""
+    """Raises ``ValueError`` if a task is not an episode, or if its two sets differ in shape."""
     if not isinstance(episode, Episode):
         raise ValueError(
             f"The objective is of episodes and the task is a {type(episode).__name__}: draw it by "

@@ -19,19 +19,19 @@ def reptile(
     .. math:: \ell_i = \tfrac12 \lVert \theta - \bar\theta_i \rVert^2, \qquad
               \nabla_\theta \frac1k \sum_i \ell_i = \theta - \frac1k \sum_i \bar\theta_i
 
-    where :math:`\bar\theta_i` is what the learner adapted to task i. Descending it with
-    ``optax.sgd(epsilon)`` is Reptile: the serial version with one task a step, the batched one with
-    k.
+    where :math:`\bar\theta_i` are the parameters adapted to task i. Minimizing it with
+    ``optax.sgd(epsilon)`` is Reptile: the serial version with one task per step, the batched one
+    with k.
 
     Args:
-      learner: one that :func:`jaxmeta.learners.gradient_learner` made, such as
+      learner: a learner made by :func:`jaxmeta.learners.gradient_learner`, such as
         :func:`jaxmeta.learners.reptile`.
       loss: loss of the query set; reported, not minimized.
       metrics: further metrics of the query set to report, by name.
       decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`.
 
     Returns:
-      An objective over episodes; it reports what ``episodic`` does.
+      An objective over episodes; it reports the same as ``episodic``.
 
     Raises:
       ValueError: when called, the learner is of another kind.

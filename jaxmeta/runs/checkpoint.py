@@ -1,10 +1,11 @@
 """Checkpoints by orbax: the latest two, and the best by validation.
 
-Every field of a train state is an item of its own in a checkpoint, so that parameters can be read
-without the optimizer's state, or without knowing the learner at all.
+Every field of a train state is a separate item in a checkpoint, so parameters can be read without
+the optimizer's state, or without knowing the learner at all.
 
 Orbax writes into a temporary folder and renames it when everything is written, so a killed process
-never leaves a broken checkpoint. A failing disk or a power cut may: :func:`set_aside_unreadable`.
+never leaves a broken checkpoint. A failing disk or a power cut may; see
+:func:`set_aside_unreadable`.
 """
 
 import json
@@ -36,10 +37,10 @@ def open_checkpoints(
     """Opens a folder of checkpoints; close it, or use it in a ``with`` statement.
 
     Args:
-      directory: the folder, which is made if it does not exist.
-      higher_is_better: whether the best checkpoint has the highest or the lowest validation.
-      read_only: leave the folder as it is. Otherwise what a killed process left half-written is
-        removed, which may also be what a running process is just writing.
+      directory: the folder, which is created if it does not exist.
+      higher_is_better: whether the best checkpoint has the highest or the lowest validation score.
+      read_only: leave the folder unchanged. Otherwise half-written checkpoints are removed, which
+        may include one that a running process is still writing.
 
     >>> with tempfile.TemporaryDirectory() as name:
     ...     with open_checkpoints(pathlib.Path(name), higher_is_better=True) as checkpoints:
@@ -68,7 +69,7 @@ def open_checkpoints(
             ),
             create=not read_only,
             cleanup_tmp_directories=not read_only,
-            # A save returns when it is on disk: what was reported as saved is saved.
+            # A save returns once it is on disk: what was reported as saved is saved.
             enable_async_checkpointing=False,
         ),
     )
@@ -76,7 +77,7 @@ def open_checkpoints(
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keeps orbax from warning of what is as it should be: no score, or a single item read."""
+    """Keeps orbax from warning about what is intended: no score, or a single item read."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -102,18 +103,19 @@ def save(
     info: dict[str, Any],
     validation: float = math.nan,
 ) -> None:
-    """Writes a checkpoint, unless there is already one of that step.
+    """Writes a checkpoint, unless there is already one for that step.
 
     Args:
       checkpoints: an open folder.
       step: the number of optimizer steps taken.
-      train_state: a ``NamedTuple`` of pytrees of arrays, each of which becomes an item of its own.
-      info: what to keep beside it, ready for JSON.
+      train_state: a ``NamedTuple`` of pytrees of arrays, each of which becomes a separate item.
+      info: what to store with it, ready for JSON.
       validation: the score by which the best checkpoint is chosen; one that is not finite counts
         as none.
 
     Raises:
-      OSError: it could not be written, as on a full disk; earlier checkpoints are unchanged.
+      OSError: it could not be written, for example on a full disk; earlier checkpoints are
+        unchanged.
 
     >>> from typing import NamedTuple
     >>> class Line(NamedTuple):
@@ -149,14 +151,14 @@ def save(
 def load(
     checkpoints: ocp.CheckpointManager, step: int, like: State
 ) -> tuple[State, dict[str, Any]]:
-    """Reads what :func:`save` wrote, as far as it is asked for.
+    """Reads what :func:`save` wrote, or some of its fields.
 
     Args:
       checkpoints: an open folder.
       step: the number of optimizer steps after which the checkpoint was written.
       like: a ``NamedTuple`` with some or all of the fields that were saved, each a pytree of arrays
-        or of ``jax.ShapeDtypeStruct`` that gives the structure, and the sharding where it has one.
-        Only these fields are read; one that holds no array is returned as it is.
+        or of ``jax.ShapeDtypeStruct`` that gives the structure and, if set, the sharding. Only
+        these fields are read; one that holds no array is returned as is.
 
     Returns:
       ``(like with the saved arrays, info)``.
@@ -178,10 +180,10 @@ def load_arrays(checkpoint: pathlib.Path, field: str) -> PyTree:
 
     Args:
       checkpoint: the folder of one checkpoint, ``.../checkpoints/STEP``.
-      field: which field of the train state that was saved.
+      field: which field of the saved train state.
 
     Returns:
-      Its pytree, with dictionaries in place of named tuples and lists in place of tuples.
+      The field's pytree, with dictionaries in place of named tuples and lists in place of tuples.
 
     Raises:
       ValueError: the field holds no array.
@@ -198,12 +200,12 @@ def load_arrays(checkpoint: pathlib.Path, field: str) -> PyTree:
 
 
 def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
-    """Moves checkpoints that cannot be read out of their folder, to a place beside it.
+    """Moves unreadable checkpoints out of their folder, to a place beside it.
 
     Args:
       directory: the folder of checkpoints, not open.
-      like: the whole train state, as for :func:`load`; a checkpoint any field of which cannot be
-        read is moved.
+      like: the whole train state, as for :func:`load`; a checkpoint with any unreadable field is
+        moved.
 
     Returns:
       A sentence for each checkpoint that was moved.
@@ -241,7 +243,7 @@ def set_aside_unreadable(directory: pathlib.Path, like: PyTree) -> list[str]:
 
 
 def _host_device() -> jax.Device:
-    """The CPU where jax has one: what is spread over all devices may not fit on one of them."""
+    """The CPU if jax has one: what is sharded over all devices may not fit on one of them."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -249,7 +251,7 @@ def _host_device() -> jax.Device:
 
 
 def _this_process() -> ocp.options.MultiprocessingOptions:
-    """Options by which this process reads without waiting for others."""
+    """Options with which this process reads without waiting for others."""
     index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"only{index}"
@@ -257,16 +259,16 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
 
 
 def _items(train_state: Any) -> dict[str, PyTree]:
-    """The items of a checkpoint: a tree of each field, except of those that hold no array.
+    """The items of a checkpoint: a tree for each field that holds an array.
 
-    Orbax saves neither a tree without arrays nor an array without a tree: hence the dictionary.
+    Orbax saves neither a tree without arrays nor an array without a tree; hence the dictionary.
     """
     fields = train_state._asdict()
     return {name: {name: field} for name, field in fields.items() if jax.tree.leaves(field)}
 
 
 def _restore_args(like: Any, sharding: Callable[[Any], Sharding]) -> ocp.args.Composite:
-    # A sharding of our own: orbax's default is that of the writer, whose devices may not be here.
+    # An explicit sharding: orbax's default is the writer's, whose devices may not exist here.
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding(leaf)), like
     )

@@ -1,24 +1,24 @@
-"""What a config says: its fields, their defaults, and how its parts become functions.
+"""Configs: their fields, the defaults, and how their parts become functions.
 
 A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It names
 
-- ``data``, the sources of tasks; ``ways``, ``shots`` and ``queries`` of the episodes that are
-  evaluated; and ``sample``, what is trained on: episodes, with the fields that differ from those,
-  episodes whose classes are single examples, ``{"instances": True}``, batches of examples,
-  ``{"batches": 64}``, or the sampler that a function makes of the ``source``
-  or of another ``sample``: ``{"make": "mine.pairs", "sample": {"batches": 64}}``;
+- ``data``, the sources of tasks; ``ways``, ``shots`` and ``queries`` of the evaluation episodes;
+  and ``sample``, what to train on: episodes, given the fields that differ from the evaluation's;
+  episodes whose classes are single examples, ``{"instances": True}``; batches of examples,
+  ``{"batches": 64}``; or a sampler that a function makes from the ``source`` or from another
+  ``sample``, ``{"make": "mine.pairs", "sample": {"batches": 64}}``;
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
-  ``objective`` and ``estimator``. An argument that a function takes by one of these names, and that
-  its spec leaves out, is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective;
-  so is the number of ``classes`` of the training split;
+  ``objective`` and ``estimator``. If a function takes an argument of one of these names and its
+  spec leaves it out, it is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective.
+  The number of ``classes`` of the training split is filled in likewise;
 - ``optimizer``, and ``rates``, factors of its updates for named parts of the parameters: 0 freezes
-  a part, whose gradient still counts where gradients are clipped by their norm;
+  a part, whose gradient still counts when gradients are clipped by their norm;
 - ``init_from``, named parts of the parameters that come from another run; the objective's state
-  starts as its ``init`` makes it;
+  still starts from its ``init``;
 - ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
-  validated, and chooses the checkpoint.
+  used for validation, and chooses the checkpoint.
 
-Order counts where the first of several is chosen: a ``ConfigDict`` keeps it with
+Order matters where the first of several is chosen: a ``ConfigDict`` keeps it with
 ``sort_keys=False``.
 """
 
@@ -58,13 +58,13 @@ NEEDED = ("data", "model", "loss", "metrics", "ways", "shots", "queries")
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with its defaults, as plain dictionaries, its counts checked.
+    """A config with its defaults filled in, as plain dictionaries, and its counts checked.
 
     Args:
       config: dictionaries, or a ``ConfigDict`` of ml_collections, whose references are resolved.
 
     Raises:
-      ValueError: a field is missing or unknown, a count is too small, or two counts do not go
+      ValueError: a field is missing or unknown, a count is too small, or two counts do not fit
         together.
     """
     given: dict[str, Any] = plain(config, "config")
@@ -101,7 +101,7 @@ def build_metrics(config: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[
 
 
 def build_objective(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Objective:
-    """The objective, built of the config's model, learner, loss and metrics."""
+    """The objective, built from the config's model, learner, loss and metrics."""
     shared: dict[str, Any] = {"model": build_model(config, trust)}
     if config["learner"] is not None:
         shared["learner"] = made(Learner, "learner", config["learner"], trust, shared)
@@ -120,7 +120,7 @@ def build_estimator(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Est
 def build_optimizer(
     config: Mapping[str, Any], trust: Sequence[str] = ()
 ) -> optax.GradientTransformation:
-    """The outer optimizer, in which parts of the parameters have rates of their own."""
+    """The outer optimizer, with separate rates for parts of the parameters."""
     optimizer = made(optax.GradientTransformation, "optimizer", config["optimizer"], trust)
     return with_rates(optimizer, config["rates"])
 
@@ -132,10 +132,10 @@ def made(
     trust: Sequence[str] = (),
     fill: Mapping[str, Any] | None = None,
 ) -> Made:
-    """What the spec in a field makes, which has to be of a type.
+    """Builds the spec in a field, whose result must be of type ``kind``.
 
     Raises:
-      ValueError: it is of another type, or cannot be made.
+      ValueError: the result is of another type, or cannot be built.
 
     >>> made(Model, "model", {"make": "optax.sgd", "learning_rate": 0.1})
     Traceback (most recent call last):
@@ -151,7 +151,7 @@ def made(
 
 
 def made_function(field: str, spec: Mapping[str, Any], trust: Sequence[str]) -> Loss:
-    """A function of outputs, labels and mask, which is named itself or made by another."""
+    """A function of outputs, labels and mask, either named itself or made by another."""
     reason = "it makes none"
     try:
         function: Loss = build(spec, trust)
@@ -168,10 +168,10 @@ def made_function(field: str, spec: Mapping[str, Any], trust: Sequence[str]) -> 
 
 
 def evaluation_of(config: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
-    """What an evaluation says, completed by the config; the first where none is named.
+    """The fields of an evaluation, completed from the config; the first if none is named.
 
     Raises:
-      ValueError: there is none of this name.
+      ValueError: there is no evaluation of this name.
     """
     evaluations = config["evaluations"]
     name = next(iter(evaluations)) if name is None else name
@@ -187,7 +187,7 @@ def learner_spec(
     """The spec of an evaluated learner, which may differ from the one that is trained.
 
     The evaluation's ``learner`` holds the arguments that differ, or a whole spec of its own if it
-    names a function under ``make``; ``changes`` do the same to the result.
+    names a function under ``make``; ``changes`` alter the result in the same way.
 
     >>> config = {"learner": {"make": "mine.solve", "steps": 1}, "evaluations": {"longer": {}}}
     >>> config |= {"metrics": {}, "ways": 5, "shots": 1, "queries": 15}

@@ -1,4 +1,4 @@
-"""Checks of a config: every mistake in it is one sentence, before anything is built of it."""
+"""Checks of a config: each mistake is reported in one sentence, before anything is built."""
 
 import math
 import os
@@ -17,14 +17,14 @@ SAMPLE = (
     *("ways", "shots", "queries", "least_ways", "least_shots"),
     *("imbalanced", "unlabeled", "distractors"),
 )
-"""The fields of ``sample`` where it is of episodes."""
+"""The fields of ``sample`` for episodes."""
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Checks the fields of a config that has all of them.
+    """Checks the fields of a complete config.
 
     Raises:
-      ValueError: a field is of another kind, one within it is unknown, or counts do not go
+      ValueError: a field is of the wrong kind, a field within it is unknown, or counts do not fit
         together.
     """
     for field in ("sample", "rates", "init_from", "evaluations"):
@@ -41,12 +41,12 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 
 def plain(value: Any, where: str) -> Any:
-    """Dictionaries and lists of a config, also those of ml_collections within lists.
+    """A config as plain dictionaries and lists, including those of ml_collections within lists.
 
     Every level keeps its order, as the first metric and the first evaluation choose the checkpoint.
 
     Raises:
-      ValueError: a value is none that JSON has.
+      ValueError: a value cannot be represented in JSON.
     """
     if hasattr(value, "items"):  # which resolves the references of a ConfigDict
         return {str(name): plain(each, f"{where}.{name}") for name, each in value.items()}
@@ -58,7 +58,7 @@ def plain(value: Any, where: str) -> Any:
         value = value.item()
     if value is None or isinstance(value, bool | int | str):
         return value
-    # JSON has no NaN, and one is unlike itself: a folder would belong to another run.
+    # JSON has no NaN, which is unequal to itself: a folder would seem to belong to another run.
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueError(
@@ -68,20 +68,20 @@ def plain(value: Any, where: str) -> Any:
 
 
 def check_names(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raises ``ValueError`` where a field is not among those that are known."""
+    """Raises ``ValueError`` if a field is not among the known ones."""
     for field in given:
         if field not in known:
             raise ValueError(f"{where} has no field '{field}': {suggest(field, known)}.")
 
 
 def check_fields(where: str, value: Any) -> None:
-    """Raises ``ValueError`` where there is something else than a dictionary."""
+    """Raises ``ValueError`` unless the value is a dictionary."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {reprlib.repr(value)}: give a dictionary of its fields.")
 
 
 def _check_sample(where: str, sample: Mapping[str, Any]) -> None:
-    """Checks the fields of episodes, of batches, or of what a function makes a sampler of."""
+    """Checks the fields of episodes, of batches, or of a sampler that a function makes."""
     if "make" in sample:
         if "sample" in sample:
             check_fields(f"{where}.sample", sample["sample"])
@@ -96,7 +96,7 @@ def _check_sample(where: str, sample: Mapping[str, Any]) -> None:
 
 
 def _check_specs(config: Mapping[str, Any]) -> None:
-    """Checks that whatever is to name a function does."""
+    """Checks that every field that has to name a function does."""
     named = [
         (field, config[field], key, example)
         for field, key, example in (
@@ -110,7 +110,7 @@ def _check_specs(config: Mapping[str, Any]) -> None:
         )
         if config[field] or field not in ("learner", "estimator")  # which may be left out
     ]
-    # An evaluation without metrics of its own has those of the config.
+    # An evaluation without metrics of its own uses the config's.
     own = {f"evaluations.{name}.": each for name, each in config["evaluations"].items()}
     for where, each in {"": config, **own}.items():
         if not where or "metrics" in each:

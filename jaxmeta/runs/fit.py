@@ -24,7 +24,7 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """A signal came, and the run was saved."""
+    """A signal arrived, and the run was saved."""
 
     def __init__(self, number: int, step: int):
         name = signal.Signals(number).name
@@ -45,32 +45,32 @@ def fit(
     higher_is_better: bool = True,
     writers: Sequence[Writer] = (),
 ) -> TrainState:
-    """Takes the outer steps that are left, on from the last checkpoint in the folder.
+    """Takes the remaining outer steps, continuing from the last checkpoint in the folder.
 
-    Every validation is followed by a checkpoint; the last two are kept, and the best. A run that
-    was stopped, however, and is called again with the same arguments takes exactly the steps that
-    an undisturbed run would have taken.
+    Every validation is followed by a checkpoint; the last two and the best are kept. A run that
+    was stopped in whatever way and is called again with the same arguments takes exactly the steps
+    that an uninterrupted run would have taken.
 
     Args:
       update: the outer loop, as :func:`jaxmeta.train.outer_loop` compiles it.
       train_state: the train state before the first step.
-      data_from: ``(step) -> data``, what ``update`` is given from a step on.
-      key: key of the training.
+      data_from: ``(step) -> data``, the data for ``update`` from a step on.
+      key: the training key.
       folder: folder of the run; checkpoints go to ``checkpoints`` in it.
-      steps: number of outer steps in all.
+      steps: total number of outer steps.
       log_every: number of steps in a compiled call, and between metrics.
       validate: evaluates a train state; the first of its metrics chooses the best checkpoint.
       validate_every: number of steps between validations, a multiple of ``log_every``.
-      higher_is_better: whether a higher validation is the better one.
-      writers: what metrics are handed to; see :mod:`jaxmeta.runs.writers`. Of several processes,
-        the first one writes.
+      higher_is_better: whether a higher validation score is better.
+      writers: what metrics are passed to; see :mod:`jaxmeta.runs.writers`. Of several processes,
+        only the first one writes.
 
     Returns:
       The train state after the last step.
 
     Raises:
       Diverged: a loss, a gradient or a parameter is not finite.
-      Stopped: SIGTERM or SIGINT came; the steps under way were taken, and saved.
+      Stopped: SIGTERM or SIGINT arrived; the steps in progress were completed and saved.
       OSError: a checkpoint could not be written.
     """
     folder = pathlib.Path(folder)
@@ -100,7 +100,7 @@ def fit(
                 heard.write(step, _named(scores))
                 score = info["validation"] = next(iter(scores.values())).mean
             info["train_seconds"] += time.monotonic() - began
-            # Signals come to one process now and to another after its next steps.
+            # Signals may reach one process now and another only after its next steps.
             stopped = global_max(interruption.signal or 0)
             if due or stopped:
                 checkpoint.save(checkpoints, step, train_state, info, score)
@@ -113,7 +113,7 @@ def fit(
 
 
 class _Writers:
-    """All writers as one, with the methods that not every writer has."""
+    """All writers as one, including the methods that not every writer has."""
 
     def __init__(self, writers: Sequence[Writer]):
         self._writers = writers
@@ -135,7 +135,7 @@ class _Writers:
 
 
 def _means(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Means over the steps just taken; figures of each inner step as lists."""
+    """Means over the steps just taken; values for each inner step as lists."""
     return {
         f"train/{name}": np.mean(np.asarray(values, np.float64), axis=0).tolist()
         for name, values in metrics.items()

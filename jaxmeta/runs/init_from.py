@@ -1,7 +1,7 @@
 """Starting from the parameters of another run, or from a named part of them.
 
-Pre-training and then adapting, self-supervision and then few-shot learning, or joint and then
-single-task training are two runs, the second of which takes parameters from the first.
+Pretraining then adaptation, self-supervision then few-shot learning, or joint then single-task
+training: each is two runs, the second of which takes parameters from the first.
 """
 
 import os
@@ -19,11 +19,11 @@ from jaxmeta.types import PyTree
 
 
 class Grafted(NamedTuple):
-    """Parameters some of which come from another run.
+    """Parameters, some of which come from another run.
 
     Attributes:
       params: the parameters.
-      kept: names of the leaves that the other run does not have, which are as they were.
+      kept: names of the leaves that the other run does not have, which are unchanged.
       unused: names of the other run's leaves that have no place here.
     """
 
@@ -33,7 +33,7 @@ class Grafted(NamedTuple):
 
 
 def read_params(workdir: str | os.PathLike[str]) -> tuple[PyTree, int]:
-    """Reads the parameters of a run's best checkpoint, without building anything of its config.
+    """Reads the parameters of a run's best checkpoint, without building anything from its config.
 
     Args:
       workdir: the folder of the run.
@@ -54,20 +54,20 @@ def read_params(workdir: str | os.PathLike[str]) -> tuple[PyTree, int]:
 
 
 def graft(params: PyTree, other: PyTree, at: str = "", take: str = "") -> Grafted:
-    """Replaces a named part of the parameters by a named part of another run's.
+    """Replaces a named part of the parameters with a named part of another run's.
 
-    A part is named like its leaves: ``"model/block0"`` has the leaf ``"model/block0/kernel"``, and
-    ``""`` is the whole. Leaves whose names agree within the two parts are replaced; whether they
-    lie in dictionaries, lists or named tuples makes no difference.
+    Parts are named like leaves: ``"model/block0"`` has the leaf ``"model/block0/kernel"``, and
+    ``""`` is the whole. Leaves whose names agree within the two parts are replaced, whether they
+    are in dictionaries, lists or named tuples.
 
     Args:
       params: parameters as initialized, any pytree of arrays.
-      other: the other run's, as from :func:`read_params`.
+      other: the other run's parameters, as returned by :func:`read_params`.
       at: the part of ``params`` to replace.
       take: the part of ``other`` that takes its place.
 
     Returns:
-      ``(params, kept, unused)``, the last two being what is left over in ``at`` and in ``take``.
+      ``(params, kept, unused)``, where the last two are what is left over in ``at`` and ``take``.
 
     Raises:
       ValueError: there is no such part, the two parts share no name, or a leaf differs in shape or
@@ -106,7 +106,7 @@ def graft(params: PyTree, other: PyTree, at: str = "", take: str = "") -> Grafte
 
 
 def _part(params: PyTree, part: str, whose: str) -> dict[str, Any]:
-    """The leaves of a part by their names within it."""
+    """The leaves of a part, by their names within it."""
     leaves = {path_name(path): leaf for path, leaf in tree_leaves_with_path(params)}
     if not part:
         return leaves
@@ -124,7 +124,7 @@ def _part(params: PyTree, part: str, whose: str) -> dict[str, Any]:
 
 
 def _ends(name: str) -> list[int]:
-    """Where the parts that contain a leaf end in its name."""
+    """The positions in a leaf's name at which the parts that contain it end."""
     return [i for i, letter in enumerate(name) if letter == "/"] + [len(name)]
 
 

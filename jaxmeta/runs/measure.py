@@ -1,4 +1,4 @@
-"""Evaluating a run's best checkpoint, and saying under which protocol."""
+"""Evaluating a run's best checkpoint, and reporting the protocol."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
 
 
 class Judged(NamedTuple):
-    """What an evaluation of a config judges, on which episodes, and by what.
+    """What an evaluation of a config evaluates, on which episodes, and by which metrics.
 
     Attributes:
       spec: the spec of the learner.
@@ -50,13 +50,13 @@ def judged(
     changes: Mapping[str, Any] | None = None,
     overrides: Mapping[str, int] | None = None,
 ) -> Judged:
-    """What an evaluation of a complete config says, by its name.
+    """Builds an evaluation of a complete config, by its name.
 
     Args:
       config: the config.
       name: the evaluation's name.
       source: the tasks.
-      split: which split they are.
+      split: which split the source is.
       trust: packages whose functions may be named.
       changes: arguments of the learner that differ.
       overrides: ``ways``, ``shots`` and ``queries`` that differ.
@@ -87,20 +87,20 @@ def measure(
     trust: Sequence[str] = (),
     **overrides: int,
 ) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run, in all the ways that its config names.
+    """Evaluates the best checkpoint of a run, with all the evaluations that its config names.
 
     Args:
       folder: the run's folder.
       source: the tasks.
       split: which split the source is: ``"train"``, ``"valid"`` or ``"test"``.
-      data: the spec of the source, when it is not the run's own data.
+      data: the spec of the source, if it is not the run's own data.
       trust: packages whose functions the run's config may name; see
         :mod:`jaxmeta.runs.spec`.
       **overrides: ``ways``, ``shots``, ``queries``, ``episodes`` or ``inner_steps`` of the first
-        evaluation, when not the run's own; others share its episodes.
+        evaluation, if not the run's own; the other evaluations share its episodes.
 
     Returns:
-      The result with its protocol, ready for JSON; ``evaluations`` holds a row by name.
+      The result with its protocol, ready for JSON; ``evaluations`` holds one row per name.
     """
     config = workdir.read_config(folder)
     episodes = overrides.get("episodes", config["evaluation"]["episodes"])
@@ -133,7 +133,7 @@ def measure(
             **tried.protocol,
             "metrics": {
                 each: {"mean": outcome.mean, "ci95": outcome.ci95}
-                # In the config's order, where compiled programs sort names.
+                # In the config's order, as compiled programs sort names.
                 for each in tried.metrics
                 for outcome in [summarize(values[each])]
             },
@@ -156,9 +156,9 @@ def measure(
 
 
 def _check_inputs(episode: Episode, folder: Path, restored: workdir.Restored) -> None:
-    """Raises ``ValueError`` when inputs are unlike those of the training and the learner fails.
+    """Raises ``ValueError`` if inputs differ from those of training and the learner fails.
 
-    Inputs of another size alone may do: an embedding serves images of several.
+    Inputs that differ only in size may work: an embedding can take images of several sizes.
     """
 
     def inputs(episode: Episode) -> list[str]:

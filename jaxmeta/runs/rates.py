@@ -1,4 +1,4 @@
-"""Parts of the parameters that move at a rate of their own, or not at all."""
+"""Separate rates for parts of the parameters, which may also be frozen."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,10 +19,10 @@ def with_rates(
     Args:
       optimizer: any optax transformation.
       rates: factors by the names of parts, as in ``{"model": 0.0, "model/block3": 0.1}``: 0 freezes
-        a part. The longest name that fits a leaf decides; others move at a factor of 1.
+        a part. The longest name that matches a leaf decides; other leaves have a factor of 1.
 
     Returns:
-      An optimizer whose ``init`` raises ``ValueError`` where there is no part of a name.
+      An optimizer whose ``init`` raises ``ValueError`` if a name matches no part.
 
     >>> import jax.numpy as jnp
     >>> optimizer = with_rates(optax.sgd(1.0), {"model": 0.1})

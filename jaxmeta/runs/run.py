@@ -1,4 +1,4 @@
-"""From a config to a trained and evaluated run, without flags: from a notebook, or in a sweep."""
+"""From a config to a trained and evaluated run, without flags: in a notebook, or in a sweep."""
 
 import json
 import os
@@ -41,22 +41,22 @@ from jaxmeta.train import (
 from jaxmeta.types import Key, Metrics, PyTree, Source
 
 Scores = Callable[[TrainState, PyTree, Key], Metrics]
-"""``(train state, data, key) -> values of each episode``, by the names of the metrics."""
+"""``(train state, data, key) -> values of each episode``, by metric name."""
 
 
 class Run(NamedTuple):
-    """All that a config describes, checked, before anything is compiled.
+    """All that a config describes, checked before anything is compiled.
 
     Attributes:
       config: the complete config.
       folder: the run's folder.
-      sources: by split, their data on the devices.
+      sources: by split, with their data on the devices.
       outer: the outer loop as one program.
-      update: what is run: that loop, or one that is fed what is read ahead.
-      data_from: ``(step) -> data`` of ``update``.
+      update: what is run: that loop, or one over data that are read ahead.
+      data_from: ``(step) -> data``, for ``update``.
       validate: evaluates a train state.
-      train_state: before the first step.
-      key: key of the training.
+      train_state: the train state before the first step.
+      key: the training key.
       notes: what a user should know, in sentences.
     """
 
@@ -79,23 +79,23 @@ def run(
     data_dir: str | None = None,
     writers: Sequence[Writer] | None = None,
 ) -> dict[str, Any]:
-    """Trains what a config describes, or goes on with it, and evaluates it on the test split.
+    """Trains what a config describes, or resumes training, and evaluates it on the test split.
 
     Args:
       given: the config; see :mod:`jaxmeta.runs.config`. Its functions are trusted.
-      folder: where the run lives. Called again with the same config, it goes on from the last
+      folder: the run's folder. Called again with the same config, it resumes from the last
         checkpoint there. What a user should know, such as parameters of another run that have no
-        place in this one, is told on stderr.
-      data_dir: where data sets lie, for those that lie anywhere.
-      writers: what metrics are handed to; by default a progress bar, ``metrics.jsonl`` and
-        TensorBoard's ``events`` in the folder, and a warning on stderr where outputs collapse.
+        place in this one, is printed to stderr.
+      data_dir: the folder of data sets, for those that are read from one.
+      writers: what metrics are passed to; by default a progress bar, ``metrics.jsonl`` and
+        TensorBoard's ``events`` in the folder, and a warning on stderr if outputs collapse.
 
     Returns:
       The result, which is also written to ``result.json``.
 
     Raises:
-      ValueError: a mistake in the config; nothing has been trained then.
-      Diverged, Stopped, OSError: as :func:`jaxmeta.runs.fit`.
+      ValueError: a mistake in the config; then nothing has been trained.
+      Diverged, Stopped, OSError: as for :func:`jaxmeta.runs.fit`.
 
     >>> import tempfile
     >>> from jaxmeta.runs import restore
@@ -124,7 +124,7 @@ def run(
 
 
 def train(prepared: Run, writers: Sequence[Writer] | None = None) -> TrainState:
-    """Takes the steps that are left; see :func:`jaxmeta.runs.fit`."""
+    """Takes the remaining steps; see :func:`jaxmeta.runs.fit`."""
     settings, folder = prepared.config, prepared.folder
     return fit(
         prepared.update,
@@ -142,7 +142,7 @@ def train(prepared: Run, writers: Sequence[Writer] | None = None) -> TrainState:
 
 
 def default_writers(prepared: Run) -> list[Writer]:
-    """A progress bar, JSON lines and TensorBoard, and a warning where outputs collapse."""
+    """A progress bar, JSON lines and TensorBoard, and a warning if outputs collapse."""
     folder, first = prepared.folder, next(iter(config.evaluation_of(prepared.config)["metrics"]))
     return [
         ProgressBar(prepared.config["steps"], ("train/loss", f"validation/{first}")),
@@ -159,15 +159,15 @@ def prepare(
     spread: str = SPREADS[0],
     shards: int = 1,
 ) -> Run:
-    """Builds a run and makes the folder its own; every mistake in a config is found here.
+    """Builds a run and claims its folder; every mistake in a config is found here.
 
     Args:
       given: the config.
-      folder: where the run lives.
-      data_dir: where data sets lie.
+      folder: the run's folder.
+      data_dir: the folder of data sets.
       spread: how tasks are spread over devices, as for
         :func:`jaxmeta.distributed.parallel.spread_by`.
-      shards: number of devices over which parameters are cut.
+      shards: number of devices over which parameters are sharded.
 
     Raises:
       ValueError: a mistake in the config, or the folder holds another run.
@@ -205,25 +205,25 @@ def prepare(
 
     def initial(params: PyTree | None = None) -> TrainState:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.task)
-        # Parameters of another run come before the carry and the optimizer, which may copy them.
+        # Parameters of another run are set before the carry and the optimizer, which may copy them.
         own, state = objective.init(keys.init, zeros)
         params = own if params is None else params
         carry = init_carry(objective, params, state, sample, data, keys.carry, meta_batch)
         return init_train_state(optimizer, params, state, carry)
 
-    # Never whole on one device, where it may not fit.
+    # The train state is never whole on one device, where it may not fit.
     abstract = jax.eval_shape(initial)
     laid_out = layout(abstract, devices, shards)._replace(
         carry=layout_of_tasks(abstract.carry, meta_batch, devices, shards)
     )
     begin = jax.jit(initial, out_shardings=laid_out)
     train_state = begin()
-    # A run that goes on has its own, and may have outlived the other.
+    # A resumed run has parameters of its own, and the other run may no longer exist.
     if settings["init_from"] and not checkpoint.any_saved(folder / "checkpoints"):
         params, more = _from_others(settings["init_from"], train_state.params)
         train_state, notes = begin(params), [*notes, *more]
 
-    # Traced here for their checks of shapes and types, which are then in time.
+    # Traced here so that their checks of shapes and types come early.
     jax.eval_shape(lambda state: outer(state, data, keys.train, 1), train_state)
     scores = _scores(settings, first, validated, "validation_episodes", devices, shards)
     jax.eval_shape(scores, train_state, valid, keys.valid)
@@ -239,7 +239,7 @@ def prepare(
 
     def validate(train_state: TrainState) -> dict[str, Evaluation]:
         seen = scores(train_state, valid, keys.valid)
-        # In the config's order, where compiled programs sort names.
+        # In the config's order, as compiled programs sort names.
         return {name: summarize(seen[name]) for name in validated.metrics}
 
     def data_from(step: int) -> Any:
@@ -274,7 +274,7 @@ def _scores(
     devices: Sequence[jax.Device],
     shards: int,
 ) -> Scores:
-    """The program of an evaluation, on as many episodes as that field of ``evaluation`` says."""
+    """The program of an evaluation; ``episodes`` names the field of ``evaluation`` to take."""
     wanted, over = config.evaluation_of(settings, name), by_shard_map(devices, shards)
     count, chunk = settings["evaluation"][episodes], settings["chunk"]
     of_learner = evaluator(tried.learner, tried.metrics, tried.sample, count, chunk, over)
@@ -293,7 +293,7 @@ def _scores(
 
 
 def _idle(devices: Sequence[jax.Device], meta_batch: int) -> list[str]:
-    """A sentence where some devices have nothing to do."""
+    """A sentence if some devices have nothing to do."""
     if len(devices) == jax.device_count():
         return []
     return [
@@ -303,7 +303,7 @@ def _idle(devices: Sequence[jax.Device], meta_batch: int) -> list[str]:
 
 
 def _from_others(given: Mapping[str, Any], params: PyTree) -> tuple[PyTree, list[str]]:
-    """Parameters some of which come from another run, and sentences on what was left over."""
+    """Parameters, some of which come from another run, and sentences on what was left over."""
     unknown = set(given) - {"workdir", "at", "take"}
     if "workdir" not in given or unknown:
         raise ValueError(

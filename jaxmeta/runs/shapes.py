@@ -11,18 +11,18 @@ from jaxmeta.types import Batch, Carried, Episode, PyTree
 NAMED: dict[str, Callable[..., Any]] = {
     kind.__name__: kind for kind in (Batch, Carried, Drawn, Episode)
 }
-"""The named tuples that are kept as such."""
+"""The named tuples that are preserved as such."""
 
 
 def to_json(tree: PyTree) -> Any:
     """The shapes and types of a pytree's arrays.
 
     Args:
-      tree: arrays, or ``jax.ShapeDtypeStruct``, in dictionaries with texts as keys, lists, tuples,
-        and the named tuples of :data:`NAMED`.
+      tree: arrays, or ``jax.ShapeDtypeStruct``, in dictionaries with strings as keys, lists,
+        tuples, and the named tuples of :data:`NAMED`.
 
     Raises:
-      ValueError: it holds something else.
+      ValueError: the tree holds something else.
 
     >>> from_json(to_json({"x": jax.numpy.ones((2, 3))}))
     {'x': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
@@ -44,7 +44,7 @@ def to_json(tree: PyTree) -> Any:
 
 
 def from_json(stored: Any) -> PyTree:
-    """The reverse of :func:`to_json`, as ``jax.ShapeDtypeStruct``."""
+    """The inverse of :func:`to_json`, as ``jax.ShapeDtypeStruct``."""
     kind = stored.get("kind")
     if kind is None:
         return jax.ShapeDtypeStruct(tuple(stored["shape"]), stored["dtype"])

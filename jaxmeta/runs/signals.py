@@ -10,9 +10,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> None:
-    """Ends the program, where there is nothing to save."""
-    # At once, not by an exception, which may crash the compiler. And not by print: the signal may
-    # have come in the middle of one.
+    """Ends the program when there is nothing to save."""
+    # At once, not by an exception, which may crash the compiler. And without print: the signal may
+    # have arrived in the middle of one.
     os.write(
         2, f"\nStopped by {signal.Signals(number).name}: run the same command again.\n".encode()
     )
@@ -40,10 +40,11 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         caught = signal.Signals(number)
-        # With no call between, in which the next signal could be handled before this one is noted.
+        # With no call in between, where the next signal could be handled before this one is noted.
         before, self.signal = self.signal, caught
         if before is not None:
-            # As if nobody had noted it: a program stops at once, a notebook gets KeyboardInterrupt.
+            # As if it were not noted here: a program stops at once, a notebook gets
+            # KeyboardInterrupt.
             former = self._former[caught]
             if callable(former):
                 former(number, frame)

@@ -1,13 +1,13 @@
 """From a dictionary to the object it names: how a config becomes functions.
 
 A *spec* is a mapping with the dotted name of a function under ``make`` and its arguments beside it,
-``{"make": "jaxmeta.nn.conv4", "filters": 64}``; a mapping ``{"function":
-"jaxmeta.losses.accuracy"}`` is that function itself. Specs nest, and nothing is registered: any
-function can be named.
+``{"make": "jaxmeta.nn.conv4", "filters": 64}``; a mapping
+``{"function": "jaxmeta.losses.accuracy"}`` is that function itself. Specs nest, and nothing is
+registered: any function can be named.
 
-A spec read from a file of somebody else's must not run their code, so only the public functions of
+A spec read from somebody else's file must not run their code, so only the public functions of
 jaxmeta and optax may be named, unless the caller trusts further packages. What is allowed is
-decided from the name alone, before anything is imported: importing a module runs it.
+decided from the name alone, before anything is imported, as importing a module runs it.
 """
 
 import difflib
@@ -19,12 +19,12 @@ from types import ModuleType
 from typing import Any
 
 EVERYTHING = ("*",)
-"""The ``trust`` of specs that the caller wrote: all that can be imported may be named."""
+"""The ``trust`` for specs that the caller wrote: anything that can be imported may be named."""
 
 ROOMS = ("learners", "objectives", "pretraining", "gradients", "nn", "inner", "data", "losses")
 # The modules whose public functions may always be named. None of them runs a program, imports a
-# module by name, unpickles or writes a file, but for the data sets below. The submodules of optax
-# are those that hold transformations, schedules and losses.
+# module by name, unpickles or writes a file, except for the data sets below. The submodules of
+# optax are those with transformations, schedules and losses.
 PUBLIC = (
     *(f"jaxmeta.{room}" for room in ROOMS),
     *("optax", "optax.contrib", "optax.losses", "optax.projections", "optax.schedules"),
@@ -36,7 +36,7 @@ DATA_SETS = tuple(
     f"jaxmeta.data.{name}"
     for name in ("cifar_fs", "fc100", "folder", "load_images", "omniglot", "pseudo_labeled")
 )
-"""What reads images from any folder, downloads or caches them: only data may be named so."""
+"""Functions that read images from any folder, download or cache them: only data may name them."""
 
 
 def build(
@@ -47,15 +47,15 @@ def build(
     *,
     data_sets: bool = False,
 ) -> Any:
-    """Makes what a spec names.
+    """Builds what a spec names.
 
     An argument named like the function's ``*args`` gives its positional arguments, as a list.
 
     Args:
-      spec: a spec; lists and other values are returned with the specs inside them made.
+      spec: a spec; lists and other values are returned with the specs inside them built.
       trust: packages (or modules) whose functions may be named besides the public ones of jaxmeta
-        and optax; :data:`EVERYTHING` for specs of one's own.
-      fill: arguments by name, for any function in the spec that takes one of this name and is not
+        and optax; :data:`EVERYTHING` for your own specs.
+      fill: arguments by name, for any function in the spec that takes one of this name but is not
         given it.
       data_sets: whether the spec may name one of :data:`DATA_SETS`.
 
@@ -95,7 +95,7 @@ def build(
 
 
 def resolve(name: str, trust: Sequence[str] = (), data_sets: bool = False) -> Any:
-    """The object of a dotted name.
+    """The object with a dotted name.
 
     Args:
       name: as in ``"jaxmeta.nn.mlp"``.
@@ -127,7 +127,7 @@ def resolve(name: str, trust: Sequence[str] = (), data_sets: bool = False) -> An
         raise ValueError(
             f"'{name}' cannot be imported ({error}): give the dotted name of a function."
         ) from error
-    # What a public module imported for its own use leads to other modules: it may not be named.
+    # What a public module imports for its own use leads to other modules, so it may not be named.
     public = _public_names(module, module_name)
     if attribute not in public and not (trusted and hasattr(module, attribute)):
         raise ValueError(f"'{module_name}' has no '{attribute}': {suggest(attribute, public)}.")
@@ -135,7 +135,7 @@ def resolve(name: str, trust: Sequence[str] = (), data_sets: bool = False) -> An
 
 
 def suggest(word: str, words: Iterable[str]) -> str:
-    """What somebody may have meant by a word: the words like it, or else all of them.
+    """What somebody may have meant by a word: similar words, or else all of them.
 
     >>> suggest("lerning_rate", ["learning_rate", "momentum"])
     'the near ones are learning_rate'
@@ -148,7 +148,7 @@ def suggest(word: str, words: Iterable[str]) -> str:
 
 
 def _call(name: str, function: Any, arguments: dict[str, Any], fill: Mapping[str, Any]) -> Any:
-    """Calls a function, having checked that it takes the arguments."""
+    """Calls a function after checking that it takes the arguments."""
     if not callable(function):
         raise ValueError(f"'{name}' is not a function: give the dotted name of one.")
     parameters = inspect.signature(function).parameters

@@ -1,4 +1,4 @@
-"""The tasks of a config: its sources, and the samplers of what is trained and evaluated on."""
+"""The tasks of a config: its sources, and the samplers for training and evaluation."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ def load_sources(
 ) -> dict[str, Source]:
     """The train, valid and test sources of a config.
 
-    ``data_dir`` is for data that lie in it; glyphs, say, have no use for it.
+    ``data_dir`` is for data that are read from it; glyphs, for example, do not use it.
     """
     fill = {"data_dir": data_dir} if data_dir else {}
     sources: dict[str, Source] = build(config["data"], trust, fill=fill, data_sets=True)
@@ -35,7 +35,7 @@ def load_sources(
 
 
 def with_classes(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """The config whose objective has the number of classes of the training split, if it takes one.
+    """The config with the training split's number of classes in its objective, if it takes one.
 
     >>> from jaxmeta.data import array_source
     >>> source = array_source([[0.0], [1.0], [2.0]], ["ant", "bee", "cat"])
@@ -58,7 +58,7 @@ def with_classes(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
 def _mapped(
     change: Callable[[Mapping[str, Any]], Mapping[str, Any]], spec: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The spec of an objective, those changed that are around no other."""
+    """The spec of an objective, with ``change`` applied to those inside that contain no other."""
     if "objective" in spec:  # as `augmented` has one
         return {**spec, "objective": _mapped(change, spec["objective"])}
     if "objectives" in spec:  # as `added` has several
@@ -68,10 +68,10 @@ def _mapped(
 
 
 def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
-    """The sampler of what is trained on: episodes, batches of examples, or what a function makes.
+    """The training sampler: of episodes, of batches of examples, or of what a function makes.
 
-    The function that ``config.sample`` may name is given the source and, if it has one, the
-    sampler of its own field ``sample``.
+    A function named by ``config.sample`` is given the source and, if its spec has a field
+    ``sample``, the sampler that this describes.
 
     Raises:
       ValueError: the split cannot fill such an episode, has no classes, or has other classes than
@@ -123,8 +123,9 @@ def episode_sampler(
 ) -> Sampler:
     """The sampler of a split's episodes, for the learner of a spec.
 
-    Episodes of fewer ways than the learner was built for are padded to those. With ``least_ways``
-    or ``least_shots`` each episode draws its number, from that to ``ways`` or ``shots``.
+    Episodes with fewer ways than the learner was built for are padded to its number. With
+    ``least_ways`` or ``least_shots``, each episode draws a number from that to ``ways`` or
+    ``shots``.
 
     Raises:
       ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
@@ -148,10 +149,10 @@ def episode_sampler(
 
 
 def check_drawn_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
-    """Draws a task, whose labels are then known, unlike those of the compiled program.
+    """Checks the labels of one drawn task, which are known, unlike those in a compiled program.
 
     Raises:
-      ValueError: a label lies outside of the ways.
+      ValueError: a label lies outside the ways.
     """
     if ways is None:
         return
@@ -162,7 +163,7 @@ def check_drawn_labels(sample: Sampler, data: PyTree, ways: int | None) -> None:
 
 
 def draw(sample: Sampler, data: PyTree, key: Key) -> Any:
-    """One task, drawn on one device wherever the data lie, so that any process may."""
+    """One task, drawn on one device wherever the data are, so that any process may draw it."""
     return jax.jit(sample)(jax.tree.map(np.asarray, data), key)
 
 
@@ -172,6 +173,6 @@ def run_streams(config: Mapping[str, Any]) -> Streams:
 
 
 def evaluation_key(config: Mapping[str, Any], split: str) -> Key:
-    """The key of a split's evaluated episodes, which every run and method shares."""
+    """The key of a split's evaluation episodes, which every run and method shares."""
     keys = run_streams(config)
     return {"train": keys.train_episodes, "valid": keys.valid, "test": keys.test}[split]

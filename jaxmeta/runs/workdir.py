@@ -68,7 +68,7 @@ def restore(
     trust: Sequence[str] = (),
     **changes: Any,
 ) -> Restored:
-    """Restores the learner that a run evaluated, with its best checkpoint by validation.
+    """Restores the learner that a run evaluated, with the run's best checkpoint by validation.
 
     The optimizer is neither built nor read.
 
@@ -78,15 +78,15 @@ def restore(
       trust: packages, as in ``("mine",)``, whose functions the run's config may name besides those
         of jaxmeta and optax. Naming a function of a package runs its code.
       **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
-        ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; a
-        learner with more ways serves fewer as it is.
+        ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; it
+        handles fewer ways unchanged.
 
     Returns:
       ``(learner, params, state)``.
 
     Raises:
       ValueError: the folder holds no run, its config names a function that is not trusted, it has
-        no checkpoint that can be read, or the learner cannot tell so many classes apart.
+        no checkpoint that can be read, or the learner cannot tell that many classes apart.
     """
     return load_best(pathlib.Path(workdir), evaluation, changes, trust)[0]
 
@@ -97,7 +97,7 @@ def load_best(
     changes: Mapping[str, Any] | None = None,
     trust: Sequence[str] = (),
 ) -> tuple[Restored, dict[str, Any]]:
-    """As :func:`restore`, with the last checkpoint's ``info``, to which ``best_step`` is added."""
+    """Like :func:`restore`, also returning the last checkpoint's ``info`` with ``best_step``."""
     config = read_config(folder)
     learner = build_learner(config, learner_spec(config, evaluation, changes), trust)
     objective, kept = build_objective(config, trust), read_shapes(folder)
@@ -153,13 +153,13 @@ def read_best(
     config: Mapping[str, Any],
     read: Callable[[CheckpointManager, int, int], Result],
 ) -> Result:
-    """Reads from a run's checkpoints, and leaves them as they are.
+    """Reads from a run's checkpoints without changing them.
 
     Args:
       folder: the folder of the run.
       config: its config.
-      read: ``(checkpoints, best step, latest step) -> result``; the best is the latest where no
-        checkpoint has a validation.
+      read: ``(checkpoints, best step, latest step) -> result``; the best is the latest if no
+        checkpoint has a validation score.
 
     Returns:
       The result.
@@ -209,16 +209,16 @@ def _stored_config(folder: pathlib.Path) -> Any:
 
 
 def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) -> None:
-    """Makes a folder the run of this config, or checks that it already is.
+    """Claims a folder for this config's run, or checks that it already holds that run.
 
     Args:
-      folder: the folder, which is made if it does not exist.
+      folder: the folder, which is created if it does not exist.
       config: the run's config, ready for JSON.
       kept: the shapes of a task and of an episode.
 
     Raises:
-      ValueError: the folder holds the run of another config or cannot be made, or a task is of a
-        type that cannot be written as JSON.
+      ValueError: the folder holds the run of another config or cannot be created, or a task is of
+        a type that cannot be written as JSON.
 
     >>> import tempfile
     >>> from jaxmeta.types import Batch
@@ -230,7 +230,7 @@ def claim_folder(folder: pathlib.Path, config: Mapping[str, Any], kept: Shapes) 
     ShapeDtypeStruct(shape=(2, 4), dtype=float32)
     """
     written = {name: to_json(tree) for name, tree in kept._asdict().items()}
-    # The other processes look when it is there: a file system may remember that it was not.
+    # The other processes look once it exists: a file system may remember that it did not.
     if is_primary() and not (folder / "config.json").exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)

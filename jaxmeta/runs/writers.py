@@ -1,13 +1,13 @@
 """Where metrics go: a progress bar, a file of JSON lines, TensorBoard; and a warning of collapse.
 
-A writer is anything with ``write(step, metrics)``, so a tracker of your own is three lines::
+A writer is anything with ``write(step, metrics)``, so your own tracker takes three lines::
 
     class WeightsAndBiases:
         def write(self, step, metrics):
             wandb.log(metrics, step=step)
 
-Two more methods are called where a writer has them: ``resume(step)`` before the first metrics, with
-the number of steps that are kept of an earlier run, and ``close()`` at the end.
+Two more methods are called if a writer has them: ``resume(step)`` before the first metrics, with
+the number of steps kept from an earlier run, and ``close()`` at the end.
 """
 
 import json
@@ -23,23 +23,23 @@ COLLAPSED = 0.1
 
 
 class Writer(Protocol):
-    """Anything that metrics can be handed to."""
+    """Anything that metrics can be passed to."""
 
     def write(self, step: int, metrics: Mapping[str, Any], /) -> None:
         """Takes the metrics after a step.
 
         Args:
           step: number of outer steps taken.
-          metrics: floats by name, as in ``"train/loss"`` and ``"validation/accuracy"``; figures of
-            an inner loop are lists with one entry a step.
+          metrics: floats by name, as in ``"train/loss"`` and ``"validation/accuracy"``; values of
+            an inner loop are lists with one entry per step.
         """
 
 
 class JsonLines:
     """Writes ``{"step": ..., "train/loss": ...}``, a line for each call.
 
-    The file holds no clock, so that a run resumed after a crash writes the very lines that an
-    undisturbed one writes: lines of steps that were lost are dropped when it resumes.
+    The file holds no times, so a run resumed after a crash writes the same lines as an
+    uninterrupted one: lines of steps that were lost are dropped when it resumes.
 
     >>> import tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.jsonl"
@@ -54,7 +54,7 @@ class JsonLines:
         self._path = path
 
     def resume(self, step: int) -> None:
-        """Forgets what was written after a step."""
+        """Drops what was written after a step."""
         kept = [row for row in read_json_lines(self._path) if row["step"] <= step]
         write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in kept))
 
@@ -84,7 +84,7 @@ class TensorBoard:
         self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, Any], /) -> None:
-        """Writes scalars; an entry of a list is one of its own."""
+        """Writes scalars; each entry of a list is a separate one."""
         for name, value in metrics.items():
             if not isinstance(value, list):
                 self._events.add_scalar(name, value, step)
@@ -101,7 +101,7 @@ class ProgressBar:
     """Shows the step, the training loss and the last validation.
 
     Args:
-      steps: number of outer steps in all.
+      steps: total number of outer steps.
       shown: names of the metrics to show.
 
     >>> bar = ProgressBar(steps=10)
@@ -131,9 +131,9 @@ class ProgressBar:
 
 
 class CollapseWarning:
-    """Tells on stderr, once, that the outputs of an objective over views have collapsed.
+    """Warns on stderr, once, that the outputs of an objective over views have collapsed.
 
-    They have when a logged ``train/spread``, or ``train/NAME_spread`` of a part of a sum, is below
+    They have if a logged ``train/spread``, or ``train/NAME_spread`` of a term of a sum, is below
     :data:`COLLAPSED`; see :func:`jaxmeta.diagnostics.spread`. The loss alone need not show it.
 
     >>> import contextlib, io
@@ -151,7 +151,7 @@ class CollapseWarning:
         self._told = False
 
     def write(self, step: int, metrics: Mapping[str, Any], /) -> None:
-        """Looks at the spread."""
+        """Checks the spread."""
         spreads = [
             value
             for name, value in metrics.items()
@@ -162,7 +162,7 @@ class CollapseWarning:
         self._told = True
         from tqdm.auto import tqdm
 
-        # Unlike print, it does not break into a progress bar.
+        # Unlike print, this does not break a progress bar.
         tqdm.write(
             f"The outputs have collapsed by step {step}: their spread is {min(spreads):.2g} where "
             "1 is isotropic, so that they hardly tell examples apart; try a smaller learning rate, "

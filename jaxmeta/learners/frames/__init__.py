@@ -1,1 +1,1 @@
-"""What learners are made of: the three frames, and what the frames share."""
+"""The three frames that learners are built from, and what the frames share."""

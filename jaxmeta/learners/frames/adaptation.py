@@ -1,4 +1,4 @@
-"""Adapting by an inner loop: what learners of networks and learners of heads share."""
+"""Adaptation by an inner loop, shared by learners that adapt networks or heads."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Problem(NamedTuple):
     Attributes:
       loss: the loss as a function of the leaves that adapt.
       start: these leaves before the first step.
-      finish: ``(fast) -> adapted``, what the learner's ``adapt`` returns once they have adapted.
+      finish: ``(fast) -> adapted``, what the learner's ``adapt`` makes of the adapted leaves.
     """
 
     loss: InnerLoss
@@ -33,8 +33,8 @@ def by_inner_loop(inner: InnerLoop, problem: Callable[..., Problem]) -> tuple[Ad
 
     Args:
       inner: the inner loop.
-      problem: ``(params, state, support, *more) -> Problem``, where ``more`` is whatever the two
-        functions are called with besides. ``params["hyper"]``, if any, is for the inner loop.
+      problem: ``(params, state, support, *more) -> Problem``, where ``more`` is whatever else the
+        two functions are called with. ``params["hyper"]``, if any, is for the inner loop.
 
     Returns:
       ``adapt`` and ``path``, the latter ``None`` if the inner loop has no path.

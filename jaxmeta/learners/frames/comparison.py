@@ -1,7 +1,7 @@
 """Learning by comparison: embed the support set once and compare every query with it.
 
 A method is a :class:`Comparison`, three pure functions of embedded examples. The embedding, its
-normalization, masks and absent classes are taken care of here.
+normalization, masks and absent classes are handled here.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Comparison(NamedTuple):
       init: ``(key, embedded [n, ...]) -> head_params``, meta-learned parameters besides those of
         the embedding.
       remember: ``(head_params, embedded [n, ...], member [n, ways]) -> memory``, where ``member``
-        is 1 if an example is labeled with the class and else 0; padding is a member of no class.
+        is 1 if an example is labeled with the class, else 0; padding is a member of no class.
       compare: ``(head_params, memory, embedded [m, ...]) -> logits [m, ways]``, all finite.
     """
 
@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """What is remembered of the support set, its statistics, and the classes that it shows."""
+    """What is remembered of the support set, its statistics, and the classes present in it."""
 
     memory: PyTree
     statistics: PyTree
@@ -45,7 +45,7 @@ class Adapted(NamedTuple):
 
 
 def no_head_params(key: Key, embedded: Array) -> PyTree:
-    """The ``init`` of a comparison, or a head, that has no parameters to meta-learn."""
+    """The ``init`` of a comparison or a head without meta-learned parameters."""
     return ()
 
 

@@ -23,7 +23,7 @@ from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Model, PyTr
 
 
 class Adapted(NamedTuple):
-    """What differs between tasks: the fast leaves, the support statistics, the classes shown."""
+    """What differs between tasks: the fast leaves, the support statistics, the classes present."""
 
     fast: PyTree
     statistics: PyTree
@@ -40,22 +40,22 @@ def gradient_learner(
     fast: Callable[[str], bool] = lambda name: True,
     batch: int | None = None,
 ) -> Learner:
-    r"""Adapts a model's parameters to the support set by an inner loop, starting where learned.
+    r"""Adapts a model's parameters to the support set by an inner loop from a learned start.
 
     .. math:: \theta' = \mathrm{inner}\big(\theta \mapsto L(\theta; \text{support}),\, \theta,\,
               h\big), \qquad z = f_{\theta'}(\text{query})
 
     Args:
       model: its outputs are logits ``[n, ways]``, or regression values.
-      inner: the inner loop; :func:`jaxmeta.inner.unroll` or your own.
+      inner: the inner loop, such as :func:`jaxmeta.inner.unroll` or your own.
       ways: largest number of classes; ``None`` for regression.
       loss: the loss of the support set.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
-      fast: tells by a parameter's name, as in ``"block0/kernel"``, whether it adapts. The others
-        are still meta-learned (ANIL: ``lambda name: "head" in name``).
+      fast: whether a parameter adapts, by its name, as in ``"block0/kernel"``. The others are still
+        meta-learned (ANIL: ``lambda name: "head" in name``).
       batch: number of labeled examples of the support set that each inner step draws, without
-        replacement. By default a step takes the whole support set, in which examples without a
-        label count in the statistics only.
+        replacement. By default a step uses the whole support set, in which examples without a
+        label count only in the statistics.
 
     Returns:
       A learner with parameters ``{"model": ..., "hyper": ...}``. It has a ``path`` if the inner

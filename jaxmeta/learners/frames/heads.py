@@ -35,7 +35,7 @@ class Head(NamedTuple):
     Attributes:
       init: ``(key, embedded [n, d]) -> head_params``, what is meta-learned about the head.
       start: ``(head_params, embedded [n, d], member [n, ways]) -> weights``, where adaptation
-        begins; ``member`` is 1 if an example is labeled with the class and else 0.
+        starts; ``member`` is 1 if an example is labeled with the class, else 0.
       apply: ``(weights, embedded [m, d]) -> logits [m, ways]``.
       penalty: ``(weights, member [n, ways]) -> scalar``, added to the mean loss of the support set.
     """
@@ -47,10 +47,10 @@ class Head(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """The adapted leaves, the support statistics, the classes shown.
+    """The adapted leaves, the support statistics, the classes present.
 
-    ``waiting`` is the support set and the key if the queries are needed to adapt; the leaves are
-    then ``None``.
+    If the queries are needed to adapt, ``waiting`` is the support set and the key, and the leaves
+    are ``None``.
     """
 
     fast: PyTree
@@ -60,7 +60,7 @@ class Adapted(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What is asked: inputs ``[m, ...]`` and their mask ``[m]``."""
+    """The queries: inputs ``[m, ...]`` and their mask ``[m]``."""
 
     x: PyTree
     mask: Array
@@ -85,7 +85,7 @@ def learned_head(ways: int) -> Head:
 def prototype_head() -> Head:
     r"""The linear layer of prototypical networks: :math:`W_k = 2 c_k`, :math:`b_k = -|c_k|^2`.
 
-    Its logits are :math:`-\lVert f(x) - c_k \rVert^2` but for a term that all classes share.
+    Its logits are :math:`-\lVert f(x) - c_k \rVert^2` up to a term that all classes share.
     """
 
     def start(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
@@ -96,12 +96,12 @@ def prototype_head() -> Head:
 
 
 def mean_head() -> Head:
-    """A linear layer that starts from the class means of features of unit length, without bias."""
+    """A linear layer that starts from the class means of unit-length features and zero biases."""
     return Head(no_head_params, _means, affine)
 
 
 def cosine_head(temperature: float) -> Head:
-    r"""A head of cosines :math:`z_k = \cos(w_k, f(x)) / T + b_k`, w starting from the means."""
+    r"""A head of cosines :math:`z_k = \cos(w_k, f(x)) / T + b_k`; w starts from the means."""
 
     def apply(weights: PyTree, embedded: Array) -> Array:
         similar = cosine_similarities(embedded, weights["kernel"].T)
@@ -111,7 +111,7 @@ def cosine_head(temperature: float) -> Head:
 
 
 def _means(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
-    # Of unit length, as a class would else be preferred for the length of its features.
+    # At unit length, since otherwise a class would be favored for the length of its features.
     means = class_means(to_unit_length(embedded), member)
     return {"kernel": means.T, "bias": jnp.zeros(means.shape[0], means.dtype)}
 
@@ -131,7 +131,7 @@ def head_learner(
     .. math:: L(w) = \operatorname*{mean}_{(x, y) \in S} -\log p_w(y \mid x)
               + \beta \operatorname*{mean}_{x \in Q} H\big(p_w(\cdot \mid x)\big)
 
-    Unless the embedding adapts, examples are embedded once, however many steps there are.
+    Unless the embedding adapts, examples are embedded only once, whatever the number of steps.
 
     Args:
       model: an embedding, ``[n, ...]`` to ``[n, d]``.
@@ -145,8 +145,8 @@ def head_learner(
 
     Returns:
       A learner with parameters ``{"model", "head", "hyper"}``. If ``head`` and ``inner`` learn
-      nothing, parameters that hold ``"model"`` alone serve as well. It has a ``path`` if the inner
-      loop has one and adaptation does not wait for the queries.
+      nothing, parameters with only ``"model"`` work as well. It has a ``path`` if the inner loop
+      has one and adaptation does not wait for the queries.
 
     Raises:
       ValueError: ``ways`` is not positive, the entropy's weight is negative, the normalization is
@@ -237,6 +237,6 @@ def head_learner(
 
 def entropies(logits: Array, present: Array) -> Array:
     """The entropy, in nats, of each prediction ``[n]`` over the classes that are present."""
-    # Finite, as minus infinity times a probability of zero is not a number.
+    # Finite, as minus infinity times a probability of zero would be NaN.
     log_p = jax.nn.log_softmax(jnp.where(present[None], logits, MASK_VALUE))
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)

@@ -9,14 +9,14 @@ MODES = ("transductive", "inductive", "running")
 
 
 class Normalized(NamedTuple):
-    """A model that knows which statistics normalize what.
+    """A model with a fixed choice of the statistics that it normalizes with.
 
     Attributes:
-      init: that of the model, ``(key, x) -> (params, state)``.
+      init: the model's, ``(key, x) -> (params, state)``.
       on_support: ``(params, state, support, key=None) -> (outputs, kept)``, where ``kept`` is what
-        the queries will need of the support set: its statistics if the mode is ``"inductive"``,
+        the queries will need from the support set: its statistics if the mode is ``"inductive"``,
         and otherwise ``()``.
-      statistics: ``(params, state, support) -> kept``, where the outputs are not wanted.
+      statistics: ``(params, state, support) -> kept``, for use when no outputs are needed.
       on_query: ``(params, state, kept, x, mask=None, key=None) -> (outputs, state)``, where the new
         state holds the statistics that were used.
     """
@@ -55,8 +55,8 @@ def normalized(model: Model, mode: str) -> Normalized:
     """Fixes which statistics a model normalizes its inputs with.
 
     - ``"transductive"``: support set and queries each with their own statistics.
-    - ``"inductive"``: both with those of the support set, so that every query is answered alone.
-    - ``"running"``: both with the averages that ``state`` holds.
+    - ``"inductive"``: both with the support set's, so that each query is predicted independently.
+    - ``"running"``: both with the running averages in ``state``.
 
     Args:
       model: a model.

@@ -1,4 +1,4 @@
-"""What learners share: named normalization, absent classes, checks of a support set."""
+"""What learners share: class means, distances, absent classes, checks of a support set."""
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +8,22 @@ from jaxmeta.checks import check_count
 from jaxmeta.types import UNLABELED, Array, Batch, Loss
 
 MASK_VALUE = -1e9
-"""In place of minus infinity, whose derivative is not a number."""
+"""In place of minus infinity, whose derivative would be NaN."""
 
 
 def check_ways(ways: int | None) -> None:
-    """Raises ``ValueError`` when there are ways, as for classes, but not one or more."""
+    """Raises ``ValueError`` if ``ways`` is given, as for classes, but not a positive integer."""
     if ways is not None:
         check_count("ways", ways, least=1)
 
 
 def present_classes(support: Batch, ways: int) -> Array:
-    """Which classes the support set shows, boolean ``[ways]``."""
+    """Which classes are present in the support set, boolean ``[ways]``."""
     return jnp.any(membership(support, ways) > 0, axis=0)
 
 
 def membership(support: Batch, ways: int) -> Array:
-    """``[n, ways]``, 1 where an example is labeled with the class, else 0; padding has none."""
+    """``[n, ways]``, 1 where an example is labeled with the class, else 0, as for padding."""
     member = (support.y[:, None] == jnp.arange(ways)[None]) & (support.mask[:, None] > 0)
     return member.astype(support.mask.dtype)
 
@@ -49,14 +49,14 @@ def squared_distances(one: Array, other: Array) -> Array:
 def best_of_class(pairs: Array, member: Array) -> Array:
     """The largest of ``[m, n]`` over each class of ``[n, ways]``: ``[m, ways]``, finite."""
     of_class = jnp.where(member[None] > 0, pairs[:, :, None], MASK_VALUE)
-    # By place: the derivative of a maximum compares values that a compiler may round differently.
+    # By index: the derivative of a maximum compares values that a compiler may round differently.
     best = jax.lax.stop_gradient(jnp.argmax(of_class, axis=1, keepdims=True))
     return jnp.take_along_axis(of_class, best, axis=1)[:, 0]
 
 
 def to_unit_length(rows: Array) -> Array:
-    """Rows ``[n, d]`` divided by their length; a row of zeros stays one."""
-    # Within the root, where the derivative of a length of zero would not be a number.
+    """Rows ``[n, d]`` divided by their length; a row of zeros stays zero."""
+    # The constant is inside the root, as the derivative at a length of zero would be NaN.
     return rows * jax.lax.rsqrt(jnp.sum(rows**2, axis=-1, keepdims=True) + 1e-12)
 
 
@@ -74,7 +74,7 @@ def mask_absent_classes(logits: Array, present: Array | None) -> Array:
 
 
 def support_loss(loss: Loss, outputs: Array, support: Batch, present: Array | None) -> Array:
-    """The loss over the labeled examples and, for classes, over those that are ``present``.
+    """The loss over the labeled examples and, for classes, over those classes ``present``.
 
     Raises:
       ValueError: the model does not have one output per way.
@@ -84,7 +84,7 @@ def support_loss(loss: Loss, outputs: Array, support: Batch, present: Array | No
 
 
 def check_outputs(outputs: Array, present: Array | None) -> None:
-    """Raises ``ValueError`` if there are classes but not one output for each of them."""
+    """Raises ``ValueError`` if there are classes but not exactly one output for each."""
     if present is not None and outputs.shape[-1] != present.shape[0]:
         raise ValueError(
             f"The model has {outputs.shape[-1]} outputs but the learner is to tell "
