@@ -1,1 +1,1 @@
-"""Benchmarks: time and memory of meta-gradients, of this library and of others."""
+"""Benchmarks: time and memory of meta-gradients in this library and in others."""

@@ -1,11 +1,11 @@
-r"""What it is worth to compute several tasks at a time, on one device.
+r"""What is gained by computing several tasks at a time on one device.
 
   python -m benchmarks.chunks [--chunk=1,2,8] [--learner=maml] [--ways=5] [--shots=1] \
       [--queries=15] [--tasks=8] [--inner_steps=5] [--filters=64] [--image_size=28] \
       [--repetitions=9]
 
-Times each number of tasks at a time against what the library chooses by itself. Prints a JSON line
-for each, and a table.
+Times each number of tasks at a time, and the number that the library chooses by itself. Prints a
+JSON line for each, and a table.
 """
 
 from benchmarks import command
@@ -20,7 +20,7 @@ REPETITIONS = command.define_repetitions()
 
 
 def main() -> None:
-    """Times all in one process."""
+    """Times everything in one process."""
     problem = PROBLEM()
     rows = in_own_process("benchmarks.points:chunks", problem, CHUNKS(), REPETITIONS.value)
     device = in_own_process("benchmarks.machine:measure_device")

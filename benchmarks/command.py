@@ -27,11 +27,11 @@ LEARNERS = ("maml", "fomaml", "protonet")
 def define_problem(
     default: Problem, fields: Sequence[str] = tuple(HELP), learners: Sequence[str] = LEARNERS
 ) -> Callable[[], Problem]:
-    """Defines flags for fields of a problem, and returns how to read it off them.
+    """Defines flags for fields of a problem, and returns a function that reads it from them.
 
     Args:
       default: the problem when no flag is set.
-      fields: those that are integers and have a flag of their own.
+      fields: the integer fields that have a flag of their own.
       learners: the choices of ``--learner``.
     """
     holders: list[Any] = [
@@ -44,7 +44,7 @@ def define_problem(
 def define_integers(
     name: str, default: Sequence[int], text: str, least: int = 1
 ) -> Callable[[], list[int]]:
-    """Defines a flag for integers with commas between, and returns how to read them."""
+    """Defines a flag for comma-separated integers, and returns a function that reads them."""
     holder = flags.DEFINE_list(name, [str(value) for value in default], text)
 
     def read() -> list[int]:
@@ -68,12 +68,12 @@ def define_repetitions() -> flags.FlagHolder[int]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Starts a program whose mistakes are reported in one sentence."""
+    """Starts a program whose errors are reported in one sentence."""
     app.run(lambda arguments: guarded(main), flags_parser=parse)
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Ends the program with the sentence of an error that this package raised."""
+    """Ends the program with the message of an error that this package raised."""
     try:
         main()
     except (ValueError, Failure) as error:
@@ -84,7 +84,7 @@ def guarded(main: Callable[[], None]) -> None:
 
 
 def parse(arguments: list[str]) -> list[str]:
-    """Parses flags; there is nothing else on the line."""
+    """Parses flags; nothing else may be on the command line."""
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:

@@ -1,12 +1,12 @@
-r"""How long this library's meta-gradient compiles, cold and from jax's persistent cache.
+r"""How long this library's meta-gradient takes to compile, cold and from jax's persistent cache.
 
   python -m benchmarks.compile [--inner_steps=1,5] [--tasks=8,32] [--learner=maml] [--ways=5] \
       [--shots=1] [--queries=15] [--filters=64] [--image_size=28]
 
-Each setting is compiled with an empty cache, and again with what the first left there, each time in
-a fresh process. ``warm_hits`` is the proof that the second took it from the cache; on CPUs with
-AVX-512, XLA may refuse what it wrote itself (jax-ml/jax#38445), and ``warm_misses`` then tells.
-Tracing is not cached. Prints a JSON line for each setting, and a table.
+Each setting is compiled with an empty cache, and again with the cache that this leaves, each time
+in a fresh process. ``warm_hits`` proves that the second compilation used the cache; on CPUs with
+AVX-512, XLA may refuse an entry that it wrote itself (jax-ml/jax#38445), which ``warm_misses``
+shows. Tracing is not cached. Prints a JSON line for each setting, and a table.
 """
 
 import dataclasses

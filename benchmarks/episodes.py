@@ -1,10 +1,10 @@
-r"""What drawing a meta-batch of Omniglot inside ``jit`` costs, beside the meta-gradient it is for.
+r"""The cost of drawing a meta-batch of Omniglot inside ``jit``, next to its meta-gradient's.
 
   python -m benchmarks.episodes [--data_dir=DIR] [--learner=maml] [--ways=5] [--shots=1] \
       [--queries=15] [--tasks=8] [--inner_steps=5] [--filters=64] [--image_size=28] \
       [--repetitions=9]
 
-Data are looked for as the experiments do, in --data_dir, else in JAXMETA_DATA_DIR. Prints a JSON
+As in the experiments, data are looked for in --data_dir, else in JAXMETA_DATA_DIR. Prints a JSON
 line for each of the two, and a table.
 """
 

@@ -12,13 +12,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
 def count(jaxpr: ClosedJaxpr | Jaxpr) -> int:
-    """The operations of a jaxpr, a multiplication and an addition counting as two.
+    """The operations of a jaxpr; a multiplication and an addition count as two.
 
-    A scan counts as often as it runs, a branch as much as its longest arm. A convolution is counted
-    as it is defined, products with its padding included.
+    The body of a scan counts once per iteration, and a conditional as much as its costliest branch.
+    A convolution is counted by its definition, including products with its padding.
 
     Raises:
-      ValueError: there is a while loop, whose rounds nobody knows.
+      ValueError: there is a while loop, whose number of iterations is unknown.
     """
     inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     return sum(_of_equation(equation) for equation in inner.eqns)
@@ -30,16 +30,16 @@ def _of_equation(equation: JaxprEqn) -> int:
         (contracted, _), (batched, _) = params["dimension_numbers"]
         free = min(map(_rank, equation.invars)) - len(contracted) - len(batched)
         if not free or not contracted:
-            # With a vector it is a sum, and of two vectors a table.
+            # A product with a vector is a sum, and one of two vectors is elementwise.
             return 0
         return 2 * _size(equation.outvars[0]) * _extent(equation.invars[0], contracted)
     if name == "conv_general_dilated":
-        # Each output is a sum over the kernel's places and its input channels, which are those of
-        # one group: this holds for groups of features and of the batch.
+        # Each output is a sum over the kernel's positions and its input channels, which belong to
+        # one group; this holds for groups of features and of the batch.
         _, inputs, *places = params["dimension_numbers"].rhs_spec
         return 2 * _size(equation.outvars[0]) * _extent(equation.invars[1], (inputs, *places))
     if name == "convolution_map":
-        # The three maps of jaxmeta's convolution take the same: the kernel at each place of z.
+        # The three maps of jaxmeta's convolution cost the same: the kernel at each position of z.
         a, b, out = *equation.invars, equation.outvars[0]
         kernel, z = {"output": (b, out), "input": (a, b), "kernel": (out, b)}[params["gives"]]
         return 2 * _size(kernel) * _extent(z, (1, 2, 3))

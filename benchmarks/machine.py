@@ -1,4 +1,4 @@
-"""The machine: what it is, and the fastest that it multiplies matrices."""
+"""The machine: what it is, and how fast it multiplies matrices at best."""
 
 import importlib.metadata
 import os
@@ -14,11 +14,11 @@ REPETITIONS = 5
 
 
 class Device(NamedTuple):
-    """What jax computes on.
+    """The device that jax computes on.
 
     Attributes:
-      kind: its name, as jax tells it.
-      peak: the most float32 operations a second seen in a product of matrices.
+      kind: its name, as jax reports it.
+      peak: the most float32 operations per second measured in a matrix product.
     """
 
     kind: str
@@ -26,11 +26,11 @@ class Device(NamedTuple):
 
 
 def measure_device() -> Device:
-    """Multiplies square matrices of some sizes by jax and takes the fastest.
+    """Multiplies square matrices of several sizes in jax and takes the fastest.
 
     A product of size n counts as 2 n^3 operations.
     """
-    import jax  # not above: entry points import this file, and no library
+    import jax  # not at the top: entry points import this file but no library
 
     peak = max(2 * size**3 / _seconds_of_product(size) for size in SIZES)
     return Device(jax.devices()[0].device_kind, peak)
@@ -50,7 +50,7 @@ def _seconds_of_product(size: int) -> float:
 
 
 def describe(device: Device) -> str:
-    """One line on the machine: processor, cores, device, versions."""
+    """One line about the machine: processor, cores, device, versions."""
     versions = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:

@@ -1,12 +1,12 @@
-r"""How the memory and time of this library's meta-gradient grow with the inner steps.
+r"""How the memory and time of this library's meta-gradient grow with the number of inner steps.
 
   python -m benchmarks.memory [--inner_steps=1,5,20,50,100] [--differentiation=mixed] \
       [--learner=maml] [--ways=5] [--shots=1] [--queries=15] [--tasks=8] [--filters=64] \
       [--image_size=28] [--repetitions=9]
 
-With ``--differentiation=mixed,reverse,rematerialized``, for each of these ways through the inner
-loop. Prints a JSON line for each way and number of steps, and a table;
-:func:`benchmarks.points.memory` says what its columns are.
+``--differentiation=mixed,reverse,rematerialized`` compares these ways of differentiating through
+the inner loop. Prints a JSON line for each way and number of steps, and a table;
+:func:`benchmarks.points.memory` explains its columns.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ def main() -> None:
         row = in_own_process("benchmarks.points:memory", each, way, REPETITIONS.value)
         fewest = next((one for one in rows if one["differentiation"] == way), row)
         added = row["inner_steps"] - fewest["inner_steps"]
-        # What a further step takes, without what the query set takes once.
+        # The time of one further step, without the fixed time of the query set.
         further = (row["median_ms"] - fewest["median_ms"]) / added if added else None
         rows.append({**row, "ms_per_further_step": further})
         tell(rows[-1])

@@ -1,11 +1,11 @@
-r"""One meta-gradient of a conv4, by this library and by others.
+r"""One meta-gradient of a conv4, in this library and in others.
 
   python -m benchmarks.meta_step [--learner=maml|fomaml|protonet] [--ways=5] [--shots=1] \
       [--queries=15] [--tasks=8] [--inner_steps=5] [--filters=64] [--image_size=28] \
       [--against=higher,torch_func] [--repetitions=9]
 
-Prints a JSON line for each implementation, and a table; :func:`benchmarks.timing.compare` says
-what its columns are.
+Prints a JSON line for each implementation, and a table; :func:`benchmarks.timing.compare` explains
+its columns.
 """
 
 from absl import flags

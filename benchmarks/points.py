@@ -1,7 +1,7 @@
-"""What is measured of this library alone, each call in a process of its own.
+"""Measurements of this library alone, each call in a process of its own.
 
-Entry points are imported by every process that they start, so none of them imports jax, and what
-needs it lies here.
+An entry point is imported by every process that it starts, so no entry point imports jax; code that
+needs jax is here.
 """
 
 import os
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def meta_step(problem: Problem, differentiation: str = "mixed") -> tuple[Any, PyTree]:
-    """The jitted meta-gradient, and arguments for it, where they are used."""
+    """The jitted meta-gradient, and its arguments on the devices that use them."""
     devices = devices_for(problem.tasks)
     objective = make_objective(problem, make_model(problem), differentiation)
     gradient = estimate(objective, spread=by_shard_map(devices))
@@ -39,16 +39,16 @@ def memory(problem: Problem, differentiation: str, repetitions: int) -> Row:
     """Memory and time of the meta-gradient.
 
     Returns:
-      ``temporary_mib``, what the compiled program holds besides its arguments and results, as XLA
-      plans it; how much the process grew at most, by the end of compiling and by the end of
-      running; the times of a call, and of compiling.
+      ``temporary_mib``, the memory that XLA plans for the compiled program besides its arguments
+      and results; how much the process grew at most, by the end of compilation and by the end of
+      the run; the times of a call and of compilation.
     """
     gradient, arguments = meta_step(problem, differentiation)
     baseline = peak_memory_mib()
     compile_seconds, compiled = timed(lambda: gradient.lower(*arguments).compile())
     compiling = peak_memory_mib() - baseline
     step = partial(_run, compiled, arguments)
-    step()  # the first call makes its buffers
+    step()  # the first call allocates its buffers
     seconds = repeat({"step": partial(burst, step)}, repetitions)["step"]
     return {
         "differentiation": differentiation,
@@ -62,10 +62,10 @@ def memory(problem: Problem, differentiation: str, repetitions: int) -> Row:
 
 
 def chunks(problem: Problem, sizes: Sequence[int], repetitions: int) -> list[Row]:
-    """Times of the meta-gradient on one device, so many tasks at a time, and as many as it chooses.
+    """Times of the meta-gradient on one device, for each number of tasks at a time.
 
-    ``relative_time`` is the median over that of the fastest; the row named ``automatic`` is a
-    program of its own, and ``tasks_at_a_time`` what it chose.
+    ``relative_time`` is the median relative to that of the fastest of ``sizes``. The row
+    ``automatic`` is a separate program that chooses its own number, given as ``tasks_at_a_time``.
     """
     arguments = make_arguments(problem, make_data(problem))
     objective = make_objective(problem, make_model(problem))
@@ -97,11 +97,11 @@ def compilation(problem: Problem, folder: str) -> Row:
     """Seconds to trace and to compile the meta-gradient, with a persistent cache in ``folder``.
 
     Returns:
-      The seconds, and what jax says of the cache: ``hits``, programs taken from it, and ``misses``,
-      programs compiled and written to it.
+      The seconds, and what jax reports of the cache: ``hits``, programs read from it, and
+      ``misses``, programs compiled and written to it.
     """
     jax.config.update("jax_compilation_cache_dir", folder)
-    # Small programs too, which it leaves out by default.
+    # Small programs too, which jax does not cache by default.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     gradient, arguments = meta_step(problem)
@@ -118,9 +118,9 @@ def compilation(problem: Problem, folder: str) -> Row:
 
 
 def episodes(problem: Problem, data_dir: str | None, repetitions: int) -> list[Row]:
-    """Times of drawing a meta-batch of Omniglot, and of the meta-gradient that takes it, in turns.
+    """Times of drawing a meta-batch of Omniglot and of its meta-gradient, in turns.
 
-    ``share`` is that of both together.
+    ``share`` is the share of each in the time of both together.
     """
     source = omniglot(size=problem.image_size, data_dir=data_dir)["train"]
     sample = source.episodes(problem.ways, problem.shots, problem.queries)
@@ -157,15 +157,15 @@ def streaming(
 ) -> list[Row]:
     """How long a step waits for its meta-batch of Omniglot.
 
-    Images are drawings decoded and shrunk from TFDS's records, or their pixels in a file that is
-    mapped into memory. Steps are sleeps of the given lengths, as when an accelerator works and the
-    host does not, and the meta-gradient, which on a CPU needs the cores that read. A step of 0 ms
-    waits for as long as the stream takes: a longer one than that need not wait.
+    Images are drawings, decoded and shrunk from TFDS's records, or their pixels in a memory-mapped
+    file. A step is a sleep of one of the given lengths, as when an accelerator works and the host
+    is idle, or the meta-gradient, which on a CPU needs the cores that read images. A step of 0 ms
+    waits for as long as the stream takes; any step longer than that need not wait.
 
     Returns:
-      Means over steps: ``step_ms``, ``alone_ms`` when nothing is read, ``wait_ms``, and ``share``,
-      that of waiting in all the time. The first steps, which were read before the clock ran, are
-      left out.
+      Means over steps: ``step_ms``, ``alone_ms`` (a step when nothing is read), ``wait_ms``, and
+      ``share``, the share of the total time spent waiting. The first steps, whose images were read
+      before timing began, are left out.
     """
     gradient, (params, state, _, keys) = meta_step(problem)
     decoded = omniglot(size=problem.image_size, data_dir=data_dir, streamed=True)["train"]
@@ -190,7 +190,7 @@ def streaming(
 
 
 def _as_array(source: Source, folder: str) -> Source:
-    """The same source, its pixels in a file."""
+    """The same source, with its pixels in a file."""
     counts = np.asarray(source.data.counts)
     np.save(f"{folder}/pixels.npy", _sampler(source, 1, 1, 1).read(np.arange(counts.sum())))
     rows = np.split(np.arange(counts.sum()), np.cumsum(counts)[:-1])

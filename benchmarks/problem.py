@@ -15,21 +15,21 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """The gradient, by the initial parameters, of the mean over tasks of the query loss.
+    """The gradient of the mean query loss over tasks with respect to the initial parameters.
 
     Attributes:
       learner: ``"maml"``, ``"fomaml"`` or ``"protonet"``.
       model: ``"conv4"`` with cross-entropy on images, or ``"mlp"``, two hidden layers of 40, with
         squared error on sinusoids.
       ways: classes of a task; 1 for sinusoids.
-      shots: support examples a class.
-      queries: query examples a class.
-      tasks: of the meta-batch.
-      inner_steps: of gradient descent on the whole support set; unused by protonet.
+      shots: support examples per class.
+      queries: query examples per class.
+      tasks: tasks of the meta-batch.
+      inner_steps: steps of gradient descent on the whole support set; unused by protonet.
       filters: channels of each convolution.
-      image_size: side in pixels; images have one channel.
-      learning_rate: of the inner steps. It is large enough for the inner steps to be seen in the
-        gradient, and so for a wrong one to fail the check.
+      image_size: side of the images in pixels; they have one channel.
+      learning_rate: learning rate of the inner steps, large enough for them to affect the gradient
+        visibly, so that a wrong step fails the check.
     """
 
     learner: str = "maml"
@@ -79,7 +79,8 @@ class Implementation(NamedTuple):
 def make_data(problem: Problem) -> Data:
     """Tasks of noise, or of sine waves: the time of a step does not depend on what is learned.
 
-    Noise has no two equal pixels side by side, on whose maximum libraries would differ.
+    No two adjacent pixels of noise are equal; libraries would differentiate their maximum
+    differently.
     """
     random = np.random.default_rng(0)
     tasks = problem.tasks
@@ -101,7 +102,7 @@ def make_data(problem: Problem) -> Data:
 
 
 def relative_difference(gradient: Arrays, reference: Arrays) -> float:
-    """The norm of the difference of two gradients, all leaves together, over the reference's norm.
+    """The norm of two gradients' difference, over all leaves, relative to the reference's norm.
 
     Raises:
       ValueError: the leaves differ in name or shape.

@@ -1,4 +1,4 @@
-"""What the comparison needs of jax, found in a process of its own."""
+"""What the comparison needs from jax, computed in a process of its own."""
 
 import jax
 
@@ -11,7 +11,7 @@ from jaxmeta.types import PyTree
 
 
 def make_reference(problem: Problem, data: Data) -> tuple[Arrays, int, Device]:
-    """What every implementation is given and measured by.
+    """What every implementation is given, and what it is measured by.
 
     Returns:
       The initial parameters, as jaxmeta draws them; the useful operations of one meta-gradient; the
@@ -26,6 +26,6 @@ def make_reference(problem: Problem, data: Data) -> tuple[Arrays, int, Device]:
 
 
 def useful_flops(problem: Problem, arguments: PyTree) -> int:
-    """The operations of one meta-gradient as reverse mode over direct convolutions takes them."""
+    """The operations of one meta-gradient in reverse mode with direct convolutions."""
     objective = jaxmeta.make_objective(problem, jaxmeta.make_model(problem), "reverse")
     return flops.count(jax.make_jaxpr(estimate(objective, chunk=1))(*arguments))

@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, least and most of some seconds, in milliseconds."""
+    """Median, minimum and maximum of some seconds, in milliseconds."""
     return {
         "median_ms": statistics.median(seconds) * 1e3,
         "min_ms": min(seconds) * 1e3,
@@ -18,7 +18,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table; a value that a row has not is left empty."""
+    """Rows as a Markdown table; cells of missing values are empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[cell(row.get(name)) for name in columns] for row in rows]
@@ -26,7 +26,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value in few characters: three digits, or all those before the point."""
+    """A value in few characters: three digits, or all those before the decimal point."""
     if value is None:
         return ""
     if not isinstance(value, float):
@@ -40,5 +40,5 @@ def tell(row: Row) -> None:
 
 
 def show(title: str, machine: str, rows: Sequence[Row]) -> None:
-    """Prints the rows as a table, under a title and a line on the machine."""
+    """Prints the rows as a table, under a title and a line about the machine."""
     print(f"\n{title}\n\n{machine}\n\n{table(rows)}", flush=True)

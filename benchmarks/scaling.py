@@ -1,4 +1,4 @@
-r"""How far one meta-step spreads over chips: arithmetic on published figures, nothing is measured.
+r"""How far one meta-step scales over chips: arithmetic on published figures, nothing is measured.
 
   python -m benchmarks.scaling
 
@@ -16,7 +16,7 @@ WAYS, SHOTS, QUERIES, STEPS = 5, 1, 15, 5
 CHIPS = (8, 64, 512, 4096)
 BANDWIDTHS = (1e9, 1e10, 1e11, 1e12)
 UTILIZATION = 0.4
-"""Of a chip's peak, by the operations that are needed."""
+"""The share of a chip's peak that is reached, counting only the operations that are needed."""
 EFFICIENCY = 0.9
 HOP_OF_TORUS, HOP_OF_NVLINK, HOP_OF_NETWORK = 1e-6, 1.2e-6, 8.5e-6  # seconds
 
@@ -25,11 +25,11 @@ class Model(NamedTuple):
     """What a network costs.
 
     Attributes:
-      name: of the network.
-      parameters: how many.
-      state: the numbers that are carried and not differentiated.
-      forward: operations of one example's forward pass, a multiplication and an addition being two.
-      first: those of them in layers that read the input itself, which needs no gradient.
+      name: name of the network.
+      parameters: number of parameters.
+      state: number of values that are carried but not differentiated.
+      forward: operations of one example's forward pass; a multiplication and an addition are two.
+      first: the part of ``forward`` in layers that read the input itself, which needs no gradient.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Level(NamedTuple):
     """Chips joined by one kind of link.
 
     Attributes:
-      size: how many chips, or groups of chips of the level before.
-      bandwidth: bytes that one chip sends in a second.
-      hops: one after another, there and back.
-      latency: seconds a hop.
+      size: number of chips, or of groups of chips from the previous level.
+      bandwidth: bytes that one chip sends per second.
+      hops: number of consecutive hops, there and back.
+      latency: seconds per hop.
     """
 
     size: int
@@ -56,7 +56,7 @@ class Level(NamedTuple):
 
 
 class System(NamedTuple):
-    """A kind of chip, and how so many of them are joined, from the inside out."""
+    """A kind of chip, and how a number of them are joined, from the inside out."""
 
     name: str
     peak: float
@@ -64,7 +64,7 @@ class System(NamedTuple):
 
 
 def conv4(filters: int, image_size: int, ways: int) -> Model:
-    """Four blocks that convolve and halve, normalized, on images of one channel, and a head."""
+    """Four normalized blocks that convolve and halve, on images of one channel, and a head."""
     sides = [image_size // 2**block for block in range(5)]
     first = 2 * 9 * filters * sides[0] ** 2
     others = sum(2 * 9 * filters**2 * side**2 for side in sides[1:4])
@@ -81,8 +81,8 @@ def conv4(filters: int, image_size: int, ways: int) -> Model:
 def resnet12(widths: Sequence[int], image_size: int, ways: int) -> Model:
     """Four residual blocks on RGB images, and a head on the mean of their maps.
 
-    A block is three 3x3 convolutions and a 1x1 convolution past them, each normalized, then a
-    halving.
+    A block is three 3x3 convolutions and a 1x1 convolution parallel to them, each normalized, then
+    a halving.
     """
     inputs = (3, *widths[:-1])
     sides = [image_size // 2**block for block in range(4)]
@@ -112,33 +112,33 @@ MODELS = (
 def task_flops(model: Model, support: int, query: int, steps: int) -> int:
     """The operations of one task's second-order meta-gradient, in reverse mode.
 
-    A gradient is three forward passes, less one of the layers that read the input. Reversed, each
-    product of an inner gradient is two more, less one where the input is a factor.
+    A gradient costs three forward passes, less one of the layers that read the input. Reverse mode
+    adds two products for each one in an inner gradient, or only one where the input is a factor.
 
     Args:
       model: the network.
       support: examples of an inner step.
       query: examples of the outer loss.
-      steps: of the inner loop.
+      steps: number of inner steps.
     """
     forward, first = model.forward, model.first
     return steps * support * (9 * forward - 5 * first) + query * (3 * forward - first)
 
 
 def reduced_bytes(model: Model, steps: int) -> int:
-    """What is averaged over chips in a step, in float32: gradient, state and metrics.
+    """The bytes that are averaged over chips in a step: gradient, state and metrics, in float32.
 
-    The metrics of an episode are its loss and two of each inner step.
+    The metrics of an episode are its loss and two for each inner step.
     """
     return 4 * (model.parameters + model.state + 1 + 2 * steps)
 
 
 def all_reduce_seconds(size: float, levels: Sequence[Level]) -> float:
-    """Scatters sums level by level outwards, and gathers them on the way back.
+    """The time to scatter sums level by level outwards, and to gather them on the way back.
 
     Args:
       size: bytes, on every chip.
-      levels: from the inside out; each works on the share that the one before left to a chip.
+      levels: from the inside out; each works on the share that the previous one left on a chip.
     """
     total, share = 0.0, size
     for level in levels:
@@ -149,12 +149,12 @@ def all_reduce_seconds(size: float, levels: Sequence[Level]) -> float:
 
 
 def efficiency(task_seconds: float, tasks: int, reduce_seconds: float) -> float:
-    """The part of a step in which a chip computes, reducing after it has computed."""
+    """The part of a step in which a chip computes, if it reduces only after computing."""
     return tasks * task_seconds / (tasks * task_seconds + reduce_seconds)
 
 
 def least_tasks(task_seconds: float, reduce_seconds: float) -> int:
-    """The fewest tasks a chip that reach ``EFFICIENCY``."""
+    """The fewest tasks per chip that reach ``EFFICIENCY``."""
     return max(1, math.ceil(EFFICIENCY / (1 - EFFICIENCY) * reduce_seconds / task_seconds))
 
 
@@ -172,13 +172,13 @@ def switched(groups: int, bandwidth: float) -> Level:
 
 
 def v5p(chips: int) -> list[Level]:
-    """A cube; cubes of four a side and more are closed to rings."""
+    """A cube; from four chips a side on, its sides are closed into rings."""
     side = round(chips ** (1 / 3))
     return torus((side, side, side), link=1e11, wrapped=side % 4 == 0)
 
 
 def v5e(chips: int) -> list[Level]:
-    """A square of at most 16 a side, where it closes; several over the data center's network."""
+    """Squares of at most 16 a side, closed into rings at 16, on the data center's network."""
     inside = min(chips, 256)
     rows = 2 ** (int(math.log2(inside)) // 2)
     levels = torus((rows, inside // rows), link=5e10, wrapped=inside == 256)
@@ -186,7 +186,7 @@ def v5e(chips: int) -> list[Level]:
 
 
 def boxes(chips: int, bandwidth: float) -> list[Level]:
-    """Boxes of eight GPUs on NVLink, between which each GPU has so many bytes a second."""
+    """Boxes of eight GPUs on NVLink; between boxes, each GPU sends ``bandwidth`` bytes a second."""
     level = Level(8, 450e9, 2 * (8 - 1), HOP_OF_NVLINK)
     return [level] if chips == 8 else [level, switched(chips // 8, bandwidth)]
 
@@ -200,12 +200,12 @@ SYSTEMS = (
 
 
 def flops(model: Model) -> int:
-    """The operations of a task of the tables."""
+    """The operations of one task in the tables."""
     return task_flops(model, WAYS * SHOTS, WAYS * QUERIES, STEPS)
 
 
 def seconds(model: Model, system: System) -> float:
-    """The time of a task of the tables."""
+    """The time of one task in the tables."""
     return flops(model) / (UTILIZATION * system.peak)
 
 
@@ -222,7 +222,7 @@ def size_row(model: Model) -> Row:
 
 
 def bandwidth_row(model: Model) -> Row:
-    """The time of reducing on many chips, latency left out, by what one chip sends in a second."""
+    """The time of reducing on many chips, without latency, by the bandwidth of one chip."""
     size = reduced_bytes(model, STEPS)
     return {
         "model": model.name,
@@ -231,7 +231,7 @@ def bandwidth_row(model: Model) -> Row:
 
 
 def least_bandwidth_row(model: Model) -> Row:
-    """The bandwidth below which one task a chip, on many chips, is not efficient enough."""
+    """The bandwidth below which one task per chip, on many chips, is not efficient enough."""
     size, factor = reduced_bytes(model, STEPS), EFFICIENCY / (1 - EFFICIENCY)
     peaks = {system.name.partition(",")[0]: system for system in SYSTEMS}
     return {
@@ -244,7 +244,7 @@ def least_bandwidth_row(model: Model) -> Row:
 
 
 def scaling_row(model: Model, system: System, chips: int) -> Row:
-    """How a model spreads over chips of a kind."""
+    """How a model scales over chips of one kind."""
     task = seconds(model, system)
     reduce = all_reduce_seconds(reduced_bytes(model, STEPS), system.levels(chips))
     tasks = least_tasks(task, reduce)

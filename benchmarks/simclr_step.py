@@ -1,10 +1,11 @@
-r"""One gradient of SimCLR by this library and by PyTorch, and what making the views adds to it.
+r"""One gradient of SimCLR in this library and in PyTorch, and what making the views adds to it.
 
   python -m benchmarks.simclr_step [--batches=2] [--size=128] [--image_size=32] [--repetitions=9]
 
-A conv4 of 64 filters and a projector of 512 and 128; the loss is the mean over batches of so many
-images. ``jaxmeta`` and ``torch`` are given the views, and their gradients have to agree;
-``augmented`` makes them of the images in the same step. Prints a JSON line for each, and a table.
+A conv4 of 64 filters and a projector of 512 and 128; the loss is the mean over batches, each of
+``--size`` images. ``jaxmeta`` and ``torch`` are given the views, and their gradients must agree;
+``augmented`` makes the views from the images in the same step. Prints a JSON line for each, and a
+table.
 """
 
 from functools import partial
@@ -20,8 +21,7 @@ from benchmarks.two_views.problem import make_views
 from benchmarks.workers import Failure, Worker, in_own_process, repeat
 
 TOLERANCE = 1e-3
-"""How far rounding may take a gradient, relative to its norm; it throws a few ReLUs to their other
-side."""
+"""How far rounding may move a gradient, relative to its norm; it flips a few ReLUs."""
 BATCHES = flags.DEFINE_integer("batches", 2, "Batches of a step.", lower_bound=1)
 SIZE = flags.DEFINE_integer("size", 128, "Images of a batch.", lower_bound=2)
 IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Side of the images.", lower_bound=16)

@@ -1,10 +1,10 @@
-r"""One meta-gradient of a small network on sinusoids, where overhead is what takes the time.
+r"""One meta-gradient of a small network on sinusoids, where overhead takes most of the time.
 
   python -m benchmarks.sinusoid [--learner=maml|fomaml] [--shots=10] [--queries=10] [--tasks=25] \
       [--inner_steps=5] [--against=higher,torch_func] [--repetitions=9]
 
-Prints a JSON line for each implementation, and a table; :func:`benchmarks.timing.compare` says
-what its columns are.
+Prints a JSON line for each implementation, and a table; :func:`benchmarks.timing.compare` explains
+its columns.
 """
 
 from absl import flags

@@ -5,8 +5,8 @@ r"""How long a step waits for its meta-batch of Omniglot when images are streame
       [--image_size=28] [--repetitions=9]
 
 Images come from TFDS, which looks in --data_dir, else in its own folder, or from an array of their
-pixels. A step is a sleep of each of so many milliseconds, or the meta-gradient. Prints a JSON line
-for each, and a table.
+pixels. A step is a sleep of each given number of milliseconds, or the meta-gradient. Prints a JSON
+line for each, and a table.
 """
 
 from absl import flags
@@ -26,7 +26,7 @@ REPETITIONS = command.define_repetitions()
 
 
 def main() -> None:
-    """Times all in one process."""
+    """Times everything in one process."""
     problem = PROBLEM()
     rows = in_own_process(
         "benchmarks.points:streaming", problem, DATA_DIR.value, MILLISECONDS(), REPETITIONS.value

@@ -1,6 +1,6 @@
 """Times implementations of one meta-gradient against each other, after checking that they agree.
 
-The process of a comparison computes nothing itself and imports neither jax nor torch.
+The process that compares computes nothing itself and imports neither jax nor torch.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from benchmarks.workers import (
 
 CHECKED_TASKS = 4
 TOLERANCE = 1e-4
-"""How far float32's rounding may take a gradient from ours, relative to its norm."""
+"""How far float32 rounding may move a gradient from ours, relative to its norm."""
 
 
 def compare(title: str, problem: Problem, against: Sequence[str] | None, repetitions: int) -> None:
@@ -33,27 +33,29 @@ def compare(title: str, problem: Problem, against: Sequence[str] | None, repetit
 
     The columns are:
 
-    - ``median_ms``, ``min_ms``, ``max_ms``: of a meta-gradient; ``relative_time`` is the median
-      over ours. Calls are interleaved, so a slow moment of the machine is everybody's; short ones
-      in bursts, as the calls of training follow each other too.
-    - ``compile_seconds``: of the first call, which compiles where anything is compiled.
+    - ``median_ms``, ``min_ms``, ``max_ms``: times of a meta-gradient; ``relative_time`` is the
+      median relative to ours. Calls are interleaved, so that a slow moment of the machine affects
+      all implementations; short ones are timed in bursts, as in training, too, calls follow each
+      other.
+    - ``compile_seconds``: the time of the first call, including any compilation.
     - ``baseline_memory_mib``, ``peak_memory_mib``: the most that the process held, runtime,
       libraries and compiler included, before anything was built and at the end.
-    - ``flops``: the useful work, that of reverse mode over direct convolutions, the same for all.
-    - ``fraction_of_peak``: that work in the median time, over what a product of matrices reaches.
-    - ``gradient_difference``: from ours, relative to its norm, on one task; it is checked.
-    - ``batch_difference``: the same for all tasks together, which is not: see
+    - ``flops``: the useful work, in reverse mode with direct convolutions, the same for all.
+    - ``fraction_of_peak``: that work per median time, relative to what a matrix product reaches.
+    - ``gradient_difference``: difference from our gradient, relative to its norm, on one task; it
+      is checked.
+    - ``batch_difference``: the same for all tasks together; it is not checked, see
       :func:`difference_from`.
 
     Args:
-      title: of the table.
+      title: title of the table.
       problem: what is computed.
       against: names of rivals; ``None`` for all that the problem has.
-      repetitions: turns of each.
+      repetitions: how often each is timed.
 
     Raises:
-      ValueError: a gradient is not ours, or there is no such rival.
-      Failure: ours does not run, or another ran once and not again.
+      ValueError: a gradient differs from ours, or there is no such rival.
+      Failure: ours does not run, or another ran once but not again.
     """
     names = [OURS, *rivals(problem, against)]
     data = make_data(problem)
@@ -131,14 +133,13 @@ def difference_from(
 ) -> float:
     """How far a gradient is from ours, relative to its norm, on the first task without a kink.
 
-    A ReLU or a maximum that rounding throws to its other side changes the gradient of a task by
-    far more than rounding, and some tasks of a batch have one, whichever two implementations are
-    compared. So an implementation has to agree on one task of a few; a wrong gradient is wrong on
-    all of them.
+    When rounding flips a ReLU or a maximum, the gradient of a task changes by far more than
+    rounding, and this happens in some tasks of a batch for any two implementations. So an
+    implementation only has to agree on one task of a few; a wrong gradient is wrong on all of them.
 
     Raises:
-      ValueError: it agrees on none.
-      Failure: it does not run.
+      ValueError: the gradients agree on none of the tasks.
+      Failure: the implementation does not run.
     """
     differences = []
     for task, gradient in enumerate(ours):
@@ -166,7 +167,7 @@ class Contestant:
 
     def __init__(self, name: str, problem: Problem, data: Data, parameters: Arrays):
         """Builds it."""
-        # Measured between the import of the library and the first thing made of it.
+        # Measured after the library is imported and before anything is built with it.
         importlib.import_module(f"benchmarks.implementations.{name}")
         self._baseline = peak_memory_mib()
         self._implementation = build(name, problem, data, parameters)
@@ -177,9 +178,9 @@ class Contestant:
         return seconds, self._implementation.arrays(gradient)
 
     def again(self) -> float:
-        """Seconds of another call, or of a burst of them."""
+        """Seconds of another call, the mean over a burst if calls are short."""
         return burst(self._implementation.step)
 
     def memory(self) -> tuple[float, float]:
-        """The most MiB of the process, before anything was built and until now."""
+        """The peak memory of the process in MiB, before anything was built and until now."""
         return self._baseline, peak_memory_mib()

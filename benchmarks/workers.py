@@ -1,6 +1,6 @@
-"""Processes of their own, so that no library meets another and memory can be told apart.
+"""Separate processes, so that libraries stay apart and the memory of each can be measured.
 
-What happens in a process is told one call at a time: while one computes, the others wait.
+A process is told what to do one call at a time: while one computes, the others wait.
 """
 
 import multiprocessing
@@ -15,23 +15,23 @@ from typing import Any
 
 MIB = 2**20
 REST_SECONDS = 0.05
-"""Before a timed call: the threads of the one before spin for some milliseconds."""
+"""A pause before a timed call: the threads of the previous one spin for some milliseconds."""
 BURST_SECONDS = 0.1
-"""How long one computes when its turn comes, at least."""
+"""How long a function is timed in its turn, at least."""
 
 _spawn = multiprocessing.get_context("spawn")
 
 
 class Failure(Exception):
-    """What a process was told to do cannot be done; the message says why."""
+    """A process cannot do what it was told to do; the message says why."""
 
 
 class Worker:
     """A process that makes an object and calls its methods when told to.
 
     Args:
-      make: a function, or class, named as ``"package.module:name"``; only the process imports it.
-      arguments: its arguments, which are sent there.
+      make: a function or class, named as ``"package.module:name"``; only the process imports it.
+      arguments: its arguments, which are sent to the process.
 
     Raises:
       Failure: the object cannot be made, a package is missing, or the process died.
@@ -46,7 +46,7 @@ class Worker:
         self._ask((make, arguments))
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Calls a method and returns what it returns; raises as the class."""
+        """Calls a method and returns its result; raises ``Failure`` like the class."""
         return self._ask((method, arguments))
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Worker:
 
 
 def in_own_process(function: str, *arguments: Any) -> Any:
-    """Calls a function, named as for :class:`Worker`, in a process that ends with it."""
+    """Calls a function, named as for :class:`Worker`, in a process that ends after the call."""
     worker = Worker("benchmarks.workers:Call", function)
     value = worker.call("now", *arguments)
     worker.close()
@@ -76,7 +76,7 @@ def in_own_process(function: str, *arguments: Any) -> Any:
 
 
 class Call:
-    """A function by its name, as an object with a method."""
+    """A function, given by its name, as an object with a method."""
 
     def __init__(self, function: str):
         """Finds it."""
@@ -103,7 +103,7 @@ def _serve(connection: Connection) -> None:
             connection.send((True, value))
         except ModuleNotFoundError as error:
             connection.send((False, f"the package {error.name} is not installed"))
-        except Exception as error:  # whatever it is, the other side tells it
+        except Exception as error:  # whatever it is, the other side reports it
             message = str(error).partition("\n")[0]
             connection.send((False, f"{type(error).__name__}: {message}"))
 
@@ -118,7 +118,7 @@ def _ending(code: int | None) -> str:
 def peak_memory_mib() -> float:
     """The most memory this process ever held, in MiB, its runtime and libraries included.
 
-    Linux counts here what the parent held when it started the process: keep parents small.
+    Linux also counts what the parent held when it started the process: keep parents small.
     """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
 
@@ -131,9 +131,9 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def burst(step: Callable[[], Any]) -> float:
-    """Seconds of a call: the mean of as many as fill :data:`BURST_SECONDS`.
+    """Seconds of a call: the mean over as many as fill :data:`BURST_SECONDS`.
 
-    Calls of training follow each other, too; a single short one after a rest takes longer.
+    In training, too, calls follow each other; a single short one after a rest takes longer.
     """
     seconds: list[float] = []
     while sum(seconds) < BURST_SECONDS:
@@ -144,13 +144,13 @@ def burst(step: Callable[[], Any]) -> float:
 def repeat(
     functions: Mapping[str, Callable[[], float]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Calls each function so often, in turns, each round in an order drawn anew.
+    """Calls functions in turns, in a new random order in each round.
 
     Whatever slows the machine for a while then slows all of them.
 
     Args:
-      functions: by name; each returns its own seconds.
-      repetitions: rounds.
+      functions: functions by name; each returns its own seconds.
+      repetitions: number of rounds.
 
     Returns:
       The seconds by name, each ``[repetitions]``.
@@ -159,7 +159,7 @@ def repeat(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     order = random.Random(0)
     for _ in range(repetitions):
-        # Drawn, as in a fixed one each would always follow the same other.
+        # In a fixed order, each would always follow the same other one.
         for name in order.sample(names, len(names)):
             time.sleep(REST_SECONDS)
             seconds[name].append(functions[name]())

@@ -1,15 +1,16 @@
-"""Makes classes of the training images of a run without their labels: k-means on its features.
+"""Makes classes from a run's training images without their labels: k-means on its features.
 
   python -m experiments.cluster --workdir=DIR [--clusters=500] [--least=10] [--seed=0] \
       [--data_dir=DIR] [--trust=mine]
 
-What is trained on them is CACTUs (Hsu, Levine and Finn, 2019), by any learner: the data set
-``jaxmeta.data.pseudo_labeled`` reads ``clusters.npy``, the cluster of each image, which is written
-into the run's folder. Images of clusters that have fewer than ``--least`` are left out.
+Training any learner on these classes is CACTUs (Hsu, Levine and Finn, 2019). The cluster of each
+image is written to ``clusters.npy`` in the run's folder, which the data set
+``jaxmeta.data.pseudo_labeled`` reads. Images of clusters with fewer than ``--least`` images are
+left out.
 
-Features are those of the best checkpoint, of unit length, normalized as the run's first evaluation
-does. Prints how many clusters and images are left, and how well the clusters agree with the
-classes, which were not used: 1 is perfect and 0 what chance gives.
+Features come from the best checkpoint, normalized as in the run's first evaluation and scaled to
+unit length. Prints how many clusters and images are left, and how well the clusters agree with the
+classes, which were not used: 1 is perfect and 0 is chance.
 """
 
 import json
@@ -19,9 +20,9 @@ from absl import flags
 
 from . import clustering, program
 
-CLUSTERS = flags.DEFINE_integer("clusters", 500, "How many.", lower_bound=2)
-LEAST = flags.DEFINE_integer("least", 10, "Images of a cluster that is kept.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the first centers.", lower_bound=0)
+CLUSTERS = flags.DEFINE_integer("clusters", 500, "Number of clusters.", lower_bound=2)
+LEAST = flags.DEFINE_integer("least", 10, "Fewest images of a kept cluster.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the first centers.", lower_bound=0)
 TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the run's config may name.")
 
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
 
 
 def start() -> None:
-    """What ``jaxmeta-cluster`` runs."""
+    """The entry point of ``jaxmeta-cluster``."""
     program.run(main)
 
 

@@ -1,4 +1,4 @@
-"""Classes of a run's training images without their labels, for ``experiments.cluster``."""
+"""Classes made from a run's training images without their labels, for ``experiments.cluster``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,18 +24,18 @@ def cluster(
     """Writes ``clusters.npy`` into a run's folder.
 
     Args:
-      folder: the run's.
-      clusters: how many.
-      least: images of a cluster that is kept.
-      seed: of the first centers.
-      data_dir: where data lie.
+      folder: folder of the run.
+      clusters: number of clusters.
+      least: fewest images of a cluster that is kept.
+      seed: seed of the first centers.
+      data_dir: folder of the data.
       trust: packages whose functions the run's config may name.
 
     Returns:
-      How many clusters and images are left, and how well they agree with the classes.
+      How many clusters and images are left, and how well the clusters agree with the classes.
 
     Raises:
-      ValueError: there is no such run, or it has fewer images than there are to be clusters.
+      ValueError: there is no such run, or it has fewer images than ``clusters``.
       ModuleNotFoundError: scikit-learn is not installed.
     """
     features, classes = training_features(folder, data_dir, trust)
@@ -67,7 +67,7 @@ def training_features(
     model, examples = build_model(config, tuple(trust)), probes.all_examples(source)
     params = restored.params["model"]
     state = restored.state
-    if own:  # there are no averages that would be its own
+    if own:  # it has no running averages of its own
         state = probes.statistics(model, params, state, examples.x)
     features = probes.features(model, params, state, examples.x)
     return np.asarray(jax.jit(to_unit_length)(features)), np.asarray(examples.y)

@@ -1,17 +1,17 @@
-"""Sets methods against each other on the same episodes: one table and one plot.
+"""Compares methods on the same episodes, in one table and one plot.
 
   python -m experiments.compare --data=omniglot [--learners=all] [--shots=1,5] [--ways=5] \
       [--queries=15] [--episodes=600] [--steps=2000] [--seed=0] [--reference=prototypical] \
       [--workdir=runs/compare_omniglot] [--data_dir=DATA]
 
 ``--data`` names a module of ``experiments/configs``, or one of your own by its dotted name, with a
-``DATA`` as in ``omniglot.py``. Every method has a run of its own in the folder, trained as
-``experiments.train`` would; those that transfer features share the run ``pretrained``, or that of
-another method that trains features: ``simclr+logistic_regression``. What is done
-is kept: the same command goes on where it stopped, and with other methods takes over what is there.
+``DATA`` as in ``omniglot.py``. Every method has a run of its own in the folder, trained as by
+``experiments.train``; methods that transfer features share the run ``pretrained`` or, as in
+``simclr+logistic_regression``, that of another method that trains features. Finished work is kept:
+the same command continues where it stopped, and with other methods reuses the results that exist.
 
-Writes ``comparison.json``, ``comparison.md``, ``comparison.png`` and ``learning.png`` (the
-curves of what was trained) of the methods that it was asked for.
+Writes ``comparison.json``, ``comparison.md``, ``comparison.png`` and ``learning.png`` (the learning
+curves of what was trained) for the methods that were asked for.
 """
 
 import sys
@@ -24,18 +24,18 @@ from jaxmeta.runs import Stopped
 
 from . import program, same_episodes
 
-DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, as in omniglot.")
+DATA = flags.DEFINE_string("data", None, "A module of experiments/configs, like omniglot.")
 LEARNERS = flags.DEFINE_list("learners", ["all"], "Which methods, or all.")
-SHOTS = flags.DEFINE_list("shots", ["1", "5"], "Support examples a class; each is evaluated.")
+SHOTS = flags.DEFINE_list("shots", ["1", "5"], "Support examples per class; each is evaluated.")
 WAYS = flags.DEFINE_integer("ways", 5, "Classes of an episode.", lower_bound=2)
-QUERIES = flags.DEFINE_integer("queries", 15, "Query examples a class.", lower_bound=1)
-EPISODES = flags.DEFINE_integer("episodes", 600, "Test episodes for each.", lower_bound=2)
+QUERIES = flags.DEFINE_integer("queries", 15, "Query examples per class.", lower_bound=1)
+EPISODES = flags.DEFINE_integer("episodes", 600, "Test episodes per shot count.", lower_bound=2)
 STEPS = flags.DEFINE_integer(
-    "steps", None, "Outer steps of every run, if not its config's own.", lower_bound=1
+    "steps", None, "Outer steps of every run, instead of its config's.", lower_bound=1
 )
-SEED = flags.DEFINE_integer("seed", 0, "Of the training.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the training.")
 REFERENCE = flags.DEFINE_string(
-    "reference", None, "What others are compared with; else prototypical, or the first."
+    "reference", None, "Method to compare others with; else prototypical, or the first."
 )
 
 
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
                 f"'{folder}' cannot be made a folder ({error.strerror}): give another workdir."
             ) from error
         same_episodes.check_episodes(data, protocol)
-        # What is compiled to be trained need not be again to be measured, nor after a stop.
+        # Programs compiled for training are reused for measuring, and after a stop.
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     try:
         results = same_episodes.compare_all(folder, names, data, protocol, reference)
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
 
 
 def start() -> None:
-    """What ``jaxmeta-compare`` runs."""
+    """The entry point of ``jaxmeta-compare``."""
     program.run(main)
 
 

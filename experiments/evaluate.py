@@ -1,10 +1,10 @@
-"""Repeats the evaluation of a run, also on other data, ways or shots.
+"""Repeats the evaluation of a run, or evaluates it on other data, ways or shots.
 
   python -m experiments.evaluate --workdir=DIR [--ways=20] [--shots=5] [--queries=10] \
       [--episodes=1000] [--inner_steps=5] [--split=valid] [--data_dir=DIR] \
       [--data=experiments/configs/OTHER.py] [--trust=mine]
 
-``--trust`` names the packages, with commas between, whose functions the run's config may name
+``--trust`` lists, separated by commas, the packages whose functions the run's config may name
 besides those of jaxmeta and optax. Naming a function runs its package's code.
 
 Prints the result as JSON and adds it to ``evaluations.jsonl`` in the run's folder.
@@ -23,12 +23,12 @@ from jaxmeta.runs.measure import measure
 from . import program
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
-SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which tasks.")
+SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split of the tasks.")
 TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the run's config may name.")
 OVERRIDES = [
     flags.DEFINE_integer("ways", None, "Classes of an episode, if not the run's own."),
-    flags.DEFINE_integer("shots", None, "Support examples a class, if not the run's own."),
-    flags.DEFINE_integer("queries", None, "Query examples a class, if not the run's own."),
+    flags.DEFINE_integer("shots", None, "Support examples per class, if not the run's own."),
+    flags.DEFINE_integer("queries", None, "Query examples per class, if not the run's own."),
     flags.DEFINE_integer("episodes", None, "How many episodes, if not the run's own."),
     flags.DEFINE_integer("inner_steps", None, "Steps of adaptation, if not the run's own."),
 ]
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
         folder = Path(program.WORKDIR.value)
         config = workdir.read_config(folder)
         data, trust = config["data"], tuple(TRUST.value)
-        if DATA.value is not None:  # a file of the user's own, which has run already
+        if DATA.value is not None:  # the user's own file, whose code has already run
             data, trust = complete(DATA.value)["data"], EVERYTHING
         sources = tasks.load_sources({"data": data}, program.DATA_DIR.value, trust)
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
 
 
 def start() -> None:
-    """What ``jaxmeta-evaluate`` runs."""
+    """The entry point of ``jaxmeta-evaluate``."""
     program.run(main)
 
 

@@ -25,13 +25,13 @@ from jaxmeta.runs.spec import suggest
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie; else JAXMETA_DATA_DIR.")
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Join the processes that the cluster tells of."
+    "distributed", False, "Join the processes that the cluster reports."
 )
 COORDINATOR = flags.DEFINE_string("coordinator", None, "Join others: host:port of process 0.")
-PROCESSES = flags.DEFINE_integer("processes", None, "Join others: how many.", lower_bound=1)
+PROCESSES = flags.DEFINE_integer("processes", None, "Join others: their number.", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "Join others: which one this is.", lower_bound=0)
 JOIN_SECONDS = flags.DEFINE_integer(
-    "join_seconds", 300, "How long to wait for them.", lower_bound=1
+    "join_seconds", 300, "How long to wait for other processes.", lower_bound=1
 )
 
 
@@ -41,7 +41,7 @@ CONFIGS = Path(__file__).resolve().with_name("configs")
 class ConfigParser(ConfigFileFlagParser):  # type: ignore[misc]
     """Makes the config of a file, or one of ours by its name, as in ``glyphs:ridge``.
 
-    Ours are modules of this package, whichever name it has, and are imported as such.
+    Ours are imported as modules of this package, whatever its name.
     """
 
     def parse(self, path: str) -> Any:
@@ -54,7 +54,7 @@ class ConfigParser(ConfigFileFlagParser):  # type: ignore[misc]
 
 
 def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
-    """A flag for a config, whose specs may be given any argument on the command line."""
+    """Defines a flag for a config; the command line may give its specs any argument."""
     holder = config_flags.DEFINE_config_file(
         name, None, text, lock_config=False, accept_new_attributes=True
     )
@@ -63,14 +63,14 @@ def define_config(name: str, text: str) -> flags.FlagHolder[ConfigDict]:
 
 
 OPEN_ENDED = (".learner", ".estimator", ".evaluations", ".metrics", ".rates", ".init_from")
-"""Fields of a config whose own fields anybody may name."""
+"""Fields of a config that may have fields of any name."""
 
 
 def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") -> None:
     """Checks the fields of a config against those of its file.
 
     Raises:
-      ValueError: a field is neither in the file nor an argument in a spec.
+      ValueError: a field is neither in the file nor an argument of a spec.
     """
     for field in config:
         open_ended = "make" in known or name.endswith(OPEN_ENDED)
@@ -82,9 +82,9 @@ def check_fields(config: ConfigDict, known: ConfigDict, name: str = "config") ->
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Ends the program with the sentence of an error that a check of ours raised.
+    """Ends the program with the message of an error that one of our checks raised.
 
-    An error that others raised, as in a user's own model, keeps its frames: they tell where.
+    An error raised elsewhere, as in a user's own model, keeps its traceback, which shows where.
     """
     try:
         yield
@@ -98,7 +98,7 @@ def one_sentence() -> Iterator[None]:
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Starts an absl program whose bad flags and fields are reported in one sentence."""
-    # Orbax tells of every file it touches.
+    # Orbax logs every file it touches.
     logging.set_verbosity(logging.ERROR)
     use_cores()
     for number in SIGNALS:
@@ -107,7 +107,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def give_up() -> None:
-    """Ends a process that the others keep waiting."""
+    """Ends a process that has waited too long for the others."""
     who = f"--coordinator={COORDINATOR.value}" if COORDINATOR.value else "the cluster"
     os.write(
         2,
@@ -121,11 +121,11 @@ def give_up() -> None:
 def together(main: Callable[[list[str]], None], arguments: list[str]) -> None:
     """Runs a program, as one of several processes if the flags say so.
 
-    One that fails ends at once: at the end of Python it would wait for the others, which wait for
-    it.
+    A process that fails ends at once: if Python exited normally, it would wait for the others,
+    which wait for it.
     """
     if DISTRIBUTED.value or (COORDINATOR.value, PROCESSES.value, PROCESS.value) != (None,) * 3:
-        # JAX would end the process itself, without a word of what to do.
+        # JAX would end the process itself, without saying what to do.
         waiting = threading.Timer(JOIN_SECONDS.value, give_up)
         waiting.daemon = True
         waiting.start()
@@ -158,7 +158,7 @@ def together(main: Callable[[list[str]], None], arguments: list[str]) -> None:
 
 
 def parse(arguments: list[str]) -> list[str]:
-    """Parses flags, and checks that the fields set exist."""
+    """Parses flags, and checks that the fields they set exist."""
     try:
         rest = _parsed(arguments)
         for name in ("config", "data"):
@@ -168,7 +168,7 @@ def parse(arguments: list[str]) -> list[str]:
                 known = flags.FLAGS[name].parser.parse(file)
                 check_fields(flags.FLAGS[name].value, known, name)
     except flags.IllegalFlagValueError as error:
-        if "\n" in str(error):  # the frames of an error in the user's file
+        if "\n" in str(error):  # the traceback of an error in the user's file
             raise
         told = str(error).rstrip(".")
         hint = "; give a value of the field's type" if told.startswith("flag --config.") else ""
@@ -189,7 +189,7 @@ def parse(arguments: list[str]) -> list[str]:
 
 
 def _parsed(arguments: list[str]) -> list[str]:
-    """Parses flags; raises ``ValueError`` with a remedy where one names a field that is none."""
+    """Parses flags; raises ``ValueError`` with a remedy if one does not name a field."""
     try:
         return flags.FLAGS(arguments)
     except ValueError as error:

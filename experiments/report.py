@@ -14,7 +14,7 @@ from . import plots
 
 
 def differences(results: Sequence[Mapping[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
-    """By method and shots, the mean of ours minus the reference's on each episode, and interval."""
+    """Mean paired differences from the reference, with intervals, by method and shots."""
     base = next((result["values"] for result in results if result["name"] == reference), None)
     if base is None:
         return {}

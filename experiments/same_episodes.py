@@ -36,12 +36,12 @@ class Protocol(NamedTuple):
 
     Attributes:
       ways: classes of a test episode.
-      shots: support examples a class; each number is evaluated.
-      queries: query examples a class.
+      shots: support examples per class; each number is evaluated.
+      queries: query examples per class.
       episodes: test episodes for each number of shots.
       steps: outer steps of every run; ``None`` for its config's own.
-      seed: of the training.
-      data_dir: where data lie.
+      seed: seed of the training.
+      data_dir: folder of the data.
     """
 
     ways: int
@@ -54,7 +54,7 @@ class Protocol(NamedTuple):
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The methods that were asked for; raises ``ValueError`` naming one that there is not."""
+    """The methods that were asked for; raises ``ValueError`` for an unknown one."""
     every = [*methods.TRAINED, *methods.TRANSFERRED]
     others = [f"{run}+{learner}" for run in methods.PRETRAINED for learner in methods.TRANSFERRED]
     for name in names:
@@ -67,7 +67,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def chosen_shots(values: Sequence[str]) -> list[int]:
-    """The numbers of shots, in order; raises ``ValueError`` when they are not such."""
+    """The numbers of shots, in order; raises ``ValueError`` if one is not a positive integer."""
     try:
         shots = sorted({int(value) for value in values})
     except ValueError:
@@ -80,7 +80,7 @@ def chosen_shots(values: Sequence[str]) -> list[int]:
 
 
 def chosen_reference(names: Sequence[str], name: str | None) -> str:
-    """What others are compared with; raises ``ValueError`` when it is none of the methods."""
+    """The method that others are compared with; raises ``ValueError`` if it is not in ``names``."""
     if name is None:
         return "prototypical" if "prototypical" in names else names[0]
     if name not in names:
@@ -89,7 +89,7 @@ def chosen_reference(names: Sequence[str], name: str | None) -> str:
 
 
 def load_data(name: str) -> methods.Data:
-    """The data set of a module's name."""
+    """The data set of a module, by the module's name."""
     dotted = name if "." in name else f"{__package__}.configs.{name}"
     try:
         data: methods.Data = importlib.import_module(dotted).DATA
@@ -122,9 +122,9 @@ def check_episodes(data: methods.Data, protocol: Protocol) -> None:
 
 
 def check_runs(folder: Path, names: Sequence[str], data: methods.Data, protocol: Protocol) -> None:
-    """Raises before anything is trained when a run that is still to be cannot."""
+    """Raises, before anything is trained, if a run that is still to be trained cannot be."""
     pending = {run_of(name) for name in names if recall(folder, name, data, protocol) is None}
-    # What is refused shall not have made any folder its own.
+    # In a temporary folder, so that a run that is refused does not claim its own.
     with tempfile.TemporaryDirectory() as scratch:
         for run in dict.fromkeys(map(run_of, names)):
             if run in pending:
@@ -145,7 +145,7 @@ def run_of(name: str) -> str:
 def compare_all(
     folder: Path, names: Sequence[str], data: methods.Data, protocol: Protocol, reference: str
 ) -> list[dict[str, Any]]:
-    """Compares methods and reports after each, so that what is done can be seen.
+    """Compares methods, and reports after each so that finished ones can be seen.
 
     Returns:
       The results of those that did not diverge.
@@ -161,7 +161,7 @@ def compare_all(
             with program.one_sentence():
                 results.append(compare(folder, name, data, protocol))
         except Diverged as error:
-            # With all that its run was to serve.
+            # Together with all other methods that use its run.
             alike = [other for other in names if run_of(other) == run_of(name)]
             print(f"{', '.join(alike)}: left out, {error}", file=sys.stderr)
             diverged |= dict.fromkeys(alike, str(error))
@@ -183,7 +183,7 @@ def question(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any
 
 
 def changes_of(name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
-    """How the learner that is evaluated differs from that of its run's config."""
+    """How the evaluated learner differs from the one in its run's config."""
     run = run_of(name)
     if run == name:
         return {}
@@ -195,7 +195,7 @@ def changes_of(name: str, data: methods.Data, protocol: Protocol) -> dict[str, A
 def recall(
     folder: Path, name: str, data: methods.Data, protocol: Protocol
 ) -> dict[str, Any] | None:
-    """The result that was kept of the same question, if there is one."""
+    """The stored result for the same question, if there is one."""
     try:
         result: dict[str, Any] = json.loads((folder / "results" / f"{name}.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -205,13 +205,13 @@ def recall(
 
 
 def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> dict[str, Any]:
-    """Trains a method if that is still to be done, evaluates it, and keeps the result.
+    """Trains a method if it is not yet trained, evaluates it, and keeps the result.
 
     Returns:
       The row of the table, and ``values``, the metric of every episode by shots.
 
     Raises:
-      Diverged: its training did.
+      Diverged: its training diverged.
     """
     result = recall(folder, name, data, protocol)
     if result is not None:
@@ -270,7 +270,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
 def adaptation_time(
     learner: Learner, params: PyTree, state: PyTree, sample: Sampler, data: PyTree, key: Key
 ) -> float:
-    """Milliseconds to adapt to one task and answer its queries, compiled, the best of a few."""
+    """Milliseconds to adapt to a task and answer its queries, the best of a few compiled calls."""
 
     @jax.jit
     def solve(params: PyTree, state: PyTree, task: PyTree, key: Key) -> PyTree:

@@ -4,9 +4,9 @@
       [--data_dir=DIR] [--config.field=value] [--spread=pmap | --parameter_shards=2] \
       [--distributed | --coordinator=HOST:PORT --processes=N --process=I]
 
-The same command resumes a run that was stopped, from its last checkpoint, and takes exactly the
-steps that an undisturbed run would have taken; on other devices too. Started on several machines,
-it shares the tasks of each step among them. From Python, without flags: ``jaxmeta.runs.run``.
+The same command resumes a stopped run from its last checkpoint, and takes exactly the steps that an
+uninterrupted run would have taken, on other devices too. Started on several machines, it shares the
+tasks of each step among them. From Python, without flags: ``jaxmeta.runs.run``.
 """
 
 import json
@@ -25,7 +25,7 @@ from . import plots, program
 CONFIG = program.define_config("config", "The experiment.")
 SPREAD = flags.DEFINE_enum("spread", SPREADS[0], SPREADS, "How tasks are spread over devices.")
 PARAMETER_SHARDS = flags.DEFINE_integer(
-    "parameter_shards", 1, "Devices over which parameters are cut; pmap has one.", lower_bound=1
+    "parameter_shards", 1, "Devices that parameters are split over; pmap has one.", lower_bound=1
 )
 
 
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
 
 
 def start() -> None:
-    """What ``jaxmeta-train`` runs."""
+    """The entry point of ``jaxmeta-train``."""
     program.run(main)
 
 

@@ -1,4 +1,4 @@
-"""One library a file, each with ``build(problem, data, parameters) -> Implementation``."""
+"""One library per file, each with ``build(problem, data, parameters) -> Implementation``."""
 
 import importlib
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ RIVALS = {
     "fomaml": _BY_GRADIENT,
     "protonet": ("torch", "xla_convolution"),
 }
-"""Whom each learner is compared with."""
+"""The implementations that each learner is compared with."""
 
 
 def rivals(problem: Problem, chosen: Sequence[str] | None) -> list[str]:
-    """The rivals to compare with: those chosen, else all that a problem has.
+    """The rivals to compare with: the chosen ones, else all that a problem has.
 
     Raises:
-      ValueError: one of the chosen does not solve this problem.
+      ValueError: one of the chosen rivals does not solve this problem.
     """
-    # Without a convolution, its usual form is nothing else.
+    # Without a convolution, "xla_convolution" would be our own implementation.
     known = [
         name
         for name in RIVALS[problem.learner]

@@ -1,4 +1,4 @@
-"""higher, as its README and its MAML example call it: a backward pass for each task."""
+"""higher, called as in its README and its MAML example, with a backward pass for each task."""
 
 from functools import partial
 from typing import Any
@@ -30,7 +30,8 @@ def build(problem: Problem, data: Data, parameters: Arrays) -> Implementation:
                 if second_order:
                     query_loss.backward()
                 else:
-                    # First order: the gradient by the adapted parameters (higher's issue 63).
+                    # First order: the gradient with respect to the adapted parameters (higher's
+                    # issue 63).
                     _add(model, torch.autograd.grad(query_loss, list(adapted.parameters())))
         return {name: parameter.grad for name, parameter in model.named_parameters()}
 

@@ -41,13 +41,13 @@ def make_learner(problem: Problem, model: Model, differentiation: str = "mixed")
 
 
 def make_objective(problem: Problem, model: Model, differentiation: str = "mixed") -> Objective:
-    """The query losses on this model."""
+    """The query loss of this model, as an objective."""
     loss = losses.squared_error if problem.model == "mlp" else losses.cross_entropy
     return episodic(make_learner(problem, model, differentiation), loss)
 
 
 def make_arguments(problem: Problem, data: Data, parameters: Arrays | None = None) -> PyTree:
-    """What the gradient is called with: parameters, state, episodes and keys.
+    """The arguments of the gradient: parameters, state, episodes and keys.
 
     Args:
       problem: what is computed.
@@ -93,15 +93,15 @@ def build(
       problem: what is computed.
       data: the meta-batch.
       parameters: the initial parameters.
-      model: another than the library's own.
-      at_once: map over all tasks at a time.
+      model: a model to use instead of the library's own.
+      at_once: map over all tasks at once.
     """
     model = model or make_model(problem)
     devices = jax.devices()[:1] if at_once else devices_for(problem.tasks)
     objective, chunk = make_objective(problem, model), problem.tasks if at_once else None
     gradient = estimate(objective, chunk=chunk, spread=by_shard_map(devices))
-    # The gradient alone, as the others compute it: without the figures that training reports.
+    # The gradient alone, as in the other libraries, without the metrics that training reports.
     step = jax.jit(lambda *arguments: gradient(*arguments)[0])
-    # Where training keeps them: nothing is moved from call to call.
+    # Placed where training keeps them, so that calls move no data.
     arguments = replicate(make_arguments(problem, data, parameters), devices)
     return Implementation(lambda: jax.block_until_ready(step(*arguments)), as_arrays)

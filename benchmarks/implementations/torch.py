@@ -1,4 +1,4 @@
-"""Prototypical networks in plain PyTorch, a backward pass for each task."""
+"""Prototypical networks in plain PyTorch, with a backward pass for each task."""
 
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ def build(problem: Problem, data: Data, parameters: Arrays) -> Implementation:
 
     def step() -> dict[str, Any]:
         model.zero_grad()
-        # Labels are sorted and balanced, so the first are not needed.
+        # Labels are sorted and balanced, so those of the support set are not needed.
         for support_x, _, query_x, query_y in zip(*tasks, strict=True):
             prototypes = model(support_x).unflatten(0, (problem.ways, problem.shots)).mean(1)
             logits = -(model(query_x)[:, None] - prototypes[None]).square().sum(-1)

@@ -1,9 +1,9 @@
 """``torch.func`` with all tasks at once, by ``vmap``.
 
 PyTorch's MAML example differentiates the vmapped losses, ``grad(vmap(loss))``. In PyTorch 2.13 the
-second-order gradient is then wrong, by 0.2 to 1.2 %, where a batch normalization has a scale and an
-offset; without those, or written out in elementary operations, it is right. ``vmap(grad(loss))`` is
-right in every case, and is what is timed.
+second-order gradient is then wrong by 0.2 to 1.2 % if batch normalization has a scale and an
+offset; without these, or with the normalization written out in elementary operations, it is
+correct. ``vmap(grad(loss))`` is correct in every case, and is what is timed.
 """
 
 from functools import partial

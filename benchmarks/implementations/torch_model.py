@@ -1,4 +1,4 @@
-"""What the PyTorch implementations share: the model in PyTorch's layout, and the way there."""
+"""What the PyTorch implementations share: the model, and conversions to and from its layout."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from torch.nn import functional
 from benchmarks.problem import Arrays, Data, Problem
 
 Task = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-"""Support inputs and targets, then those of the queries."""
+"""Support inputs and targets, then query inputs and targets."""
 
 LEAVES = {
     "convolution.weight": "kernel",
@@ -57,11 +57,11 @@ def _block(inputs: int, outputs: int) -> Any:
 
 
 def make_tasks(problem: Problem, data: Data) -> Task:
-    """The meta-batch, each with a leading axis of tasks."""
+    """The meta-batch as tensors with a leading axis of tasks."""
     tensors = []
     for value in data:
         if problem.model == "conv4":
-            # Images NHWC to NCHW; labels as PyTorch wants them.
+            # Images from NHWC to NCHW, labels to the type that PyTorch expects.
             value = np.moveaxis(value, -1, 2) if value.ndim == 5 else value.astype(np.int64)
         tensors.append(torch.tensor(value))
     return tuple(tensors)
@@ -73,7 +73,7 @@ def make_loss(problem: Problem) -> Callable[[Any, Any], Any]:
 
 
 def as_arrays(problem: Problem, gradient: Mapping[str, Any]) -> Arrays:
-    """Gradients by PyTorch's names as arrays of our names and layouts."""
+    """Gradients by PyTorch's names as arrays with our names and layouts."""
     return {
         leaf_name(name): _from_torch(leaf.detach().numpy(), problem, name)
         for name, leaf in gradient.items()
@@ -93,8 +93,8 @@ def _is_head(problem: Problem, name: str) -> bool:
 def _to_torch(value: np.ndarray, problem: Problem, name: str) -> np.ndarray:
     """Kernels ``[..., inputs, outputs]`` as ``[outputs, inputs, ...]``.
 
-    PyTorch flattens channels first, so the head's rows are those of a kernel over what is left of
-    the image.
+    PyTorch flattens channels first, so the head is treated as a kernel over what is left of the
+    image.
     """
     if _is_head(problem, name):
         edge = problem.image_size // 16

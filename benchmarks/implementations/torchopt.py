@@ -1,6 +1,6 @@
-"""TorchOpt: ``MetaSGD`` as in its MAML tutorial, a backward pass for each task.
+"""TorchOpt: ``MetaSGD`` as in its MAML tutorial, with a backward pass for each task.
 
-``MetaSGD`` always keeps the graph of second order, so first order takes the functional optimizer.
+``MetaSGD`` always keeps the second-order graph, so first order uses the functional optimizer.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""The usual way in JAX: the same learner, XLA's convolution, and ``vmap`` over all tasks."""
+"""The usual way in JAX: the same learner with XLA's convolution and ``vmap`` over all tasks."""
 
 import jax
 
@@ -9,7 +9,7 @@ from jaxmeta.types import Array, Key, Model, PyTree
 
 
 def direct(model: Model) -> Model:
-    """A conv4 of the same parameters, whose convolution is ``lax.conv_general_dilated``."""
+    """A conv4 with the same parameters, whose convolution is ``lax.conv_general_dilated``."""
 
     def apply(
         params: PyTree,

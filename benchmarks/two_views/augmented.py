@@ -1,4 +1,4 @@
-"""This library, of views that the step itself makes by SimCLR's random changes."""
+"""This library, with views that the step itself makes by SimCLR's augmentation."""
 
 from functools import partial
 

@@ -23,7 +23,7 @@ def make_objective() -> Objective:
 
 
 def make_parameters(batches: int, size: int, side: int) -> Arrays:
-    """Parameters as they are initialized."""
+    """The initial parameters."""
     first, second = make_views(batches, size, side)
     batch = _batch((jnp.asarray(first[0]), jnp.asarray(second[0])))
     return as_arrays(make_objective().init(jax.random.key(0), batch)[0])
@@ -33,9 +33,9 @@ def build(views: Views, parameters: Arrays, augment: bool = False) -> Implementa
     """Builds the compiled gradient.
 
     Args:
-      views: what the loss is of.
-      parameters: by name.
-      augment: make the views of the first ones by SimCLR's random changes.
+      views: the views that the loss compares.
+      parameters: the initial parameters, by name.
+      augment: make the views from the first ones by SimCLR's augmentation.
     """
     objective = make_objective()
     first, second = (jnp.asarray(view) for view in views)

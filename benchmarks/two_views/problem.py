@@ -1,4 +1,4 @@
-"""What is computed: the gradient of SimCLR's loss of views that are given. Plain NumPy."""
+"""What is computed: the gradient of SimCLR's loss for given views. Plain NumPy."""
 
 import importlib
 from typing import NamedTuple
@@ -43,5 +43,5 @@ class Contestant:
         return seconds, self._implementation.arrays(gradient)
 
     def again(self) -> float:
-        """Seconds of another call, or of a burst of them."""
+        """Seconds of another call, the mean over a burst if calls are short."""
         return burst(self._implementation.step)

@@ -1,4 +1,4 @@
-"""Plain PyTorch, a backward pass for each batch."""
+"""Plain PyTorch, with a backward pass for each batch."""
 
 from collections import OrderedDict
 from typing import Any

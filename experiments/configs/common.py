@@ -1,7 +1,7 @@
-"""What the configs share: the protocol of an experiment, with every field that it has.
+"""What the configs share: the protocol of an experiment, with all of its fields.
 
-A config is made of specs (see ``jaxmeta.runs.spec``): dictionaries naming a function under
-``make``, with its arguments. Any field can be set on the command line, as in
+A config is made of specs (see ``jaxmeta.runs.spec``): dictionaries that name a function under
+``make`` and give its arguments. Any field can be set on the command line, as in
 ``--config.learner.steps=3``.
 """
 
@@ -16,14 +16,14 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.steps = 10_000  # outer steps
-    config.meta_batch = 32  # tasks a step
+    config.meta_batch = 32  # tasks per step
     config.ways = ways  # as evaluated
     config.shots = shots
-    config.queries = queries  # examples a class in the query set
-    config.log_every = 50  # outer steps a compiled call, and a line of metrics
+    config.queries = queries  # examples per class in the query set
+    config.log_every = 50  # outer steps per compiled call, and per line of metrics
     config.mixed_precision = False  # compute in bfloat16; parameters stay float32
-    config.chunk = placeholder(int)  # tasks at a time; unset: as fit into the memory
-    config.sample = ConfigDict()  # what is trained on, where it differs from the evaluation's
+    config.chunk = placeholder(int)  # tasks at a time; unset: as many as fit into memory
+    config.sample = ConfigDict()  # training tasks, where they differ from the evaluation's
     for field in ("ways", "shots", "queries"):
         config.sample[field] = config.get_oneway_ref(field)
     config.learner = placeholder(ConfigDict)
@@ -34,22 +34,22 @@ def protocol(ways: int, shots: int, queries: int) -> ConfigDict:
     config.evaluation.every = 500  # outer steps between validations, each with a checkpoint
     config.evaluation.validation_episodes = 200
     config.evaluation.episodes = 600
-    config.evaluation.seed = 0  # of the episodes: the same for every method and run
-    config.rates = ConfigDict()  # factors by which named parts of the parameters move; 0 freezes
+    config.evaluation.seed = 0  # of the episodes, the same for every method and run
+    config.rates = ConfigDict()  # factors of the updates of named parameters; 0 freezes them
     config.init_from = ConfigDict()  # parameters of another run: workdir, take, at
-    # By name; the first is validated. Each may have other arguments of the learner.
+    # By name; the first is used for validation. Each may change arguments of the learner.
     config.evaluations = ConfigDict({"trained": {"learner": {}}}, sort_keys=False)
     return config
 
 
 def classification(ways: int, shots: int, queries: int) -> ConfigDict:
-    """Few-shot classification: cross-entropy, judged by accuracy."""
+    """Few-shot classification: cross-entropy, evaluated by accuracy."""
     config = protocol(ways, shots, queries)
-    config.sample.least_ways = placeholder(int)  # each episode draws its number, from this on
+    config.sample.least_ways = placeholder(int)  # each episode draws its ways, at least so many
     config.sample.least_shots = placeholder(int)
-    config.sample.imbalanced = False  # each class draws its shots
-    config.sample.unlabeled = 0  # further examples a class without a label
-    config.sample.distractors = 0  # further classes of such
+    config.sample.imbalanced = False  # each class draws its own number of shots
+    config.sample.unlabeled = 0  # further examples per class, without labels
+    config.sample.distractors = 0  # further classes of unlabeled examples
     config.loss = ConfigDict({"function": "jaxmeta.losses.cross_entropy"})
     config.metrics = metrics(accuracy="jaxmeta.losses.accuracy")
     config.higher_is_better = True
@@ -66,7 +66,7 @@ def regression(shots: int, queries: int) -> ConfigDict:
 
 
 def metrics(**named: str) -> ConfigDict:
-    """Metrics by the dotted names of their functions; the first chooses the checkpoint."""
+    """Metrics by the dotted names of their functions; the first selects the checkpoint."""
     specs = {name: {"function": function} for name, function in named.items()}
     return ConfigDict(specs, sort_keys=False)
 
@@ -96,8 +96,8 @@ def scratch(config: ConfigDict, steps: int, learning_rate: float) -> ConfigDict:
 def learner(config: ConfigDict, name: str, head: bool = False, **arguments: Any) -> ConfigDict:
     """A learner of ``jaxmeta.learners``, or of your own when the name has a dot.
 
-    One with a ``head``, an output for each of ``sample.ways``, is evaluated as it was trained; any
-    other is built anew for ``ways``.
+    A learner with a ``head``, one output for each of ``sample.ways``, is evaluated as it was
+    trained; any other is rebuilt for ``ways``.
     """
     arguments["normalization"] = "transductive"
     if config.higher_is_better:  # classification
@@ -109,7 +109,7 @@ def learner(config: ConfigDict, name: str, head: bool = False, **arguments: Any)
 
 
 def classifier(config: ConfigDict, **arguments: Any) -> ConfigDict:
-    """A conv4 with a head of as many outputs as there are ways."""
+    """A conv4 with a head of one output per way."""
     return ConfigDict(
         {"make": "jaxmeta.nn.conv4", "outputs": config.sample.get_oneway_ref("ways"), **arguments}
     )
@@ -132,7 +132,7 @@ def cosine(config: ConfigDict, peak: float) -> ConfigDict:
 
 
 def descent(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDict:
-    """Gradient descent with Nesterov's momentum; the decay of kernels is part of the gradient."""
+    """Gradient descent with Nesterov momentum; weight decay of kernels is part of the gradient."""
     decay = ConfigDict(
         {
             "make": "optax.add_decayed_weights",
@@ -152,7 +152,7 @@ def descent(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDict:
 
 
 def warmed_up(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDict:
-    """AdamW as for transformers, whose rate rises over a twentieth of the run and then falls."""
+    """AdamW as for transformers; the rate rises over a twentieth of the run and then falls."""
     steps = config.get_oneway_ref("steps")
     rate = {
         "make": "optax.warmup_cosine_decay_schedule",
@@ -173,7 +173,7 @@ def warmed_up(config: ConfigDict, peak: float, weight_decay: float) -> ConfigDic
 
 
 def change_of_characters() -> dict[str, Any]:
-    """What may become of a drawn character: another size and place, and parts of it gone."""
+    """The augmentation of drawn characters: another size and place, and missing parts."""
     return {
         "make": "jaxmeta.data.composed",
         "changes": [
@@ -195,7 +195,7 @@ def short_texts(name: str) -> ConfigDict:
 
 
 def omniglot() -> ConfigDict:
-    """All of Omniglot at 28 pixels, split by characters at random, turned by 90 degrees as well."""
+    """All of Omniglot at 28 pixels, split at random by characters, with turns by 90 degrees."""
     return ConfigDict(
         {"make": "jaxmeta.data.omniglot", "split": "characters", "size": 28, "rotations": True}
     )

@@ -13,17 +13,18 @@ from . import common
 
 
 class Data(NamedTuple):
-    """A data set, and what suits its size.
+    """A data set, and settings that suit its size.
 
     Attributes:
-      spec: of the sources.
+      spec: the spec of the sources.
       model: arguments of ``conv4``.
-      inner_rate: MAML's inner learning rate, from which others' follow.
-      train_ways: of the episodes of methods that serve any number of ways.
+      inner_rate: MAML's inner learning rate, from which those of other methods follow.
+      train_ways: ways of the training episodes, for methods that work with any number of ways.
       cosine: whether the classifier of all training classes is a cosine classifier.
-      augment: a spec of what changes the classifier's training images, each seen many times.
-      normalization: of features, when they are transferred.
-      views: a spec of what makes a view of a training image where there are no labels.
+      augment: the spec of the augmentation of the classifier's training images, each of which is
+        seen many times.
+      normalization: normalization of transferred features.
+      views: the spec of the augmentation that makes views of training images without labels.
     """
 
     spec: ConfigDict
@@ -37,7 +38,7 @@ class Data(NamedTuple):
 
 
 def comparing(data: Data, name: str, loss: str = "cross_entropy", **arguments: Any) -> ConfigDict:
-    """A method that compares, trained on one episode of many ways a step."""
+    """A method that compares, trained on a few episodes of many ways a step."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 2
     config.sample.ways = data.train_ways
@@ -52,7 +53,7 @@ def comparing(data: Data, name: str, loss: str = "cross_entropy", **arguments: A
 def adapting(
     data: Data, name: str, head: bool = True, evaluated: int | None = None, **arguments: Any
 ) -> ConfigDict:
-    """A method that adapts a network, or with ``head=False`` what it puts on an embedding."""
+    """A method that adapts a network or, with ``head=False``, what it puts on an embedding."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 8
     config.sample.queries = 5
@@ -66,7 +67,7 @@ def adapting(
 
 
 def relation(data: Data) -> ConfigDict:
-    """Relation networks, on maps of which half the halvings are left to the comparison."""
+    """Relation networks on feature maps; half of the halvings are left to the comparison."""
     config = comparing(data, "relation", loss="relation_error")
     config.sample.ways = 5
     widths = {name: value for name, value in data.model.items() if name == "filters"}
@@ -75,17 +76,17 @@ def relation(data: Data) -> ConfigDict:
 
 
 def random(data: Data) -> ConfigDict:
-    """Features of the network as it is initialized."""
+    """Features of the network at initialization."""
     config = pretrained(data)
     config.steps = 0
     config.optimizer = ConfigDict({"make": "optax.identity"})
-    # It has no averages, as it has seen nothing.
+    # It has no running averages, as it has seen no data.
     config.evaluations.nearest_mean.learner.normalization = "transductive"
     return config
 
 
 def mean_of_words(data: Data) -> ConfigDict:
-    """The means of word vectors, of which nothing is trained."""
+    """The means of word vectors; nothing is trained."""
     return random(data._replace(model={"make": "jaxmeta.nn.mean_of_words"}))
 
 
@@ -104,7 +105,7 @@ def reptile(data: Data) -> ConfigDict:
 
 
 def maml_plus_plus(data: Data) -> ConfigDict:
-    """MAML++, of whose losses only the last counts after 500 outer steps."""
+    """MAML++; after 500 outer steps only the loss of the last inner step counts."""
     config = adapting(data, "maml_plus_plus", steps=3, learning_rate=data.inner_rate)
     config.objective.make = "jaxmeta.objectives.multi_step"
     config.objective.annealing_steps = 500
@@ -114,7 +115,7 @@ def maml_plus_plus(data: Data) -> ConfigDict:
 def on_batches(
     data: Data, objective: Mapping[str, Any], size: int, weight_decay: float, state: str = ""
 ) -> ConfigDict:
-    """An objective over two batches a step, of whose embedding the features are transferred."""
+    """An objective over two batches per step; the features of its embedding are transferred."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 2
     config.sample = ConfigDict({"batches": size})
@@ -132,7 +133,7 @@ def pretrained(data: Data) -> ConfigDict:
 
 
 def classifier(data: Data) -> dict[str, Any]:
-    """The spec of the objective."""
+    """The spec of the classifier's objective."""
     return {"make": "jaxmeta.pretraining.supervised", "cosine": data.cosine}
 
 
@@ -140,13 +141,13 @@ ROTATION = {"make": "jaxmeta.pretraining.rotation"}
 
 
 def rotation(data: Data) -> ConfigDict:
-    """Quarter turns of images whose labels are not used; each image is seen four times."""
+    """Predicts quarter turns of images, without labels; each image is seen four times."""
     objective = changed(data, ROTATION)
     return on_batches(data, objective, size=32, weight_decay=1e-3, state="model")
 
 
 def supervised_rotation(data: Data) -> ConfigDict:
-    """A classifier of all base classes that also tells quarter turns."""
+    """A classifier of all base classes that also predicts quarter turns."""
     both = {"supervised": classifier(data), "rotation": ROTATION}
     objective = {"make": "jaxmeta.objectives.added", "objectives": both}
     return on_batches(
@@ -155,7 +156,7 @@ def supervised_rotation(data: Data) -> ConfigDict:
 
 
 def changed(data: Data, objective: dict[str, Any]) -> dict[str, Any]:
-    """The objective, of images that are changed if those of the data set are to be."""
+    """The objective, on augmented images if the data set has an augmentation."""
     if not data.augment:
         return objective
     return {
@@ -166,7 +167,7 @@ def changed(data: Data, objective: dict[str, Any]) -> dict[str, Any]:
 
 
 def self_supervised(data: Data, name: str, **arguments: Any) -> ConfigDict:
-    """A method of ``jaxmeta.pretraining`` on two views of images whose labels are not used."""
+    """A method of ``jaxmeta.pretraining`` on two views of each image, without labels."""
     objective = {
         "make": "jaxmeta.objectives.two_views",
         "objective": {"make": f"jaxmeta.pretraining.{name}", **arguments},
@@ -176,7 +177,7 @@ def self_supervised(data: Data, name: str, **arguments: Any) -> ConfigDict:
 
 
 def masked(data: Data) -> ConfigDict:
-    """A masked autoencoder, of whose vision transformer the features are transferred."""
+    """A masked autoencoder; the features of its vision transformer are transferred."""
     method = {"make": "jaxmeta.pretraining.mae", "mask_share": 0.75}
     method |= {"decoder_width": 96, "decoder_depth": 4, "decoder_heads": 3}
     # Tokens are normalized one by one, so there are no averages.
@@ -189,7 +190,7 @@ def masked(data: Data) -> ConfigDict:
 
 
 def masked_words(data: Data) -> ConfigDict:
-    """A transformer over words, pre-trained by filling in masked ones."""
+    """A transformer over words, pretrained by filling in masked ones."""
     method = {"make": "jaxmeta.pretraining.masked_words", "vocabulary": 10_000}
     # Tokens are normalized one by one, so there are no averages.
     alone = data._replace(normalization="transductive")
@@ -219,7 +220,7 @@ def taught(data: Data, name: str, start: float = 0.99, **arguments: Any) -> Conf
 
 
 def transferred(config: ConfigDict, data: Data, **fields: Any) -> ConfigDict:
-    """The evaluation of features by their nearest means."""
+    """The evaluation of features by the nearest mean."""
     nearest_mean = transfer(
         "nearest_mean", ways=config.get_oneway_ref("ways"), normalization=data.normalization
     )
@@ -232,7 +233,7 @@ def transfer(name: str, **arguments: Any) -> ConfigDict:
 
 
 def protoclr(data: Data) -> ConfigDict:
-    """Prototypical networks whose classes are single images, and the queries changes of them."""
+    """Prototypical networks whose classes are single images, with augmentations as queries."""
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 1
     config.sample = ConfigDict({"instances": True, "ways": 50, "shots": 1, "queries": 3})
@@ -244,7 +245,7 @@ def protoclr(data: Data) -> ConfigDict:
 
 
 def unsupervised(change: Mapping[str, Any]) -> ConfigDict:
-    """An episodic objective whose queries are changes of the support set."""
+    """An episodic objective whose queries are augmentations of the support set."""
     return ConfigDict(
         {
             "make": "jaxmeta.objectives.augmented",
@@ -286,7 +287,7 @@ TRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "reptile": reptile,
     "from_scratch": scratch,
 }
-"""What is trained and evaluated as it is, by name."""
+"""Methods that are evaluated as they were trained, by name."""
 
 NARROW, WIDE = head(128, 512), head(1024, 1024)
 PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
@@ -315,7 +316,7 @@ PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "mae": masked,
     "masked_words": masked_words,
 }
-"""What is trained for its features, which are transferred, by name."""
+"""Methods that train features, which are then transferred, by name."""
 
 TRANSFERRED: dict[str, ConfigDict] = {
     "nearest_mean": transfer("nearest_mean"),
@@ -325,14 +326,14 @@ TRANSFERRED: dict[str, ConfigDict] = {
     "fine_tuning_whole": transfer("fine_tuning", whole=True, steps=30, learning_rate=1e-3),
     "logistic_regression": transfer("logistic_regression"),
 }
-"""What is evaluated of the features of a run of :data:`PRETRAINED`, by name."""
+"""Learners that are evaluated on the features of a run of :data:`PRETRAINED`, by name."""
 
 
 def configure(data: Data, method: str) -> ConfigDict:
     """The config of a method of :data:`TRAINED` or :data:`PRETRAINED`.
 
     Raises:
-      ValueError: there is none of that name.
+      ValueError: there is no method of that name.
     """
     if method in TRANSFERRED:
         raise ValueError(

@@ -16,7 +16,7 @@ from . import common, methods
 def get_config() -> ConfigDict:
     config = common.classification(ways=5, shots=1, queries=15)
     config.steps = 8_000
-    # Each way is one drawing; its only query is what changes make of it.
+    # Each way is one drawing, and its only query is an augmentation of it.
     config.sample = ConfigDict({"instances": True, "ways": 5, "shots": 1, "queries": 1})
     config.data = common.omniglot()
     config.model = common.classifier(config, downsample="stride")

@@ -12,7 +12,7 @@ from jaxmeta.types import Array
 from .types import Parts
 
 SHARE = 0.2
-"""Of a class: the part that penalties are chosen on, and the part that probes are judged on."""
+"""The share of a class that penalties are chosen on, and also that probes are judged on."""
 
 FITS = {"ridge": probes.ridge_probe, "logistic": probes.logistic_probe}
 
@@ -22,7 +22,7 @@ TEMPERATURE = 0.07
 
 
 def divided(y: np.ndarray, seed: int) -> Parts:
-    """Divides the rows of each class at random.
+    """Divides the rows of each class into parts at random.
 
     Raises:
       ValueError: a class is too small.
@@ -42,7 +42,7 @@ def divided(y: np.ndarray, seed: int) -> Parts:
 
 
 def probed(z: np.ndarray, y: np.ndarray, parts: Parts, neighbors: int) -> dict[str, Any]:
-    """The accuracy of simple classifiers of features ``[n, d]``, over the judged images."""
+    """The accuracy of simple classifiers on features ``[n, d]``, over the judged images."""
     fit, held_out, (queries, answers) = ((z[rows], y[rows]) for rows in parts)
     classes = int(y.max()) + 1
     found: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def probed(z: np.ndarray, y: np.ndarray, parts: Parts, neighbors: int) -> dict[s
 
 def diagnosed(z: Array) -> dict[str, Any]:
     """What features look like without labels."""
-    # Few examples estimate the last ranks worst.
+    # With few examples, the last ranks are estimated worst.
     last = max(min(z.shape) // 2, 2)
     alpha = diagnostics.alpha_req(z, 1, last).item() if min(z.shape) > 1 else math.inf
     return {
@@ -79,6 +79,6 @@ def diagnosed(z: Array) -> dict[str, Any]:
 
 
 def summarized(values: np.ndarray) -> dict[str, float]:
-    """Their mean and half the width of its 95% interval."""
+    """The mean of some values and half the width of its 95% interval."""
     score = summarize(values)
     return {"mean": score.mean, "ci95": score.ci95}

@@ -1,4 +1,4 @@
-"""Solving few-shot tasks with the features of runs, the same tasks for all."""
+"""Solving few-shot tasks with the features of runs, the same tasks for all runs."""
 
 import functools
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from .runs import transferring
 from .types import Asked, Prepared, Programs, Protocol, Run
 
 CHOOSER = ("nearest_mean", 5)
-"""The learner and the shots by which the better statistics are chosen."""
+"""The learner and the number of shots by which the better statistics are chosen."""
 
 
 def few_shot_programs(reference: Run, protocol: Protocol) -> Programs:
-    """The programs that solve few-shot tasks, the same ones for every model."""
+    """The programs that solve few-shot tasks, the same tasks for every model."""
     config, sources = reference.config, reference.sources
     evaluation = evaluation_of(config)
 
@@ -74,13 +74,13 @@ def check_tasks(run: Run, prepared: Prepared) -> None:
 
 
 def arguments(run: Run, state: PyTree, asked: Asked, prepared: Prepared) -> tuple[PyTree, ...]:
-    """What a program is given; its tasks follow from the data and the key, which runs share."""
+    """A program's arguments; its tasks follow from the data and the key, which runs share."""
     shared = prepared.runs[0]
     key = tasks.evaluation_key(shared.config, asked.split)
     return run.params, state, shared.sources[asked.split].data, key
 
 
 def solve(run: Run, state: PyTree, asked: Asked, prepared: Prepared) -> np.ndarray:
-    """The accuracy on each of some few-shot tasks."""
+    """The accuracy on each few-shot task."""
     given = replicate(arguments(run, state, asked, prepared), jax.devices())
     return np.asarray(prepared.programs(run.model, asked)(*given)["accuracy"], np.float64)

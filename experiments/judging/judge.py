@@ -27,11 +27,11 @@ from .runs import examples, load_runs, thinned, variants_of
 from .types import Prepared, Protocol, Run
 
 CLEAN = 10_240
-"""Training images that statistics are estimated from, at most."""
+"""The most training images that statistics are estimated from."""
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The learners that were asked for; raises ``ValueError`` naming one that there is not."""
+    """The learners that were asked for; raises ``ValueError`` for an unknown one."""
     for name in names:
         if name not in methods.TRANSFERRED:
             raise ValueError(
@@ -44,8 +44,8 @@ def prepare(folders: Sequence[str], protocol: Protocol) -> Prepared:
     """Loads runs and their data; every mistake is found here.
 
     Raises:
-      ValueError: a folder holds no run whose model can be had, the runs are of different data, or
-        these cannot be divided or fill no such tasks.
+      ValueError: a folder holds no run with a usable model, the runs have different data, or the
+        data cannot be divided or do not suffice for the tasks.
     """
     if not folders:
         raise ValueError("--workdirs is needed: the folders of runs, as in runs/simclr,runs/byol.")
@@ -68,10 +68,10 @@ def prepare(folders: Sequence[str], protocol: Protocol) -> Prepared:
 
 
 def judge_all(prepared: Prepared) -> list[dict[str, Any]]:
-    """Judges runs, writes ``probe.json`` and draws pictures into the folder of each.
+    """Judges runs, and writes ``probe.json`` and pictures into the folder of each.
 
     Returns:
-      The results; those written have no ``values`` of each task.
+      The results; those written leave out the ``values`` of each task.
     """
     results: list[dict[str, Any]] = []
     for run in prepared.runs:
@@ -85,7 +85,7 @@ def judge_all(prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def normalizing(run: Run, prepared: Prepared) -> tuple[dict[str, Any], PyTree]:
-    """What normalizes a run's features: how it was chosen, and the state of the model."""
+    """What normalizes a run's features: how it was chosen, and the model's state."""
     wanted = prepared.protocol.statistics
     facts: dict[str, Any] = {"asked": wanted}
     if not jax.tree.leaves(run.state):
@@ -106,7 +106,7 @@ def normalizing(run: Run, prepared: Prepared) -> tuple[dict[str, Any], PyTree]:
 
 
 def judge(run: Run, prepared: Prepared) -> dict[str, Any]:
-    """All figures of a run, each with its protocol, and ``values`` of each task; draws pictures."""
+    """All results of a run with their protocols, and ``values`` of each task; draws pictures."""
     protocol, parts, x = prepared.protocol, prepared.parts, prepared.batch.x
     statistics, state = normalizing(run, prepared)
     z = np.asarray(probes.features(run.model, run.params["model"], state, x), np.float32)
@@ -154,7 +154,7 @@ def judge(run: Run, prepared: Prepared) -> dict[str, Any]:
 
 
 def add_differences(result: dict[str, Any], reference: Mapping[str, Any]) -> None:
-    """Adds the mean of ours minus the reference's on each task, and its interval."""
+    """Adds the mean paired difference from the reference over tasks, and its interval."""
     result["few_shot"]["reference"] = reference["workdir"]
     for (name, shots), values in result["values"].items():
         apart = summarized(values - reference["values"][name, shots])

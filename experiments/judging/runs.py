@@ -21,7 +21,7 @@ from .types import Protocol, Run
 
 
 def load_runs(folders: Sequence[str], protocol: Protocol) -> list[Run]:
-    """The runs, those of one model and of one data set sharing them."""
+    """Loads runs; those with the same model or the same data set share it."""
     configs = [workdir.read_config(Path(folder)) for folder in folders]
     split, trust = protocol.split, protocol.trust
 
@@ -60,7 +60,7 @@ def load_run(
     model: Model,
     trust: Sequence[str],
 ) -> Run:
-    """The best checkpoint of a run, as its first evaluation is given it."""
+    """The best checkpoint of a run, as its first evaluation receives it."""
     spec = transferring("nearest_mean", evaluation_of(config)["ways"])
     try:
         restored, info = workdir.load_best(Path(folder), changes=spec, trust=trust)
@@ -74,13 +74,13 @@ def load_run(
 
 
 def transferring(name: str, ways: int) -> dict[str, Any]:
-    """The spec of a learner whose features the statistics in its state normalize."""
+    """The spec of a learner that normalizes features with the statistics in its state."""
     shared = {"ways": ways, "normalization": "running"}
     return methods.TRANSFERRED[name].to_dict() | shared
 
 
 def examples(source: Source) -> Batch:
-    """All examples of a source; of several variants, which are other classes, the first.
+    """All examples of a source; of variants, which are classes of their own, only the first.
 
     Raises:
       ValueError: they are not in memory, or the source decodes them in a way of its own.
@@ -88,7 +88,7 @@ def examples(source: Source) -> Batch:
     batch, variants = probes.all_examples(source), variants_of(source)
     if source.batches is None:
         return batch
-    # Any example that it draws of a first variant should be one of these.
+    # Any example of a first variant that the source draws should be one of these.
     drawn = tasks.draw(source.batches(64), source.data, jax.random.key(0))
     labels, y = np.asarray(drawn.y), np.asarray(batch.y)
     ours, theirs = rows(batch.x), rows(drawn.x)
@@ -103,7 +103,7 @@ def examples(source: Source) -> Batch:
 
 
 def variants_of(source: Source) -> int:
-    """How many classes are made of each one, as by quarter turns."""
+    """How many classes are made from each class, for example by quarter turns."""
     data = source.data.source if isinstance(source.data, LookedUp) else source.data
     return 1 if source.classes is None else source.classes // data.counts.size
 
@@ -115,7 +115,7 @@ def rows(x: PyTree) -> np.ndarray:
 
 
 def thinned(source: Source, most: int) -> Source:
-    """A source of so many of its examples, at most, evenly spaced, for :func:`examples` only."""
+    """A source of at most ``most`` of its examples, evenly spaced; for :func:`examples` only."""
     data = source.data
     if isinstance(data, LookedUp):
         some = thinned(source._replace(data=data.source), most)

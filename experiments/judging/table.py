@@ -1,4 +1,4 @@
-"""The table of what was judged."""
+"""The table of results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def _percent(figure: Mapping[str, float], sign: str = "") -> str:
 
 
 def _statistics(facts: Mapping[str, Any]) -> str:
-    """Which were used and, where that was chosen, by which validation."""
+    """Which statistics were used and, if they were chosen, their validation results."""
     if "validation" not in facts:
         return facts["used"] or "none"
     means = {name: facts["validation"][name]["mean"] for name in ("averaged", "clean")}

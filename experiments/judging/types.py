@@ -1,4 +1,4 @@
-"""What runs are judged by, and what is judged."""
+"""The protocol by which runs are judged, and what is judged."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jaxmeta.types import Batch, Key, Metrics, Model, PyTree, Source
 
 
 class Asked(NamedTuple):
-    """Few-shot tasks, and what is to solve them."""
+    """Few-shot tasks, and the learner that is to solve them."""
 
     learner: str
     shots: int
@@ -22,17 +22,17 @@ Programs = Callable[[Model, Asked], Callable[[PyTree, PyTree, PyTree, Key], Metr
 
 
 class Protocol(NamedTuple):
-    """What all runs are judged by.
+    """The protocol by which all runs are judged.
 
     Attributes:
-      split: whose images and tasks.
-      learners: what solves the tasks, by name.
-      shots: each number is evaluated.
-      episodes: how many tasks for each.
+      split: the split of the images and the tasks.
+      learners: names of the learners that solve the tasks.
+      shots: support examples per class; each number is evaluated.
+      episodes: number of tasks for each learner and number of shots.
       statistics: what normalizes the features: ``"averaged"``, ``"clean"``, or the ``"best"``.
-      neighbors: how many vote.
-      seed: of the division into parts.
-      data_dir: where data lie.
+      neighbors: number of neighbors that vote.
+      seed: seed of the division into parts.
+      data_dir: folder of the data.
       trust: packages whose functions may be named.
     """
 
@@ -51,12 +51,12 @@ class Run(NamedTuple):
     """A trained model.
 
     Attributes:
-      folder: of the run, as it was given.
-      config: its config.
-      sources: its data.
-      model: whose outputs are the features.
-      params: the model's, under ``"model"``, where learners look for them.
-      state: the averages of its statistics.
+      folder: folder of the run, as it was given.
+      config: config of the run.
+      sources: data of the run.
+      model: the model whose outputs are the features.
+      params: the model's parameters, under ``"model"``, where learners look for them.
+      state: running averages of the model's statistics.
       best_step: the step of the checkpoint.
     """
 
@@ -70,7 +70,7 @@ class Run(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Rows of the images that probes are fitted to, chosen on, and judged on."""
+    """Rows of the images that probes are fitted to, selected on, and judged on."""
 
     fit: np.ndarray
     held_out: np.ndarray
@@ -78,15 +78,15 @@ class Parts(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """All that is to be judged, checked, before anything is compiled.
+    """Everything that is to be judged, checked before anything is compiled.
 
     Attributes:
-      protocol: by what.
+      protocol: how runs are judged.
       runs: the runs; the first is the reference, and its config has the ways, the queries and the
         seed of the tasks.
       batch: all examples of the split.
-      parts: how they are divided.
-      programs: solve few-shot tasks.
+      parts: how the examples are divided.
+      programs: the programs that solve few-shot tasks.
     """
 
     protocol: Protocol

@@ -1,4 +1,4 @@
-"""The pictures of runs: how they learned, what an episode looks like, views and features."""
+"""Pictures of runs: how they learned, what an episode looks like, views and features."""
 
 from .curves import comparison, curve, learning
 from .episodes import episode

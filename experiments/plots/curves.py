@@ -17,13 +17,13 @@ OF_VIEWS = {
     "positive_cosine": "cosine of two views of an image",
     "instance_accuracy": "views matched to their images",
 }
-"""Metrics of objectives over views, and what they are called."""
+"""Metrics of objectives over views, and their labels."""
 
 
 def curve(folder: Path) -> None:
     """Draws the training loss and the validation metric against outer steps, ``curve.png``.
 
-    Objectives over views have a third panel, of what tells a collapse.
+    Objectives over views have a third panel, with metrics that reveal a collapse.
     """
     rows = read_json_lines(folder / "metrics.jsonl")
     config = workdir.read_config(folder)
@@ -69,7 +69,7 @@ def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     ordered = sorted(results, key=lambda result: -result["figures"][last]["mean"])
     for i, result in enumerate(ordered):
         figures = [result["figures"][str(k)] for k in shots]
-        # Beside each other, where the intervals would hide one another.
+        # Side by side, so that the intervals do not hide one another.
         places = np.arange(len(shots)) + (i / max(len(ordered) - 1, 1) - 0.5) * 0.5
         axis.errorbar(
             places,
@@ -86,7 +86,7 @@ def comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def learning(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Draws the validation accuracy of what was trained against outer steps, ``learning.png``."""
+    """Draws the validation accuracy of trained runs against outer steps, ``learning.png``."""
     figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
     curves = {}
     for run in dict.fromkeys(result["run"] for result in results):

@@ -13,14 +13,14 @@ import matplotlib.pyplot as plt
 
 
 def save(figure: matplotlib.figure.Figure, path: Path) -> None:
-    """Writes a picture, of several processes the first one does, and forgets it."""
+    """Writes a picture, in the first process only, and closes it."""
     if is_primary():
         figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Of one line of many: twenty colors and seven markers, so that no two lines are alike."""
+    """The style of one of many lines: twenty colors and seven markers, so that no two are alike."""
     colors = plt.get_cmap("tab20")
     return {
         "marker": "os^DvPX"[i % 7],

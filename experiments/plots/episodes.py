@@ -17,7 +17,7 @@ from .drawing import are_images, frame, plt, save, show
 def episode(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
     """Draws the first test episode, ``episode.png``.
 
-    Images and curves are drawn; of other inputs, only the predictions against what is right.
+    Images and curves are drawn; for other inputs, only the predictions against the targets.
     """
     config = workdir.read_config(folder)
     learner, params, state = workdir.restore(folder, trust=trust)
@@ -49,7 +49,7 @@ Draw = Callable[[Episode, np.ndarray], Figure]
 
 
 def drawing_of(task: Episode, outputs: Array) -> Draw | None:
-    """How to draw an episode, by its shapes; ``None`` when there is no way."""
+    """How to draw an episode, judging by its shapes; ``None`` when there is no way."""
     x, y = task.query.x, task.query.y
     shape: tuple[int, ...] = getattr(x, "shape", ())
     if np.issubdtype(y.dtype, np.integer):

@@ -1,4 +1,4 @@
-"""What pre-training sees and makes: views, features, images filled in."""
+"""What pretraining sees and makes: views, features, filled-in images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,9 +25,9 @@ COLORED, QUERIES, NEIGHBORS = 8, 5, 10
 
 
 def views(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
-    """Draws training images as the objective of a run over changed ones sees them, ``views.png``.
+    """Draws training images as the augmenting objective of a run sees them, ``views.png``.
 
-    Nothing is drawn where its objective changes nothing, or inputs are no images.
+    Nothing is drawn if the objective does not augment its inputs or they are not images.
     """
     spec = _part(workdir.read_config(folder)["objective"], CHANGING)
     if spec is None or source.batches is None:
@@ -35,7 +35,7 @@ def views(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
     batch = tasks.draw(source.batches(VIEWED), source.data, jax.random.key(0))
     if not are_images(batch.x):
         return
-    # The views of a batch are first and second, those of an episode of its support set and queries.
+    # A batch has first and second views; an episode has views of its support set and queries.
     one = spec.get("support") or spec["augment"]
     two = spec.get("second") or spec["augment"]
     first = _changes(build(one, trust))
@@ -66,12 +66,12 @@ def views(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
 
 
 def _changes(augment: Augment) -> Callable[[Array, Array], Array]:
-    """Several changes of each image, by keys ``[n, several]``."""
+    """Several augmentations of each image, by keys ``[n, several]``."""
     return jax.jit(jax.vmap(jax.vmap(augment, (0, None))))
 
 
 def _part(objective: Mapping[str, Any], makes: Sequence[str]) -> Mapping[str, Any] | None:
-    """The outermost spec in that of an objective that makes one of these."""
+    """The outermost spec, within that of an objective, that makes one of ``makes``."""
     if objective.get("make") in makes:
         return objective
     inner = [objective["objective"]] if "objective" in objective else []
@@ -82,10 +82,11 @@ def _part(objective: Mapping[str, Any], makes: Sequence[str]) -> Mapping[str, An
 def features(folder: Path, z: np.ndarray, y: np.ndarray, x: Any, seed: int = 0) -> None:
     """Draws features in the plane of their first two principal axes, ``features.png``.
 
-    Of a few classes, in colors; below, if inputs are images, a few of them and the nearest of all.
+    The features are those of a few classes, in colors. Below, if inputs are images, are a few of
+    them and their nearest neighbors among all.
 
     Args:
-      folder: where to.
+      folder: folder to write to.
       z: features ``[n, d]``.
       y: the class of each, ``[n]``.
       x: the inputs ``[n, ...]``.
@@ -139,7 +140,7 @@ def _plane(
     classes: np.ndarray,
     random: np.random.RandomState,
 ) -> None:
-    # No class on top of another.
+    # Shuffled, so that no class lies on top of another.
     shown = random.permutation(np.flatnonzero(np.isin(y, classes)))
     centered = unit[shown] - unit[shown].mean(axis=0)
     _, lengths, directions = np.linalg.svd(centered, full_matrices=False)
@@ -159,18 +160,18 @@ def _plane(
 def reconstructions(folder: Path, source: Source, shown: int = 8) -> None:
     """Draws images as a masked autoencoder sees and fills them in, ``reconstructions.png``.
 
-    Nothing is drawn where the objective of the run is another.
+    Nothing is drawn if the run has another objective.
 
     Args:
-      folder: the folder of the run, whose last checkpoint is taken.
+      folder: the folder of the run, whose last checkpoint is used.
       source: where the images come from.
-      shown: how many.
+      shown: number of images.
     """
     config = workdir.read_config(folder)
     spec = _part(config["objective"], ("jaxmeta.pretraining.mae",))
     if spec is None or source.batches is None:
         return
-    # Features of the best one may be those of a network that hardly fills in.
+    # The checkpoint with the best features may be of a network that hardly fills in.
     step, params = workdir.read_best(
         folder,
         config,

@@ -34,11 +34,11 @@ def fewrel(
 ) -> dict[str, Source]:
     """FewRel 1.0 and 2.0: relations between entities, in Wikipedia and in other domains.
 
-    Of the 64 training relations, 54 are trained on and 10 validated on, as the official validation
-    set ``val_wiki`` takes the place of the hidden test set. An example is a dictionary of
-    ``"tokens"`` int32 ``[length]``, 0 where the sentence is over and 1 for unknown words, and
-    ``"head"`` and ``"tail"`` int32, the places of the first words of the two entities. With
-    vectors also ``"words"`` ``[length, d]``, the vectors of the tokens.
+    Of the 64 training relations, 54 are used for training and 10 for validation, as the official
+    validation set ``val_wiki`` takes the place of the hidden test set. An example is a dictionary
+    of ``"tokens"``, int32 ``[length]``, with 0 after the end of the sentence and 1 for unknown
+    words; ``"head"`` and ``"tail"``, int32, the positions of the first words of the two entities;
+    and, with vectors, ``"words"`` ``[length, d]``, the vectors of the tokens.
 
     Args:
       test: the file whose relations are tested, without its suffix: ``"val_wiki"``, or another
@@ -47,15 +47,15 @@ def fewrel(
       train: files to train on instead of the 54 relations. The sentences of a file without
         relations, such as ``"pubmed_unsupervised"``, are one class, named like the file.
       valid: a file to validate on instead of the 10 relations.
-      vectors: of words, as in :func:`jaxmeta.data.read_vectors`, also by a path from ``data_dir``
-        on; ``None`` for none.
-      length: words of a sentence; what is longer is cut off. The longest sentence from Wikipedia
-        has 36 words; in NYT and PubMed 98 % have 92 or fewer.
-      shared_with: another file; only relations that it has as well are tested. ``"val_wiki"`` and
+      vectors: word vectors, as in :func:`jaxmeta.data.read_vectors`; a path may also be relative to
+        ``data_dir``. ``None`` for none.
+      length: number of words per sentence; longer sentences are cut off. The longest sentence from
+        Wikipedia has 36 words; in NYT and PubMed 98 % have 92 or fewer.
+      shared_with: another file; only relations that it also has are tested. ``"val_wiki"`` and
         ``"val_nyt"`` share 8. ``None`` for all relations.
-      sentences: how many sentences of each training relation are used, at most; ``None`` for all.
-      held_out: how many further sentences of each training relation are kept from training, so
-        that ``test="held_out"`` can test them.
+      sentences: the most sentences of each training relation to train on; ``None`` for all.
+      held_out: how many further sentences of each training relation are held out, to be tested by
+        ``test="held_out"``.
       data_dir: the folder that holds ``fewrel/`` with the official files, ``train_wiki.json`` or a
         part of it, ``train_wiki_part.json.gz``. ``None`` is ``$JAXMETA_DATA_DIR``.
 
@@ -63,9 +63,9 @@ def fewrel(
       Sources by the names ``train``, ``valid`` and ``test``.
 
     Raises:
-      FileNotFoundError: a file is not there.
-      ValueError: no relation is left to test or sentence to train on, a number is negative, or as
-        :func:`jaxmeta.data.read_vectors`.
+      FileNotFoundError: a file is missing.
+      ValueError: no relation is left to test or no sentence to train on, a number is negative, or
+        as :func:`jaxmeta.data.read_vectors`.
 
     References:
       Han et al., 2018, FewRel: A Large-Scale Supervised Few-Shot Relation Classification Dataset;
@@ -125,7 +125,7 @@ def fewrel(
 
 
 def read_relations(folder: Path, *files: str) -> Sentences:
-    """The sentences of each relation, of the first of some files that is there."""
+    """The sentences of each relation, from the first of some files that exists."""
     for file in files:
         path = folder / file
         if path.exists():
@@ -141,10 +141,10 @@ def _rows(relations: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]
 
 
 def _words(row: Mapping[str, Any]) -> list[str]:
-    """In lower case, as the vectors are and part of the files."""
+    """The words in lower case, like those of the vectors and of some of the files."""
     return [token.lower() for token in row["tokens"]]
 
 
 def _places(rows: Sequence[Mapping[str, Any]], entity: str, length: int) -> np.ndarray:
-    """Where the first mention of an entity begins; at the end where that is cut off."""
+    """Where the first mention of an entity begins; the last position if that is cut off."""
     return np.array([min(row[entity][2][0][0], length - 1) for row in rows], np.int32)

@@ -1,4 +1,4 @@
-"""Texts of classes: a user's own files, and sets of short texts of the few-shot papers."""
+"""Labeled texts: a user's own files, and sets of short texts from few-shot papers."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ from jaxmeta.data.words import find_vectors, looked_up, token_ids, tokenize, voc
 from jaxmeta.types import Source
 
 Labeled = list[tuple[str, str]]
-"""Texts and the name of the class of each."""
+"""Texts, each with the name of its class."""
 Split = Mapping[str, Sequence[str]]
 
 
@@ -31,17 +31,17 @@ def texts(
 ) -> dict[str, Source]:
     r"""A user's own texts as few-shot tasks.
 
-    An example is a dictionary of ``"tokens"`` int32 ``[length]``, 0 where the text is over and 1
-    for unknown words, ``"weights"`` ``[length]``, the inverse document frequencies of the tokens in
-    the training split, and with vectors also ``"words"`` ``[length, d]``.
+    An example is a dictionary of ``"tokens"``, int32 ``[length]``, with 0 after the end of the text
+    and 1 for unknown words; ``"weights"`` ``[length]``, the inverse document frequencies of the
+    tokens in the training split; and, with vectors, ``"words"`` ``[length, d]``.
 
     Args:
-      path: a table ``.csv`` or ``.tsv`` with a head, or JSON lines, ``.jsonl``, each also with
-        ``.gz`` behind; or a folder of class folders with ``.txt`` files.
+      path: a table with a header, ``.csv`` or ``.tsv``, or JSON lines, ``.jsonl``, each also
+        compressed as ``.gz``; or a folder of class folders with ``.txt`` files.
       text: the column, or field, of the text.
-      label: that of its class.
-      vectors: of words, as in :func:`jaxmeta.data.read_vectors`; ``None`` for none.
-      length: words of a text; what is longer is cut off.
+      label: the column, or field, of its class.
+      vectors: word vectors, as in :func:`jaxmeta.data.read_vectors`; ``None`` for none.
+      length: number of words per text; longer texts are cut off.
       seed: seed of the random split of the classes.
       fractions: shares of the classes for training, validation and test; they sum to 1.
 
@@ -50,7 +50,7 @@ def texts(
 
     Raises:
       FileNotFoundError: there is nothing at ``path``.
-      ValueError: it is no such file or folder, a row has no such field, there is no text, or a part
+      ValueError: it is not such a file or folder, a row lacks a field, there is no text, or a part
         of the split has no class.
 
     >>> from tempfile import TemporaryDirectory
@@ -87,20 +87,20 @@ def short_texts(
     ========== ======== ======= ========================================
     name       classes  texts   split into train, valid and test
     ========== ======== ======= ========================================
-    huffpost   41       36,900  20, 5 and 16 classes, of Bao et al.
-    reuters    31       620     15, 5 and 11 classes, of Bao et al.
+    huffpost   41       36,900  20, 5 and 16 classes, as in Bao et al.
+    reuters    31       620     15, 5 and 11 classes, as in Bao et al.
     banking77  77       13,083  25, 25 and 27 classes at random
     clinc150   150      22,500  50, 50 and 50 classes at random
     hwu64      64       11,036  23, 16 and 25 classes at random
     liu54      54       25,478  18, 18 and 18 classes at random
     ========== ======== ======= ========================================
 
-    Examples are those of :func:`texts`.
+    Examples are as in :func:`texts`.
 
     Args:
-      name: which one.
-      vectors: as of :func:`texts`, also by a path from ``data_dir`` on.
-      length: as there.
+      name: name of the set.
+      vectors: as in :func:`texts`; a path may also be relative to ``data_dir``.
+      length: as in :func:`texts`.
       data_dir: the folder that holds ``fewshot_text/`` with the files. ``None`` is
         ``$JAXMETA_DATA_DIR``.
 
@@ -108,7 +108,7 @@ def short_texts(
       Sources by the names ``train``, ``valid`` and ``test``.
 
     Raises:
-      FileNotFoundError: a file is not there.
+      FileNotFoundError: a file is missing.
       ValueError: there is no set of that name, or as :func:`texts`.
 
     References:
@@ -200,7 +200,7 @@ def _content(path: Path) -> str:
 
 
 def _bao(train: int, valid: int) -> Callable[[Labeled], Split]:
-    """The first classes by number for training, the next for validation."""
+    """The first classes by number for training, the next for validation, the rest for testing."""
 
     def split(labeled: Labeled) -> Split:
         names = sorted({name for _, name in labeled}, key=int)
@@ -214,7 +214,7 @@ def _bao(train: int, valid: int) -> Callable[[Labeled], Split]:
 
 
 def _shuffled(train: int, valid: int) -> Callable[[Labeled], Split]:
-    """So many classes of a random order."""
+    """The same as ``_bao``, with the classes in a random order."""
 
     def split(labeled: Labeled) -> Split:
         names = sorted({name for _, name in labeled})

