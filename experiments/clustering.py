@@ -10,7 +10,7 @@ import numpy as np
 from jaxmeta import probes
 from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.runs import tasks, workdir
-from jaxmeta.runs.config import build_model, learner_spec
+from jaxmeta.runs.config import build_model, learner_spec, name_of
 
 
 def cluster(
@@ -45,6 +45,10 @@ def cluster(
         )
     found = k_means(features, clusters, seed)
     counts = np.bincount(found, minlength=clusters)
+    if counts.max() < least:
+        raise ValueError(
+            f"--least is {least} and the largest cluster has {counts.max()} images: give less."
+        )
     labels = np.where(counts[found] >= least, found, -1).astype(np.int32)
     np.save(folder / "clusters.npy", labels)
     return {
@@ -61,6 +65,11 @@ def training_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The features of a run's training images, and their classes."""
     config = workdir.read_config(folder)
+    if name_of(config["data"]) == "pseudo_labeled":
+        raise ValueError(
+            f"The data of '{folder}' are clusters already, which are in another order than the "
+            "data set: cluster the features of a run on the data set itself."
+        )
     source = tasks.load_sources(config, data_dir, tuple(trust))["train"]
     restored, _ = workdir.load_best(folder, trust=tuple(trust))
     own = learner_spec(config).get("normalization") != "running"
@@ -70,7 +79,8 @@ def training_features(
     if own:  # it has no running averages of its own
         state = probes.statistics(model, params, state, examples.x)
     features = probes.features(model, params, state, examples.x)
-    return np.asarray(jax.jit(to_unit_length)(features)), np.asarray(examples.y)
+    rows = features.reshape(len(features), -1)  # of maps, too
+    return np.asarray(jax.jit(to_unit_length)(rows)), np.asarray(examples.y)
 
 
 def k_means(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:

@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> None:
             trust=tuple(TRUST.value),
         )
         prepared = judging.prepare(WORKDIRS.value, protocol)
-    print(judging.table(judging.judge_all(prepared)))
+        results = judging.judge_all(prepared)
+    print(judging.table(results))
 
 
 def start() -> None:

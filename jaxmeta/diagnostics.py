@@ -197,7 +197,9 @@ def _features(z: Array) -> Array:
     """The features in 32 bits or more."""
     if z.ndim != 2:
         raise ValueError(f"Features have shape {z.shape}: give one row for each example, [n, d].")
-    return z.astype(jnp.float32) if jnp.finfo(z.dtype).bits < 32 else jnp.asarray(z)
+    z = jnp.asarray(z)
+    narrow = not jnp.issubdtype(z.dtype, jnp.floating) or jnp.finfo(z.dtype).bits < 32
+    return z.astype(jnp.float32) if narrow else z
 
 
 def _paired(first: Array, second: Array) -> tuple[Array, Array]:

@@ -166,14 +166,17 @@ def changed(data: Data, objective: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def self_supervised(data: Data, name: str, **arguments: Any) -> ConfigDict:
+def self_supervised(data: Data, name: str, peak: float = 0.1, **arguments: Any) -> ConfigDict:
     """A method of ``jaxmeta.pretraining`` on two views of each image, without labels."""
+    check_views(data, name)
     objective = {
         "make": "jaxmeta.objectives.two_views",
         "objective": {"make": f"jaxmeta.pretraining.{name}", **arguments},
         "augment": dict(data.views),
     }
-    return on_batches(data, objective, size=128, weight_decay=1e-4, state="model")
+    config = on_batches(data, objective, size=128, weight_decay=1e-4, state="model")
+    config.optimizer = common.descent(config, peak=peak, weight_decay=1e-4)
+    return config
 
 
 def masked(data: Data) -> ConfigDict:
@@ -232,8 +235,18 @@ def transfer(name: str, **arguments: Any) -> ConfigDict:
     return ConfigDict({"make": f"jaxmeta.learners.{name}", **arguments})
 
 
+def check_views(data: Data, method: str) -> None:
+    """Raises ``ValueError`` where there are no augmentations that make views of examples."""
+    if not data.views:
+        raise ValueError(
+            f"'{method}' compares views, and {data.spec['make']} has no augmentations: choose a "
+            "method without views, such as pretrained or masked_words."
+        )
+
+
 def protoclr(data: Data) -> ConfigDict:
     """Prototypical networks whose classes are single images, with augmentations as queries."""
+    check_views(data, "protoclr")
     config = common.classification(ways=5, shots=1, queries=15)
     config.meta_batch = 1
     config.sample = ConfigDict({"instances": True, "ways": 50, "shots": 1, "queries": 3})
@@ -307,7 +320,8 @@ PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
         predictor=head(512, 128),
     ),
     "barlow_twins": lambda data: self_supervised(data, "barlow_twins", projector=WIDE),
-    "vicreg": lambda data: self_supervised(data, "vicreg", projector=WIDE),
+    # With a peak of 0.02, its loss of 25 and more diverges within ten steps.
+    "vicreg": lambda data: self_supervised(data, "vicreg", peak=0.005, projector=WIDE),
     "dino": lambda data: taught(
         data, "dino", start=0.996, projector=head(64, 512), prototypes=1024
     ),

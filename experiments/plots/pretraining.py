@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from jaxmeta.pretraining import mae_reconstruction
 from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.checkpoint import load_arrays
+from jaxmeta.runs.config import build_model
 from jaxmeta.runs.spec import build
 from jaxmeta.types import Array, Augment, Source
 
@@ -157,7 +158,9 @@ def _plane(
     )
 
 
-def reconstructions(folder: Path, source: Source, shown: int = 8) -> None:
+def reconstructions(
+    folder: Path, source: Source, trust: Sequence[str] = (), shown: int = 8
+) -> None:
     """Draws images as a masked autoencoder sees and fills them in, ``reconstructions.png``.
 
     Nothing is drawn if the run has another objective.
@@ -165,6 +168,7 @@ def reconstructions(folder: Path, source: Source, shown: int = 8) -> None:
     Args:
       folder: the folder of the run, whose last checkpoint is used.
       source: where the images come from.
+      trust: packages whose functions the config may name.
       shown: number of images.
     """
     config = workdir.read_config(folder)
@@ -182,7 +186,7 @@ def reconstructions(folder: Path, source: Source, shown: int = 8) -> None:
     if not are_images(images):
         return
     given = {name: spec[name] for name in ("mask_share",) if name in spec}
-    fill_in = partial(mae_reconstruction, **given)
+    fill_in = partial(mae_reconstruction, build_model(config, trust), **given)
     filled, hidden = map(np.asarray, jax.jit(fill_in)(params, images, key))
     rows = {"image": images, "seen": np.where(hidden, 0.5, images), "filled in": filled}
     figure, axes = plt.subplots(

@@ -289,7 +289,10 @@ def check_image(name: str, image: Array) -> None:
 
 def check_bounds(name: str, bounds: tuple[float, float]) -> None:
     """Raises ``ValueError`` unless a range is two positive numbers in order."""
-    least, most = bounds
+    try:
+        least, most = bounds
+    except TypeError as error:
+        raise ValueError(f"{name} is {bounds}: give a range, two numbers.") from error
     if not 0 < least <= most:
         raise ValueError(f"{name} is {(least, most)}: give two positive numbers in order.")
 

@@ -37,11 +37,16 @@ def pseudo_labeled(data: Mapping[str, Source], path: str | os.PathLike[str]) -> 
     """
     try:
         labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ValueError(
             f"The labels '{os.fspath(path)}' cannot be read ({error}): give an .npy file, as "
             "experiments.cluster writes it."
         ) from error
+    if not isinstance(labels, np.ndarray):
+        raise ValueError(
+            f"'{os.fspath(path)}' holds several arrays: give an .npy file, as experiments.cluster "
+            "writes it."
+        )
     train = data["train"]
     if train.relabeled is None:
         raise ValueError(

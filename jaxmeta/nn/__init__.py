@@ -9,8 +9,9 @@ from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
 from jaxmeta.nn.resnet import resnet12, resnet18
-from jaxmeta.nn.text import encode_words, mean_of_words, sentence_cnn, text_transformer
+from jaxmeta.nn.text import mean_of_words, sentence_cnn, text_transformer
 from jaxmeta.nn.transformer import (
+    Patches,
     attention,
     embed_patches,
     encode_tokens,
@@ -23,6 +24,7 @@ from jaxmeta.nn.transformer import (
 )
 
 __all__ = [
+    "Patches",
     "Statistics",
     "attention",
     "batch_norm",
@@ -33,7 +35,6 @@ __all__ = [
     "decay_mask",
     "embed_patches",
     "encode_tokens",
-    "encode_words",
     "from_functions",
     "from_linen",
     "from_nnx",

@@ -210,6 +210,11 @@ def moments(x: Array, mask: Array | None = None) -> Statistics:
     return _moments(x.astype(wide), share / jnp.maximum(jnp.sum(share), 1))
 
 
+def widened(x: Array) -> Array:
+    """The array in a type of 32 bits or more."""
+    return x.astype(wide_type(x.dtype))
+
+
 def wide_type(dtype: jnp.dtype) -> jnp.dtype:
     """The type for sums of many terms: never fewer than 32 bits."""
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")

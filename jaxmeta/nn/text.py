@@ -190,7 +190,9 @@ def text_transformer(
       width: as in :func:`sentence_cnn`.
 
     Returns:
-      A model from texts to ``[n, outputs]`` or ``[n, size]``. It has no state.
+      A model from texts to ``[n, outputs]`` or ``[n, size]``. Texts that also have ``"places"``,
+      int32 ``[n, k]``, become the last tokens at these places ``[n, k, size]``, without a head. It
+      has no state.
 
     Raises:
       ValueError: as :func:`sentence_cnn`, or ``size`` is not even or not a multiple of ``heads``.
@@ -228,28 +230,15 @@ def text_transformer(
         key: Key | None = None,
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
-        encoded = encode_words(params, x)
+        tokens = dense(params["project"], _word_vectors(params, x))
+        tokens += _sines(*tokens.shape[1:]).astype(tokens.dtype)[None]
+        encoded = encode_tokens(params["encoder"], tokens, (x["tokens"] > 0).astype(jnp.float32))
+        if "places" in x:
+            return jnp.take_along_axis(encoded, x["places"][..., None], axis=1), state
         features = _weighted_mean(encoded, (x["tokens"] > 0).astype(encoded.dtype))
         return (features if outputs is None else dense(params["head"], features)), state
 
     return Model(init, apply)
-
-
-def encode_words(params: PyTree, x: PyTree) -> Array:
-    """The last tokens of a :func:`text_transformer`, ``[n, length, size]``.
-
-    Args:
-      params: the model's parameters.
-      x: texts.
-
-    >>> model, x = text_transformer(size=8), {"tokens": jnp.array([[3, 2, 0]])}
-    >>> x["words"] = jnp.ones((1, 3, 5))
-    >>> encode_words(model.init(jax.random.key(0), x)[0], x).shape
-    (1, 3, 8)
-    """
-    tokens = dense(params["project"], _word_vectors(params, x))
-    tokens += _sines(*tokens.shape[1:]).astype(tokens.dtype)[None]
-    return encode_tokens(params["encoder"], tokens, (x["tokens"] > 0).astype(jnp.float32))
 
 
 def _init_words(

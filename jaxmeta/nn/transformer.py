@@ -5,6 +5,7 @@ tokens come from, so they work for images, parts of images, and text.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,18 @@ from jaxmeta.nn.models import check_head
 from jaxmeta.types import Array, Key, Model, PyTree
 
 _WAVES = "as positions are sines and cosines of two directions"
+
+
+class Patches(NamedTuple):
+    """Images of which a transformer sees only some patches.
+
+    Attributes:
+      images: ``[n, height, width, channels]``.
+      places: int32 ``[n, v]``, the patches that are seen, row by row.
+    """
+
+    images: Array
+    places: Array
 
 
 def vit(
@@ -31,7 +44,8 @@ def vit(
 
     The defaults are for images of 32 x 32 pixels. Positions are fixed, those of
     :func:`position_embeddings`. The model is :func:`embed_patches` followed by
-    :func:`encode_tokens`, which pretraining may call with only a part of the tokens.
+    :func:`encode_tokens`. Given :class:`Patches` instead of images, it sees only these, and its
+    outputs are their last tokens ``[n, v, width]``, without a head.
 
     Args:
       outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
@@ -83,11 +97,15 @@ def vit(
     def apply(
         params: PyTree,
         state: PyTree,
-        x: Array,
+        x: Array | Patches,
         mask: Array | None = None,
         key: Key | None = None,
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
+        if isinstance(x, Patches):
+            tokens = embed_patches(params["patches"], x.images, patch)
+            tokens = jnp.take_along_axis(tokens, x.places[..., None], axis=1)
+            return encode_tokens(params["encoder"], tokens), state
         tokens = embed_patches(params["patches"], x, patch)
         tokens = encode_tokens(params["encoder"], tokens)
         if not flatten:

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_positive
 from jaxmeta.nn import moments
+from jaxmeta.nn.layers import widened
 from jaxmeta.pretraining.joint_embedding import joint_embedding
 from jaxmeta.types import Array, Model, Objective
 
@@ -29,7 +31,8 @@ def barlow_twins(
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: as for :func:`jaxmeta.pretraining.joint_embedding`.
+      ValueError: a weight is not positive, or as for
+        :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
       Zbontar et al., 2021, Barlow Twins: Self-Supervised Learning via Redundancy Reduction.
@@ -37,6 +40,8 @@ def barlow_twins(
     >>> from jaxmeta.nn import conv4, projector
     >>> objective = barlow_twins(conv4(), projector(1024, hidden=[1024]))
     """
+    check_positive("redundancy", redundancy)
+    check_positive("scale", scale)
     return joint_embedding(
         model,
         projector,
@@ -69,6 +74,7 @@ def barlow_twins_loss(first: Array, second: Array, mask: Array, redundancy: floa
     >>> barlow_twins_loss(white, white, jnp.ones(4)).round(6).item()
     0.0
     """
+    first, second = widened(first), widened(second)
     share = mask / jnp.maximum(jnp.sum(mask), 1)
 
     def standardized(z: Array) -> Array:

@@ -7,6 +7,7 @@ from jaxmeta.checks import check_count, check_positive
 from jaxmeta.learners.frames.support import cosine_similarities
 from jaxmeta.losses import masked_mean
 from jaxmeta.nn import chained, from_functions
+from jaxmeta.nn.layers import widened
 from jaxmeta.pretraining.joint_embedding import view_metrics, views_of
 from jaxmeta.pretraining.teacher import Momentum, following, new_teacher, student_and_teacher
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
@@ -43,7 +44,7 @@ def dino(
       ``{"model", "projector", "prototypes"}``. Its state holds their statistics under the same
       names, a :class:`~jaxmeta.pretraining.teacher.Teacher` under ``"teacher"``, and the
       ``"center"``. It reports the metrics of :func:`jaxmeta.pretraining.joint_embedding` for the
-      teacher's distributions.
+      teacher's cosines.
 
     Raises:
       ValueError: there are no prototypes, a temperature is not positive, a share is outside
@@ -79,12 +80,7 @@ def dino(
             )
 
         value = (apart(outputs[0], second) + apart(outputs[1], first)) / 2
-
-        def share(target: Array) -> Array:
-            return jax.nn.softmax((target - state["center"][None]) / teacher_temperature)
-
-        metrics = view_metrics((share(first), share(second)), batch.mask)
-        return value, Report(statistics, metrics)
+        return value, Report(statistics, view_metrics(targets, batch.mask))
 
     return Objective(init, task_loss, following(momentum, decay))
 
@@ -117,6 +113,7 @@ def dino_loss(
     >>> jnp.exp(dino_loss(alike, alike, jnp.zeros(8), jnp.ones(3))).round(4).item()
     8.0
     """
+    student, teacher = widened(student), widened(teacher)
     target = jax.nn.softmax((teacher - center[None]) / teacher_temperature)
     return -masked_mean(jnp.sum(target * jax.nn.log_softmax(student / temperature), axis=1), mask)
 

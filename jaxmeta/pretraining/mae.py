@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.checks import check_count
 from jaxmeta.losses import masked_mean
 from jaxmeta.nn import (
-    embed_patches,
+    Patches,
     encode_tokens,
     init_encoder,
     patchify,
@@ -45,7 +45,7 @@ def mae(
 
     Returns:
       An objective over batches of images, with parameters ``{"model", "decoder"}``, where
-      ``"model"`` is the model's; it has no state. It computes in the type of the parameters.
+      ``"model"`` is the model's; it has no state.
 
     Raises:
       ValueError: a number is not a positive integer, the share is not between 0 and 1 or, when
@@ -85,7 +85,7 @@ def mae(
 
     def loss(params: PyTree, state: PyTree, batch: Batch, key: Key) -> tuple[Array, Report]:
         images = _images_of(batch)
-        predictions, hidden = fill_in(params, images, key, mask_share)
+        predictions, hidden = fill_in(model, params, images, key, mask_share)
         targets = patchify(images, _patch(params, images))
         return mae_loss(predictions, targets, hidden, batch.mask), Report()
 
@@ -123,12 +123,13 @@ def mae_loss(predictions: Array, targets: Array, hidden: Array, mask: Array) -> 
 
 
 def fill_in(
-    params: PyTree, images: Array, key: Key, mask_share: float = 0.75
+    model: Model, params: PyTree, images: Array, key: Key, mask_share: float = 0.75
 ) -> tuple[Array, Array]:
     """Hides patches, chosen for each image separately, and predicts them from the others.
 
     Args:
-      params: as for :func:`mae`.
+      model: as for :func:`mae`.
+      params: the parameters that its objective trains.
       images: ``[n, height, width, channels]``.
       key: randomness, which chooses the hidden patches.
       mask_share: as for :func:`mae`.
@@ -140,15 +141,13 @@ def fill_in(
     Raises:
       ValueError: patches do not fill the images, no patch is visible, or none is hidden.
     """
-    model, decoder = params["model"], params["decoder"]
-    patch = _patch(params, images)
-    tokens = embed_patches(model["patches"], images, patch)
-    n, patches, _ = tokens.shape
+    decoder, patch = params["decoder"], _patch(params, images)
+    n, patches, _ = patchify(images, patch).shape
     visible = _visible(patches, mask_share)
     order = jnp.argsort(jax.random.uniform(key, (n, patches)), axis=1)
     place = jnp.argsort(order, axis=1)  # of each patch in that order
 
-    tokens = encode_tokens(model["encoder"], _taken(tokens, order[:, :visible]))
+    tokens, _ = model.apply(params["model"], {}, Patches(images, order[:, :visible]), None, None)
     seen = dense(decoder["embed"], tokens)
     token = decoder["mask_token"].astype(seen.dtype)[None, None]
     unseen = jnp.broadcast_to(token, (n, patches - visible, token.shape[-1]))
@@ -161,7 +160,7 @@ def fill_in(
 
 
 def mae_reconstruction(
-    params: PyTree, images: Array, key: Key, mask_share: float = 0.75
+    model: Model, params: PyTree, images: Array, key: Key, mask_share: float = 0.75
 ) -> tuple[Array, Array]:
     """Images with their hidden patches filled in, for viewing.
 
@@ -169,6 +168,7 @@ def mae_reconstruction(
     deviation: what is shown is a little more than the network knows.
 
     Args:
+      model: as for :func:`mae`.
       params: as for :func:`fill_in`.
       images: as for :func:`fill_in`.
       key: as for :func:`fill_in`.
@@ -181,7 +181,7 @@ def mae_reconstruction(
     Raises:
       ValueError: as for :func:`fill_in`.
     """
-    predictions, hidden = fill_in(params, images, key, mask_share)
+    predictions, hidden = fill_in(model, params, images, key, mask_share)
     patch = _patch(params, images)
     patches = patchify(images, patch)
     mean, deviation = _moments(patches)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxmeta.checks import check_count
 from jaxmeta.data.words import UNKNOWN
 from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.nn import encode_words
 from jaxmeta.nn.layers import dense, init_dense
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
@@ -73,13 +72,14 @@ def masked_words(model: Model, vocabulary: int, *, share: float = 0.15) -> Objec
         x = _texts_of(batch)
         choose_key, hide_key = jax.random.split(key)
         chosen = choose_words(choose_key, x["tokens"], share)
+        chosen = chosen._replace(mask=chosen.mask * batch.mask[:, None])
         changed = hide_words(hide_key, x, chosen, params["words"].get("mask"))
-        outputs = encode_words(params["model"], changed)
-        found = jnp.take_along_axis(outputs, chosen.places[..., None], axis=1)
+        asked = {**changed, "places": chosen.places}
+        found, _ = model.apply(params["model"], state, asked, batch.mask)
         logits = dense(params["words"]["head"], found).reshape(-1, vocabulary)
         targets = jnp.take_along_axis(x["tokens"], chosen.places, axis=1)
         known = (targets > UNKNOWN) & (targets < vocabulary)
-        weights = jnp.where(known, chosen.mask * batch.mask[:, None], 0).reshape(-1)
+        weights = jnp.where(known, chosen.mask, 0).reshape(-1)
         targets = jnp.where(known, targets, 0).reshape(-1)
         metrics = {"accuracy": accuracy(logits, targets, weights)}
         return cross_entropy(logits, targets, weights), Report(metrics=metrics)

@@ -39,8 +39,8 @@ def moco_v2(
         :func:`jaxmeta.objectives.running_average`.
 
     Returns:
-      An objective over batches of two views without padding, with parameters
-      ``{"model", "projector"}``. Its state holds their statistics under the same names and a
+      An objective over batches of two views, with parameters ``{"model", "projector"}``. Its state
+      holds their statistics under the same names and a
       :class:`~jaxmeta.pretraining.teacher.Teacher` under ``"teacher"``. It reports the metrics of
       :func:`jaxmeta.pretraining.joint_embedding`.
 
@@ -83,16 +83,20 @@ def moco_v2(
             moco_loss(outputs[0], second, second_queue, batch.mask, temperature)
             + moco_loss(outputs[1], first, first_queue, batch.mask, temperature)
         ) / 2
-        queues = jnp.stack(
-            [
-                jnp.concatenate([keys, earlier])[:queue]
-                for keys, earlier in ((first, first_queue), (second, second_queue))
-            ]
-        )
+        pairs = (first, first_queue), (second, second_queue)
+        queues = jnp.stack([enqueued(*pair, batch.mask) for pair in pairs])
         metrics = view_metrics(outputs, batch.mask)
         return value, Report(statistics, metrics, queues)
 
     return Objective(init, task_loss, following(momentum, decay), begin)
+
+
+def enqueued(keys: Array, queue: Array, mask: Array) -> Array:
+    """The queue ``[m, d]`` with the keys ``[n, d]`` in front, but for padding."""
+    # A stable sort moves padding to the end, where it is cut off.
+    padding = jnp.concatenate([mask == 0, jnp.zeros(queue.shape[0], bool)])
+    order = jnp.argsort(padding, stable=True)[: queue.shape[0]]
+    return jnp.concatenate([keys, queue])[order]
 
 
 def moco_loss(

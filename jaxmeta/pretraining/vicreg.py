@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_positive
 from jaxmeta.losses import masked_mean
 from jaxmeta.nn import moments
+from jaxmeta.nn.layers import widened
 from jaxmeta.pretraining.joint_embedding import joint_embedding
 from jaxmeta.types import Array, Model, Objective
 
@@ -32,7 +34,8 @@ def vicreg(
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: as for :func:`jaxmeta.pretraining.joint_embedding`.
+      ValueError: a weight is not positive, or as for
+        :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
       Bardes, Ponce and LeCun, 2022, VICReg: Variance-Invariance-Covariance Regularization for
@@ -41,6 +44,9 @@ def vicreg(
     >>> from jaxmeta.nn import conv4, projector
     >>> objective = vicreg(conv4(), projector(1024, hidden=[1024]))
     """
+    weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+    for name, weight in weights.items():
+        check_positive(name, weight)
     return joint_embedding(
         model,
         projector,
@@ -84,6 +90,7 @@ def vicreg_loss(
     >>> vicreg_loss(alike, alike, jnp.ones(4)).round(4).item()
     24.75
     """
+    first, second = widened(first), widened(second)
     count = jnp.sum(mask)
     unbiased = count / jnp.maximum(count - 1, 1)
 

@@ -32,7 +32,8 @@ def labeled(z: Array, y: Array, classes: int) -> tuple[Array, Array]:
                 f"Label {outside[0]} is outside of {classes} classes: give labels from 0 to "
                 f"{classes - 1}."
             )
-    return z.astype(jnp.float32) if jnp.finfo(z.dtype).bits < 32 else z, y
+    narrow = not jnp.issubdtype(z.dtype, jnp.floating) or jnp.finfo(z.dtype).bits < 32
+    return z.astype(jnp.float32) if narrow else z, y
 
 
 def check_inputs(x: Any, batch: int) -> None:

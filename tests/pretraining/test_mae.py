@@ -9,7 +9,15 @@ import pytest
 from experiments import plots
 from jaxmeta import pretraining
 from jaxmeta.data import array_source
-from jaxmeta.nn import embed_patches, encode_tokens, patchify, position_embeddings, unpatchify, vit
+from jaxmeta.nn import (
+    embed_patches,
+    encode_tokens,
+    mixed_precision,
+    patchify,
+    position_embeddings,
+    unpatchify,
+    vit,
+)
 from jaxmeta.nn.layers import dense
 from jaxmeta.pretraining import mae, mae_loss, mae_reconstruction
 from jaxmeta.pretraining.mae import fill_in
@@ -35,12 +43,12 @@ pytestmark = pytest.mark.xdist_group("mae")
 
 @jax.jit
 def filled_in(images, key=KEY):
-    return fill_in(PARAMS, images, key, SHARE)
+    return fill_in(MODEL, PARAMS, images, key, SHARE)
 
 
 @jax.jit
 def hidden_of(images, key=KEY):
-    return fill_in(PARAMS, images, key, SHARE)[1]
+    return fill_in(MODEL, PARAMS, images, key, SHARE)[1]
 
 
 @jax.jit
@@ -62,7 +70,7 @@ def test_each_image_hides_patches_of_its_own():
 @pytest.mark.parametrize(("share", "visible"), [(0.75, 5), (0.9, 2), (0.7, 6), (0.97, 0)])
 def test_the_visible_share_is_rounded_down(share, visible):
     """Of twenty patches, whatever 1 - 0.9 is in binary."""
-    hide = jax.jit(lambda x: fill_in(PARAMS, x, KEY, share)[1])
+    hide = jax.jit(lambda x: fill_in(MODEL, PARAMS, x, KEY, share)[1])
     if not visible:
         with pytest.raises(ValueError, match=r"mask_share is 0\.97, which leaves 0 of 20 patches"):
             hide(jnp.ones((1, 4, 20, 1)))
@@ -99,7 +107,7 @@ def test_hidden_pixels_change_no_prediction_and_visible_ones_change_all():
 
 def test_a_reconstruction_keeps_what_is_visible():
     (images, gone), (predictions, hidden) = (
-        jax.jit(lambda x: mae_reconstruction(PARAMS, x, KEY, SHARE))(IMAGES),
+        jax.jit(lambda x: mae_reconstruction(MODEL, PARAMS, x, KEY, SHARE))(IMAGES),
         filled_in(IMAGES),
     )
     np.testing.assert_array_equal(patchify(gone, PATCH), np.repeat(hidden[..., None] > 0, 4, -1))
@@ -151,6 +159,14 @@ def test_its_encoder_is_a_vit():
     assert min(jax.tree.leaves(slopes["model"])) > 0
 
 
+def test_in_mixed_precision_the_encoder_computes_in_fewer_bits():
+    half = mae(mixed_precision(MODEL), decoder_width=8, decoder_depth=1, decoder_heads=2)
+    whole = mae(MODEL, decoder_width=8, decoder_depth=1, decoder_heads=2)
+    one, other = (each.loss(PARAMS, {}, BATCH, KEY)[0] for each in (half, whole))
+    assert one.dtype == jnp.float32
+    assert 0 < abs(one - other) < 0.05
+
+
 def test_textures_that_any_patch_shows_are_learned():
     """Dark images are striped in one direction, and bright ones in the other."""
     stripes = np.zeros((2, 6, 8, 1), np.float32)
@@ -165,7 +181,11 @@ def test_textures_that_any_patch_shows_are_learned():
 def test_the_picture_of_reconstructions(tmp_path, monkeypatch):
     source = array_source(np.asarray(IMAGES), np.arange(N))
     spec = {"make": "jaxmeta.pretraining.mae", "mask_share": SHARE}
-    config = {"objective": {"make": "jaxmeta.objectives.augmented", "objective": spec}}
+    config = {
+        "objective": {"make": "jaxmeta.objectives.augmented", "objective": spec},
+        "model": {"make": "jaxmeta.nn.vit", "patch": PATCH, "width": 12, "depth": 1, "heads": 3},
+        "mixed_precision": False,
+    }
     monkeypatch.setattr(plots.pretraining.workdir, "read_best", lambda *arguments: (3, PARAMS))
     monkeypatch.setattr(plots.pretraining.workdir, "read_config", lambda folder: config)
     plots.reconstructions(tmp_path, source, shown=2)
