@@ -8,9 +8,10 @@ image is written to ``clusters.npy`` in the run's folder, which the data set
 ``jaxmeta.data.pseudo_labeled`` reads. Images of clusters with fewer than ``--least`` images are
 left out.
 
-Features come from the best checkpoint, normalized as in the run's first evaluation and scaled to
-unit length. Prints how many clusters and images are left, and how well the clusters agree with the
-classes, which were not used: 1 is perfect and 0 is chance.
+Features come from the best checkpoint, scaled to unit length. Running averages normalize them if
+they do in the run's first evaluation, and otherwise statistics of all training images. Prints how
+many clusters and images are left, and how well the clusters agree with the classes, which were not
+used: 1 is perfect and 0 is chance.
 """
 
 import json

@@ -71,7 +71,7 @@ def training_features(
             "data set: cluster the features of a run on the data set itself."
         )
     source = tasks.load_sources(config, data_dir, tuple(trust))["train"]
-    restored, _ = workdir.load_best(folder, trust=tuple(trust))
+    restored, _ = workdir.load_trained(folder, trust=tuple(trust))
     own = learner_spec(config).get("normalization") != "running"
     model, examples = build_model(config, tuple(trust)), probes.all_examples(source)
     params = restored.params["model"]

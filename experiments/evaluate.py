@@ -1,7 +1,7 @@
 """Repeats the evaluation of a run, or evaluates it on other data, ways or shots.
 
   python -m experiments.evaluate --workdir=DIR [--ways=20] [--shots=5] [--queries=10] \
-      [--episodes=1000] [--inner_steps=5] [--split=valid] [--data_dir=DIR] \
+      [--episodes=1000] [--inner_steps=5] [--split=valid] [--checkpoint=last] [--data_dir=DIR] \
       [--data=experiments/configs/OTHER.py] [--trust=mine]
 
 ``--trust`` lists, separated by commas, the packages whose functions the run's config may name
@@ -24,6 +24,9 @@ from . import program
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split of the tasks.")
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "best", workdir.CHECKPOINTS, "The best one by validation tasks, or the last."
+)
 TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the run's config may name.")
 OVERRIDES = [
     flags.DEFINE_integer("ways", None, "Classes of an episode, if not the run's own."),
@@ -46,7 +49,8 @@ def main(arguments: list[str]) -> None:
             data, trust = complete(DATA.value)["data"], EVERYTHING
         sources = tasks.load_sources({"data": data}, program.DATA_DIR.value, trust)
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
-        result = measure(folder, sources[SPLIT.value], SPLIT.value, data, TRUST.value, **overrides)
+        source, checkpoint = sources[SPLIT.value], CHECKPOINT.value
+        result = measure(folder, source, SPLIT.value, data, TRUST.value, checkpoint, **overrides)
     if is_primary():
         with (folder / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(result) + "\n")

@@ -2,9 +2,10 @@
 
   python -m experiments.probe --workdirs=runs/simclr,runs/byol [--split=test] [--shots=1,5] \
       [--episodes=600] [--learners=nearest_mean,logistic_regression] \
-      [--statistics=best|averaged|clean] [--neighbors=20] [--seed=0] [--data_dir=DIR] [--trust=mine]
+      [--statistics=best|averaged|clean] [--checkpoint=best|last] [--neighbors=20] [--seed=0] \
+      [--data_dir=DIR] [--trust=mine]
 
-Features are the outputs of the model, at the best checkpoint of each run, for all images of the
+Features are the outputs of the model, at one checkpoint of each run, for all images of the
 split, whose classes were not trained on unless it is ``train``. The images of each class are
 divided into three parts at random (``--seed``): probes are fitted to the first, their penalties are
 chosen on the second, and they are evaluated on the third.
@@ -21,7 +22,7 @@ the same few-shot tasks.
 
 from absl import flags
 
-from jaxmeta.runs import tasks
+from jaxmeta.runs import tasks, workdir
 
 from . import judging, program, same_episodes
 
@@ -36,6 +37,9 @@ STATISTICS = flags.DEFINE_enum(
     "statistics", "best", ["best", "averaged", "clean"], "What normalizes the features."
 )
 NEIGHBORS = flags.DEFINE_integer("neighbors", 20, "Neighbors that vote.", lower_bound=1)
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "best", workdir.CHECKPOINTS, "The best one by validation tasks, or the last."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the division into parts.", lower_bound=0)
 TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the runs' configs may name.")
 
@@ -49,6 +53,7 @@ def main(arguments: list[str]) -> None:
             shots=same_episodes.chosen_shots(SHOTS.value),
             episodes=EPISODES.value,
             statistics=STATISTICS.value,
+            checkpoint=CHECKPOINT.value,
             neighbors=NEIGHBORS.value,
             seed=SEED.value,
             data_dir=program.DATA_DIR.value,

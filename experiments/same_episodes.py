@@ -224,7 +224,7 @@ def compare(folder: Path, name: str, data: methods.Data, protocol: Protocol) -> 
         say(note)
     train(prepared)
     changes = changes_of(name, data, protocol)
-    restored, info = workdir.load_best(folder / run, changes=changes, trust=EVERYTHING)
+    restored, info = workdir.load_trained(folder / run, changes=changes, trust=EVERYTHING)
     source, metrics = prepared.sources["test"], build_metrics(config, EVERYTHING)
     first = next(iter(metrics))
     key, devices = tasks.evaluation_key(config, "test"), jax.devices()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.data import (
+    array_source,
     composed,
     crop_and_mirror,
     drop_pixels,
@@ -17,10 +18,11 @@ from jaxmeta.data import (
 )
 from jaxmeta.data.augment import cut_and_resize
 from jaxmeta.gradients import estimate
-from jaxmeta.learners import prototypical
+from jaxmeta.learners import maml, prototypical
 from jaxmeta.losses import cross_entropy
 from jaxmeta.nn import mlp
 from jaxmeta.objectives import augmented, episodic
+from jaxmeta.objectives.augmented import changed
 from jaxmeta.pretraining import supervised
 from jaxmeta.types import Batch, Episode, Objective, Report
 
@@ -281,6 +283,39 @@ def test_changes_follow_each_other_with_keys_of_their_own():
 def test_a_change_is_made_as_often_as_was_asked_for(probability):
     images = made(sometimes(probability, lambda key, x: -x))
     assert abs((images < 0).mean() - probability) <= (probability not in (0, 1)) * 0.05
+
+
+def test_protoclr_is_the_cross_entropy_of_distances_to_single_images():
+    source = array_source(np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3)
+    task = source.instances(5, 1, 2)(source.data, KEY)
+    model = mlp(3, hidden=())
+    objective = augmented(episodic(prototypical(model, 5), cross_entropy), noisy, unchanged)
+    params, state = objective.init(KEY, task)
+    value, _ = objective.loss(params, state, task, KEY)
+    queries = changed(task.query, jax.random.split(KEY, 3)[1], noisy)
+    weights = params["model"]["head"]
+    near, far = (
+        np.asarray(x @ weights["kernel"]) + np.asarray(weights["bias"])
+        for x in (queries.x, task.support.x)
+    )
+    logits = -((near[:, None] - far[None]) ** 2).sum(axis=-1)
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = -np.mean(logits[np.arange(10), np.repeat(np.arange(5), 2)])
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_array_equal(task.support.x, task.query.x[::2])  # before they are changed
+
+
+def test_umtra_is_maml_on_single_images_and_what_changes_make_of_them():
+    source = array_source(np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3)
+    task = source.instances(5, 1, 1)(source.data, KEY)
+    plain = episodic(maml(mlp(5, hidden=()), 5, steps=2, learning_rate=0.1), cross_entropy)
+    umtra = augmented(plain, noisy, unchanged)
+    params, state = plain.init(KEY, task)
+    _, query_key, key = jax.random.split(KEY, 3)
+    by_hand = task._replace(query=changed(task.query, query_key, noisy))
+    one = jax.grad(lambda p: umtra.loss(p, state, task, KEY)[0])(params)
+    other = jax.grad(lambda p: plain.loss(p, state, by_hand, key)[0])(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, other)
 
 
 def test_the_support_set_may_have_a_change_of_its_own():

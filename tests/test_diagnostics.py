@@ -118,6 +118,13 @@ def test_alpha_req_of_fewer_than_two_directions_is_infinite():
         assert alpha_req(z) == np.inf
 
 
+def test_whole_numbers_are_features_too():
+    whole = np.random.default_rng(0).integers(-9, 9, (12, 3))
+    for function in (spread, rankme):
+        expected = function(jnp.asarray(whole, jnp.float32))
+        np.testing.assert_allclose(function(jnp.asarray(whole, jnp.int32)), expected)
+
+
 def test_half_precision_is_widened():
     half = jnp.asarray(Z, jnp.bfloat16)
     for function in (spread, rankme, alpha_req):

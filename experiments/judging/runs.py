@@ -43,7 +43,8 @@ def load_runs(folders: Sequence[str], protocol: Protocol) -> list[Run]:
                 "data together, and others by a command of their own."
             )
     models = [model_of(json.dumps(each["model"]), each["mixed_precision"]) for each in configs]
-    return [load_run(*given, trust) for given in zip(folders, configs, loaded, models, strict=True)]
+    given = zip(folders, configs, loaded, models, strict=True)
+    return [load_run(*each, trust, protocol.checkpoint) for each in given]
 
 
 def alike(data: PyTree, other: PyTree) -> bool:
@@ -59,18 +60,19 @@ def load_run(
     sources: Mapping[str, Source],
     model: Model,
     trust: Sequence[str],
+    checkpoint: str,
 ) -> Run:
-    """The best checkpoint of a run, as its first evaluation receives it."""
+    """A checkpoint of a run, as its first evaluation receives it."""
     spec = transferring("nearest_mean", evaluation_of(config)["ways"])
     try:
-        restored, info = workdir.load_best(Path(folder), changes=spec, trust=trust)
+        restored, info = workdir.load_trained(Path(folder), None, spec, trust, checkpoint)
     except KeyError as error:
         raise ValueError(
             f"The first evaluation of '{folder}' is given no model (there is no {error} in its "
             "parameters or its state): judge a run whose evaluations transfer features."
         ) from error
     params = {"model": restored.params["model"]}
-    return Run(folder, config, sources, model, params, restored.state, info["best_step"])
+    return Run(folder, config, sources, model, params, restored.state, info["step"])
 
 
 def transferring(name: str, ways: int) -> dict[str, Any]:

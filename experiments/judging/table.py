@@ -15,7 +15,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [head, ["---"] * len(head)]
     for result in results:
         seen, alpha = result["diagnostics"], result["diagnostics"]["alpha_req"]
-        cells = [f"`{result['workdir']}`", f"{result['best_step']:,}"]
+        cells = [f"`{result['workdir']}`", f"{result['step']:,}"]
         cells.append(_statistics(result["statistics"]))
         cells += [_percent(probe["accuracy"]) for probe in result["probes"].values()]
         cells += [f"{seen['rankme']:.1f}", "" if alpha is None else f"{alpha:.2f}"]

@@ -30,6 +30,7 @@ class Protocol(NamedTuple):
       shots: support examples per class; each number is evaluated.
       episodes: number of tasks for each learner and number of shots.
       statistics: what normalizes the features: ``"averaged"``, ``"clean"``, or the ``"best"``.
+      checkpoint: ``"best"`` by validation, or ``"last"``.
       neighbors: number of neighbors that vote.
       seed: seed of the division into parts.
       data_dir: folder of the data.
@@ -41,6 +42,7 @@ class Protocol(NamedTuple):
     shots: Sequence[int]
     episodes: int
     statistics: str
+    checkpoint: str
     neighbors: int
     seed: int
     data_dir: str | None
@@ -57,7 +59,7 @@ class Run(NamedTuple):
       model: the model whose outputs are the features.
       params: the model's parameters, under ``"model"``, where learners look for them.
       state: running averages of the model's statistics.
-      best_step: the step of the checkpoint.
+      step: the step of the checkpoint.
     """
 
     folder: str
@@ -66,7 +68,7 @@ class Run(NamedTuple):
     model: Model
     params: PyTree
     state: PyTree
-    best_step: int
+    step: int
 
 
 class Parts(NamedTuple):

@@ -13,8 +13,8 @@ def simsiam(model: Model, projector: Model, predictor: Model, *, decay: float = 
 
     Args:
       model: the encoder.
-      projector: the network on top of it; a :func:`jaxmeta.nn.projector` of two hidden layers, with
-        ``normalized=True``.
+      projector: the network on top of it; a :func:`jaxmeta.nn.projector` with ``normalized=True``,
+        of two hidden layers in the paper and one for CIFAR.
       predictor: the network on top of that; a :func:`jaxmeta.nn.projector` whose hidden layer is a
         quarter as wide as its outputs.
       decay: as in :func:`jaxmeta.pretraining.prediction`.

@@ -1,4 +1,4 @@
-"""Evaluating a run's best checkpoint, and reporting the protocol."""
+"""Evaluating a run's checkpoint, and reporting the protocol."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -85,9 +85,10 @@ def measure(
     split: str,
     data: Mapping[str, Any] | None = None,
     trust: Sequence[str] = (),
+    checkpoint: str = "best",
     **overrides: int,
 ) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run, with all the evaluations that its config names.
+    """Evaluates a checkpoint of a run, with all the evaluations that its config names.
 
     Args:
       folder: the run's folder.
@@ -96,6 +97,7 @@ def measure(
       data: the spec of the source, if it is not the run's own data.
       trust: packages whose functions the run's config may name; see
         :mod:`jaxmeta.runs.spec`.
+      checkpoint: ``"best"``, the best one by validation, or ``"last"``.
       **overrides: ``ways``, ``shots``, ``queries``, ``episodes`` or ``inner_steps`` of the first
         evaluation, if not the run's own; the other evaluations share its episodes.
 
@@ -104,13 +106,13 @@ def measure(
     """
     config = workdir.read_config(folder)
     episodes = overrides.get("episodes", config["evaluation"]["episodes"])
-    rows, best_step, train_seconds = {}, 0, 0.0
+    rows: dict[str, Any] = {}
+    info: dict[str, Any] = {}
     for place, name in enumerate(config["evaluations"]):
         changes = {"ways": overrides["ways"]} if "ways" in overrides else {}
         if place == 0 and "inner_steps" in overrides:
             changes["steps"] = overrides["inner_steps"]
-        restored, info = workdir.load_best(folder, name, changes, trust)
-        best_step, train_seconds = info["best_step"], info["train_seconds"]
+        restored, info = workdir.load_trained(folder, name, changes, trust, checkpoint)
         tried = judged(config, name, source, split, trust, changes, overrides)
         _check_inputs(
             jax.eval_shape(tried.sample, source.data, jax.random.key(0)), folder, restored
@@ -147,8 +149,9 @@ def measure(
         "mixed_precision": config["mixed_precision"],
         "seed": config["seed"],
         "steps": config["steps"],
-        "best_step": best_step,
-        "train_seconds": round(train_seconds, 1),
+        "best_step": info["best_step"],
+        "step": info["step"],
+        "train_seconds": round(info["train_seconds"], 1),
         "backend": jax.default_backend(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"python": platform.python_version(), **{n: version(n) for n in VERSIONS}},

@@ -33,6 +33,7 @@ from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Episode, Learner, PyTree
 
 Result = TypeVar("Result")
+CHECKPOINTS = ("best", "last")
 
 
 class Restored(NamedTuple):
@@ -66,6 +67,7 @@ def restore(
     workdir: str | os.PathLike[str],
     evaluation: str | None = None,
     trust: Sequence[str] = (),
+    checkpoint: str = "best",
     **changes: Any,
 ) -> Restored:
     """Restores the learner that a run evaluated, with the run's best checkpoint by validation.
@@ -77,6 +79,7 @@ def restore(
       evaluation: which of the run's evaluations, by name; by default the first.
       trust: packages, as in ``("mine",)``, whose functions the run's config may name besides those
         of jaxmeta and optax. Naming a function of a package runs its code.
+      checkpoint: ``"best"``, the best one by validation, or ``"last"``.
       **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
         ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; it
         handles fewer ways unchanged.
@@ -88,16 +91,22 @@ def restore(
       ValueError: the folder holds no run, its config names a function that is not trusted, it has
         no checkpoint that can be read, or the learner cannot tell that many classes apart.
     """
-    return load_best(pathlib.Path(workdir), evaluation, changes, trust)[0]
+    return load_trained(pathlib.Path(workdir), evaluation, changes, trust, checkpoint)[0]
 
 
-def load_best(
+def load_trained(
     folder: pathlib.Path,
     evaluation: str | None = None,
     changes: Mapping[str, Any] | None = None,
     trust: Sequence[str] = (),
+    checkpoint: str = "best",
 ) -> tuple[Restored, dict[str, Any]]:
-    """Like :func:`restore`, also returning the last checkpoint's ``info`` with ``best_step``."""
+    """Like :func:`restore`, also returning the last checkpoint's ``info``.
+
+    It has ``best_step``, the best checkpoint's, and ``step``, that of the one that was read.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(f"checkpoint is '{checkpoint}': give {' or '.join(CHECKPOINTS)}.")
     config = read_config(folder)
     learner = build_learner(config, learner_spec(config, evaluation, changes), trust)
     objective, kept = build_objective(config, trust), read_shapes(folder)
@@ -108,8 +117,9 @@ def load_best(
     jax.eval_shape(learner.adapt, *learned, kept.episode.support, jax.random.key(0))
 
     def read(checkpoints: CheckpointManager, best: int, latest: int) -> tuple[Trained, Any]:
-        info = {**load_info(checkpoints, latest), "best_step": best}
-        return load(checkpoints, best, like)[0], info
+        step = best if checkpoint == "best" else latest
+        info = {**load_info(checkpoints, latest), "best_step": best, "step": step}
+        return load(checkpoints, step, like)[0], info
 
     trained, info = read_best(folder, config, read)
     return Restored(learner, *evaluated_parts(wanted, *trained)), info

@@ -1,12 +1,11 @@
 """Clusters of a run's features: CACTUs, from features to tasks of clusters."""
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import clustering
 from experiments.configs import cactus_omniglot
-from jaxmeta.runs import prepare, run
+from jaxmeta.runs import prepare, run, train
 from jaxmeta.runs.config import complete
 
 GLYPHS = {"make": "jaxmeta.data.glyphs", "classes": [12, 5, 5], "examples": 20, "size": 14}
@@ -63,13 +62,19 @@ def test_a_run_is_trained_on_the_clusters_of_another(tmp_path):
     with pytest.raises(ValueError, match="--clusters is 500 and there are 240 images"):
         clustering.cluster(tmp_path / "simclr", clusters=500, least=4, seed=0)
 
+    with pytest.raises(ValueError, match="--least is 999 and the largest cluster has"):
+        clustering.cluster(tmp_path / "simclr", clusters=6, least=999, seed=0)
+
     path = str(tmp_path / "simclr/clusters.npy")
     data = {"make": "jaxmeta.data.pseudo_labeled", "data": GLYPHS, "path": path}
     learner = {"make": "jaxmeta.learners.prototypical", "ways": 3}
     prepared = prepare(small(data=data, learner=learner), tmp_path / "cactus")
     assert prepared.sources["train"].classes == summary["clusters"]
     assert prepared.sources["valid"].classes == 5
-    assert jax.tree.leaves(prepared.train_state.params)
+    train(prepared, writers=[])
+    # Its examples are in another order than those of the data set.
+    with pytest.raises(ValueError, match=r"are clusters already, .* cluster the features of a run"):
+        clustering.cluster(tmp_path / "cactus", clusters=4, least=4, seed=0)
 
 
 def test_the_config_names_the_file():

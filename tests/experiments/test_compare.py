@@ -148,6 +148,8 @@ def test_a_method_that_there_is_not_is_told():
         same_episodes.chosen(["mamml"])
     with pytest.raises(ValueError, match="--data is 'mnist', but no DATA can be had"):
         same_episodes.load_data("mnist")
+    with pytest.raises(ValueError, match=r"'simclr' compares views, and jaxmeta\.data\.fewrel has"):
+        fewrel.get_config("simclr")
     with pytest.raises(ValueError, match="'nearest_mean' transfers what the method 'pretrained'"):
         omniglot.get_config("nearest_mean")
     assert same_episodes.chosen(["ridge", "all"])[0] == "siamese"

@@ -27,6 +27,7 @@ ASKED = judging.Protocol(
     shots=[1],
     episodes=8,
     statistics="averaged",
+    checkpoint="best",
     neighbors=5,
     seed=0,
     data_dir=None,
@@ -88,7 +89,7 @@ def test_the_command_judges_runs_side_by_side(trained: Path, tmp_path: Path) -> 
     assert statistics["clean_images"] == 12 * EXAMPLES
     assert result["features"] == {"images": 80, "dimensions": 8, "first_variant_of": 1}
     assert parts == {"seed": 0, "classes": 8, "fit": 48, "held_out": 16, "judged": 16}
-    assert (result["best_step"], result["split"]) == (4, "test")
+    assert (result["step"], result["split"]) == (4, "test")
     assert result["probes"].keys() == {"ridge", "logistic", "nearest_neighbors"}
     assert all(0 <= probe["accuracy"]["mean"] <= 1 for probe in result["probes"].values())
     assert 1 < result["diagnostics"]["rankme"] < 8 + 1e-3

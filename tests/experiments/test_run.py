@@ -22,8 +22,8 @@ from tests.experiments.dots import patterns
 
 Launch = Callable[..., None]
 FIELDS = (
-    "data split episodes evaluations mixed_precision seed steps best_step train_seconds backend "
-    "devices versions"
+    "data split episodes evaluations mixed_precision seed steps best_step step train_seconds "
+    "backend devices versions"
 )
 ROW = "learner normalization inner_steps ways shots queries metrics"
 
@@ -88,6 +88,8 @@ def test_what_it_leaves_behind(folder: Path, method: str) -> None:
 def test_evaluating_again_gives_the_same(folder: Path, launch: Launch) -> None:
     result = json.loads((folder / "result.json").read_text())
     assert again(launch, folder) == result
+    last = again(launch, folder, "--checkpoint=last")
+    assert last["step"] == last["steps"] >= last["best_step"]
     fewer = again(launch, folder, "--episodes=4", "--split=train")
     assert (fewer["episodes"], fewer["split"]) == (4, "train")
     other = again(launch, folder, f"--data={DOTS}", "--data.data.classes=6")

@@ -9,7 +9,7 @@ import pytest
 
 from jaxmeta.data import make_batch
 from jaxmeta.runs import restore
-from jaxmeta.runs.workdir import load_best
+from jaxmeta.runs.workdir import load_trained
 from tests.runs.conftest import CONFIG, edit_config
 
 
@@ -23,9 +23,17 @@ def assert_best(restored, trained):
 
 
 def test_the_best_checkpoint_and_what_the_last_one_tells(trained):
-    restored, info = load_best(trained[0])
+    restored, info = load_trained(trained[0])
     assert_best(restored, trained)
-    assert info == {"train_seconds": 3, "best_step": 2}
+    assert info == {"train_seconds": 3, "best_step": 2, "step": 2}
+
+
+def test_the_last_checkpoint(trained):
+    restored, info = load_trained(trained[0], checkpoint="last")
+    assert (info["best_step"], info["step"]) == (2, 3)
+    jax.tree.map(np.testing.assert_array_equal, restored.params, trained[1][3].params)
+    with pytest.raises(ValueError, match="checkpoint is 'newest': give best or last"):
+        load_trained(trained[0], checkpoint="newest")
 
 
 def test_no_command_of_a_config_is_run(folder, tmp_path):
