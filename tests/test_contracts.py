@@ -122,8 +122,19 @@ CASES = {
         learns=False,
     ),
 }
+SLOW = (
+    "maml_plus_plus_running",
+    "prototypical_inductive",
+    "siamese_cosine",
+    "matching_full_context",
+    "relation_inductive",
+    "fine_tuning_entropy",
+)  # near relatives of other rows
 ROWS = [
-    pytest.param(case, id=name, marks=pytest.mark.xdist_group(name)) for name, case in CASES.items()
+    pytest.param(
+        case, id=name, marks=[pytest.mark.xdist_group(name)] + [pytest.mark.slow] * (name in SLOW)
+    )
+    for name, case in CASES.items()
 ]
 
 

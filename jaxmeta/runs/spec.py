@@ -34,9 +34,21 @@ PUBLIC = (
 
 DATA_SETS = tuple(
     f"jaxmeta.data.{name}"
-    for name in ("cifar_fs", "fc100", "folder", "load_images", "omniglot", "pseudo_labeled")
+    for name in (
+        "cifar_fs",
+        "fc100",
+        "fewrel",
+        "folder",
+        "load_images",
+        "omniglot",
+        "pseudo_labeled",
+        "read_vectors",
+        "short_texts",
+        "texts",
+        "vocabulary",
+    )
 )
-"""Functions that read images from any folder, download or cache them: only data may name them."""
+"""Functions that read any folder, download or cache data: only a config's data may name them."""
 
 
 def build(

@@ -326,6 +326,7 @@ def test_a_run_that_cannot_be_is_told_before_any_is_trained(tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_in_one_sentence(tmp_path: Path):
     code, _, err = ended(start(tmp_path, "--learners=rigde"))
     assert code == 1

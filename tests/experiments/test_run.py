@@ -134,6 +134,7 @@ def test_restored_it_classifies_arrays(folder: Path) -> None:
     assert np.mean(outputs.argmax(axis=-1) == asked) > 0.6
 
 
+@pytest.mark.slow
 def test_a_head_for_more_ways_than_are_evaluated(launch: Launch, tmp_path: Path) -> None:
     options = ["--config.sample.ways=5", "--config.model.outputs=5", "--config.steps=20"]
     launch(train, f"--config={DOTS}", f"--workdir={tmp_path}/run", *options)
@@ -164,6 +165,7 @@ def blank(padding: int) -> Augment:
     return lambda key, image: jnp.zeros_like(image)
 
 
+@pytest.mark.slow
 def test_training_examples_are_changed_and_evaluated_ones_are_not(
     launch: Launch, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_several_runs_in_one_process_each_with_its_own_writer(tmp_path):
         assert not (tmp_path / name / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_ones_parameters_and_freezes_a_part(tmp_path, capsys):
     run(QUICK, tmp_path / "first", writers=[])
     before, _ = read_params(tmp_path / "first")
