@@ -13,7 +13,8 @@ chosen on the second, and they are evaluated on the third.
 ``--statistics`` chooses what normalizes the features of a model that keeps statistics:
 ``averaged``, the run's running averages, over images augmented as in training; ``clean``,
 statistics estimated anew from training images without augmentation; ``best``, the better of the two
-on validation tasks.
+on validation tasks. A checkpoint of step 0 has no averages, so its features are normalized by clean
+statistics, whatever is asked for.
 
 Writes ``probe.json``, ``features.png`` and, for a run over augmented images, ``views.png`` into the
 folder of each run, and prints a table. Its *minus* columns are differences from the first run on

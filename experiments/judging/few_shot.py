@@ -14,7 +14,7 @@ from jaxmeta.runs import tasks
 from jaxmeta.runs.config import evaluation_of, made
 from jaxmeta.types import Learner, Metrics, Model, PyTree
 
-from .runs import transferring
+from .runs import normalized_by, transferring
 from .types import Asked, Prepared, Programs, Protocol, Run
 
 CHOOSER = ("nearest_mean", 5)
@@ -56,10 +56,11 @@ def choosing(reference: Run) -> Asked:
 
 def check_tasks(run: Run, prepared: Prepared) -> None:
     """Raises ``ValueError`` when a run cannot be judged on the tasks that are asked for."""
-    statistics, asked = prepared.protocol.statistics, reported(prepared.protocol)
-    if jax.tree.leaves(run.state) and statistics != "averaged":
+    statistics = normalized_by(run, prepared.protocol.statistics)
+    asked = reported(prepared.protocol)
+    if statistics in ("clean", "best"):
         jax.eval_shape(lambda: probes.all_examples(run.sources["train"]))
-    if jax.tree.leaves(run.state) and statistics == "best":
+    if statistics == "best":
         asked.append(choosing(prepared.runs[0]))
         try:
             prepared.programs(run.model, asked[-1])

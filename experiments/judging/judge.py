@@ -23,7 +23,7 @@ from .. import plots
 from ..configs import methods
 from .features import diagnosed, divided, probed, summarized
 from .few_shot import check_tasks, choosing, few_shot_programs, reported, solve
-from .runs import examples, load_runs, thinned, variants_of
+from .runs import examples, load_runs, normalized_by, thinned, variants_of
 from .types import Prepared, Protocol, Run
 
 CLEAN = 10_240
@@ -86,10 +86,13 @@ def judge_all(prepared: Prepared) -> list[dict[str, Any]]:
 
 def normalizing(run: Run, prepared: Prepared) -> tuple[dict[str, Any], PyTree]:
     """What normalizes a run's features: how it was chosen, and the model's state."""
-    wanted = prepared.protocol.statistics
-    facts: dict[str, Any] = {"asked": wanted}
-    if not jax.tree.leaves(run.state):
+    asked_for = prepared.protocol.statistics
+    wanted = normalized_by(run, asked_for)
+    facts: dict[str, Any] = {"asked": asked_for}
+    if wanted is None:
         return {"used": None, **facts}, run.state
+    if wanted != asked_for:
+        facts["because"] = f"step {run.step} has no averages"
     states = {"averaged": run.state}
     if wanted != "averaged":
         x = probes.all_examples(thinned(run.sources["train"], CLEAN)).x

@@ -75,6 +75,16 @@ def load_run(
     return Run(folder, config, sources, model, params, restored.state, info["step"])
 
 
+def normalized_by(run: Run, statistics: str) -> str | None:
+    """What normalizes a run's features if ``statistics`` are asked for; ``None`` if it keeps none.
+
+    Before the first step there are no running averages, only what the model was initialized with.
+    """
+    if not jax.tree.leaves(run.state):
+        return None
+    return statistics if run.step > 0 else "clean"
+
+
 def transferring(name: str, ways: int) -> dict[str, Any]:
     """The spec of a learner that normalizes features with the statistics in its state."""
     shared = {"ways": ways, "normalization": "running"}

@@ -33,7 +33,9 @@ def _percent(figure: Mapping[str, float], sign: str = "") -> str:
 
 
 def _statistics(facts: Mapping[str, Any]) -> str:
-    """Which statistics were used and, if they were chosen, their validation results."""
+    """Which statistics were used, and why not those asked for, or the results that chose them."""
+    if "because" in facts:
+        return f"{facts['used']} ({facts['because']})"
     if "validation" not in facts:
         return facts["used"] or "none"
     means = {name: facts["validation"][name]["mean"] for name in ("averaged", "clean")}

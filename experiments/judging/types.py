@@ -58,7 +58,7 @@ class Run(NamedTuple):
       sources: data of the run.
       model: the model whose outputs are the features.
       params: the model's parameters, under ``"model"``, where learners look for them.
-      state: running averages of the model's statistics.
+      state: running averages of the model's statistics; before the first step, initial ones.
       step: the step of the checkpoint.
     """
 

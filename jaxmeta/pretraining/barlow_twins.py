@@ -7,6 +7,7 @@ from jaxmeta.checks import check_positive
 from jaxmeta.nn import moments
 from jaxmeta.nn.layers import widened
 from jaxmeta.pretraining.joint_embedding import joint_embedding
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.types import Array, Model, Objective
 
 
@@ -67,6 +68,9 @@ def barlow_twins_loss(first: Array, second: Array, mask: Array, redundancy: floa
       mask: ``[n]``; padding is ignored.
       redundancy: lambda.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Zbontar et al., 2021, equations 1 and 2.
 
@@ -74,6 +78,7 @@ def barlow_twins_loss(first: Array, second: Array, mask: Array, redundancy: floa
     >>> barlow_twins_loss(white, white, jnp.ones(4)).round(6).item()
     0.0
     """
+    check_shapes("first [n, d], second [n, d] and mask [n]", first, second, mask)
     first, second = widened(first), widened(second)
     share = mask / jnp.maximum(jnp.sum(mask), 1)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.losses import masked_mean
 from jaxmeta.pretraining.prediction import prediction
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.pretraining.teacher import Momentum
 from jaxmeta.types import Array, Model, Objective
 
@@ -56,11 +57,15 @@ def byol_loss(predictions: Array, targets: Array, mask: Array) -> Array:
       targets: z, ``[n, d]``; gradients pass through them unless they are stopped.
       mask: ``[n]``; padding is ignored.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Grill et al., 2020, equation 2.
 
     >>> byol_loss(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0]]), jnp.ones(1)).round(4).item()
     2.0
     """
+    check_shapes("predictions [n, d], targets [n, d] and mask [n]", predictions, targets, mask)
     cosines = jnp.sum(to_unit_length(predictions) * to_unit_length(targets), axis=-1)
     return masked_mean(2 - 2 * cosines, mask)

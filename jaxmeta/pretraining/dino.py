@@ -9,6 +9,7 @@ from jaxmeta.losses import masked_mean
 from jaxmeta.nn import chained, from_functions
 from jaxmeta.nn.layers import widened
 from jaxmeta.pretraining.joint_embedding import view_metrics, views_of
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.pretraining.teacher import Momentum, following, new_teacher, student_and_teacher
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
@@ -106,6 +107,9 @@ def dino_loss(
       temperature: of the student.
       teacher_temperature: of the teacher.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Caron et al., 2021, equations 1 to 4.
 
@@ -113,6 +117,9 @@ def dino_loss(
     >>> jnp.exp(dino_loss(alike, alike, jnp.zeros(8), jnp.ones(3))).round(4).item()
     8.0
     """
+    check_shapes(
+        "student [n, k], teacher [n, k], center [k] and mask [n]", student, teacher, center, mask
+    )
     student, teacher = widened(student), widened(teacher)
     target = jax.nn.softmax((teacher - center[None]) / teacher_temperature)
     return -masked_mean(jnp.sum(target * jax.nn.log_softmax(student / temperature), axis=1), mask)

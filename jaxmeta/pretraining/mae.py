@@ -16,6 +16,7 @@ from jaxmeta.nn import (
     unpatchify,
 )
 from jaxmeta.nn.layers import dense, init_dense
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report
 
 
@@ -110,6 +111,9 @@ def mae_loss(predictions: Array, targets: Array, hidden: Array, mask: Array) -> 
         ignored.
       mask: ``[n]``; padding is ignored.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       He et al., 2022, section 3 and, for the standardized targets, table 1d.
 
@@ -117,6 +121,10 @@ def mae_loss(predictions: Array, targets: Array, hidden: Array, mask: Array) -> 
     >>> mae_loss(jnp.zeros((1, 2, 2)), targets, hidden, jnp.ones(1)).round(4).item()
     0.5
     """
+    expected = (
+        "predictions [n, patches, p], targets [n, patches, p], hidden [n, patches] and mask [n]"
+    )
+    check_shapes(expected, predictions, targets, hidden, mask)
     mean, deviation = _moments(targets)
     errors = jnp.mean((predictions - (targets - mean) / deviation) ** 2, axis=-1)
     return masked_mean(errors.ravel(), (hidden * mask[:, None]).ravel())

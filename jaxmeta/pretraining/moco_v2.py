@@ -8,6 +8,7 @@ from jaxmeta.learners.frames.support import cosine_similarities, to_unit_length
 from jaxmeta.losses import masked_mean
 from jaxmeta.nn import chained
 from jaxmeta.pretraining.joint_embedding import outputs_of, view_metrics, views_of
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.pretraining.teacher import Momentum, following, new_teacher, student_and_teacher
 from jaxmeta.types import Array, Batch, Carried, Key, Model, Objective, PyTree, Report
 
@@ -114,6 +115,9 @@ def moco_loss(
       mask: ``[n]``; padding is ignored.
       temperature: tau.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       He et al., 2020, equation 1.
 
@@ -121,6 +125,9 @@ def moco_loss(
     >>> jnp.exp(moco_loss(alike, alike, jnp.ones((6, 2)), jnp.ones(3))).round(4).item()
     7.0
     """
+    check_shapes(
+        "queries [n, d], keys [n, d], queue [m, d] and mask [n]", queries, keys, queue, mask
+    )
     own = jnp.sum(to_unit_length(queries) * to_unit_length(keys), axis=-1, keepdims=True)
     others = cosine_similarities(queries, queue)
     log_p = jax.nn.log_softmax(jnp.concatenate([own, others], axis=1) / temperature)

@@ -6,6 +6,7 @@ from jaxmeta.checks import check_positive
 from jaxmeta.learners.frames.support import MASK_VALUE, cosine_similarities
 from jaxmeta.losses import cross_entropy
 from jaxmeta.pretraining.prediction import prediction
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.pretraining.teacher import Momentum
 from jaxmeta.types import Array, Model, Objective
 
@@ -68,6 +69,9 @@ def info_nce(queries: Array, keys: Array, mask: Array, temperature: float = 0.2)
       mask: ``[n]``; padding is neither a query nor a key.
       temperature: tau.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       van den Oord, Li and Vinyals, 2018, Representation Learning with Contrastive Predictive
       Coding, equation 4.
@@ -76,6 +80,7 @@ def info_nce(queries: Array, keys: Array, mask: Array, temperature: float = 0.2)
     >>> jnp.exp(info_nce(alike, alike, jnp.ones(3))).round(4).item()
     3.0
     """
+    check_shapes("queries [n, d], keys [n, d] and mask [n]", queries, keys, mask)
     similar = cosine_similarities(queries, keys) / temperature
     logits = jnp.where(mask[None] > 0, similar, MASK_VALUE)
     return cross_entropy(logits, jnp.arange(mask.size), mask)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_positive
 from jaxmeta.pretraining.joint_embedding import joint_embedding
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.pretraining.supcon import supcon_loss
 from jaxmeta.types import Array, Model, Objective
 
@@ -58,6 +59,9 @@ def simclr_loss(first: Array, second: Array, mask: Array, temperature: float = 0
       mask: ``[n]``; padding is neither an anchor nor a negative.
       temperature: tau.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Chen et al., 2020, equation 1; Sohn, 2016, Improved Deep Metric Learning with Multi-class
       N-pair Loss Objective.
@@ -66,5 +70,6 @@ def simclr_loss(first: Array, second: Array, mask: Array, temperature: float = 0
     >>> jnp.exp(simclr_loss(alike, alike, jnp.ones(3))).round(4).item()
     5.0
     """
+    check_shapes("first [n, d], second [n, d] and mask [n]", first, second, mask)
     own = jnp.arange(first.shape[0])
     return supcon_loss(first, second, own, mask, temperature)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.losses import masked_mean
 from jaxmeta.pretraining.prediction import prediction
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.types import Array, Model, Objective
 
 
@@ -43,6 +44,9 @@ def simsiam_loss(predictions: Array, targets: Array, mask: Array) -> Array:
       targets: z, ``[n, d]``; gradients pass through them unless they are stopped.
       mask: ``[n]``; padding is ignored.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Chen and He, 2021, equation 2, of which this is the term for one view.
 
@@ -50,6 +54,7 @@ def simsiam_loss(predictions: Array, targets: Array, mask: Array) -> Array:
     >>> simsiam_loss(alike, alike, jnp.ones(1)).round(4).item()
     -0.5
     """
+    check_shapes("predictions [n, d], targets [n, d] and mask [n]", predictions, targets, mask)
     return (
         -masked_mean(jnp.sum(to_unit_length(predictions) * to_unit_length(targets), -1), mask) / 2
     )

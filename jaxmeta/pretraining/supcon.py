@@ -7,6 +7,7 @@ from jaxmeta.checks import check_positive
 from jaxmeta.learners.frames.support import MASK_VALUE, to_unit_length
 from jaxmeta.losses import masked_mean
 from jaxmeta.pretraining.joint_embedding import joint_embedding
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.types import Array, Model, Objective
 
 
@@ -63,6 +64,9 @@ def supcon_loss(
       mask: ``[n]``; padding is neither an anchor nor compared with one.
       temperature: tau.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Khosla et al., 2020, equation 2 (the sum outside the logarithm).
 
@@ -70,6 +74,7 @@ def supcon_loss(
     >>> jnp.exp(supcon_loss(alike, alike, y, jnp.ones(3))).round(4).item()
     5.0
     """
+    check_shapes("first [n, d], second [n, d], y [n] and mask [n]", first, second, y, mask)
     z, y = to_unit_length(jnp.concatenate([first, second])), jnp.concatenate([y, y])
     there = jnp.concatenate([mask, mask]) > 0
     others = ~jnp.eye(y.size, dtype=bool) & there[None]

@@ -8,6 +8,7 @@ from jaxmeta.losses import masked_mean
 from jaxmeta.nn import moments
 from jaxmeta.nn.layers import widened
 from jaxmeta.pretraining.joint_embedding import joint_embedding
+from jaxmeta.pretraining.shapes import check_shapes
 from jaxmeta.types import Array, Model, Objective
 
 
@@ -83,6 +84,9 @@ def vicreg_loss(
       variance: mu.
       covariance: nu.
 
+    Raises:
+      ValueError: the shapes differ from these.
+
     References:
       Bardes et al., 2022, equations 1 to 6.
 
@@ -90,6 +94,7 @@ def vicreg_loss(
     >>> vicreg_loss(alike, alike, jnp.ones(4)).round(4).item()
     24.75
     """
+    check_shapes("first [n, d], second [n, d] and mask [n]", first, second, mask)
     first, second = widened(first), widened(second)
     count = jnp.sum(mask)
     unbiased = count / jnp.maximum(count - 1, 1)

@@ -137,6 +137,26 @@ def test_statistics_differ_and_the_better_ones_are_taken(
 
 
 @pytest.mark.slow
+def test_a_run_without_steps_has_no_averages(tmp_path: Path) -> None:
+    """Whatever is asked for, clean statistics normalize its features, and the table says so."""
+    config = small()
+    config.steps, config.optimizer = 0, ConfigDict({"make": "optax.identity"})
+    train(prepare(config, tmp_path / "untrained"), writers=[])
+    given = prepared(tmp_path / "untrained", statistics="clean")
+    (run,) = given.runs
+    clean, expected = judging.judge.normalizing(run, given)
+    assert clean == {"used": "clean", "asked": "clean", "clean_images": 12 * EXAMPLES}
+    assert not np.allclose(expected["block0"].mean, run.state["block0"].mean)
+    for asked in ("averaged", "best"):
+        given = prepared(tmp_path / "untrained", statistics=asked)
+        facts, state = judging.judge.normalizing(run, given)
+        assert facts == {**clean, "asked": asked, "because": "step 0 has no averages"}
+        np.testing.assert_array_equal(state["block0"].mean, expected["block0"].mean)
+    row = judging.table(judging.judge_all(given)).splitlines()[2]
+    assert "| 0 | clean (step 0 has no averages) |" in row
+
+
+@pytest.mark.slow
 def test_runs_of_other_models_meet_the_same_tasks(trained: Path, tmp_path: Path) -> None:
     """One without statistics, whose evaluation has other queries and another seed."""
     config = small()

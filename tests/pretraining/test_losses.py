@@ -1,5 +1,7 @@
 """Losses of two views: closed forms, NumPy in 64 bits, and what leaves them as they are."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,19 @@ LOSSES = {
     "dino": lambda a, b, mask: pretraining.dino_loss(a, b, CENTER, mask, TAU, TAU / 2),
     "barlow_twins": pretraining.barlow_twins_loss,
     "vicreg": pretraining.vicreg_loss,
+}
+# The shapes of the arguments of each loss.
+SHAPES = {
+    "simclr_loss": [(N, D), (N, D), (N,)],
+    "supcon_loss": [(N, D), (N, D), (N,), (N,)],
+    "info_nce": [(N, D), (N, D), (N,)],
+    "moco_loss": [(N, D), (N, D), (9, D), (N,)],
+    "byol_loss": [(N, D), (N, D), (N,)],
+    "simsiam_loss": [(N, D), (N, D), (N,)],
+    "dino_loss": [(N, D), (N, D), (D,), (N,)],
+    "barlow_twins_loss": [(N, D), (N, D), (N,)],
+    "vicreg_loss": [(N, D), (N, D), (N,)],
+    "mae_loss": [(N, 3, D), (N, 3, D), (N, 3), (N,)],
 }
 
 
@@ -105,6 +120,24 @@ EXPECTED = {
 def test_it_is_what_numpy_computes_in_64_bits(name):
     value = LOSSES[name](jnp.asarray(FIRST), jnp.asarray(SECOND), ONES)
     np.testing.assert_allclose(value, EXPECTED[name](), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_that_do_not_fit_are_told_while_tracing(name):
+    def traced(shapes):
+        given = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+        return jax.eval_shape(getattr(pretraining, name), *given)
+
+    fitting = SHAPES[name]
+    assert traced(fitting).shape == ()
+    for place, shape in enumerate(fitting):
+        others = [(*shape[:-1], shape[-1] + 1), (*shape, 1)]
+        if shape[0] == N:
+            others.append((N - 1, *shape[1:]))
+        for other in others:
+            said = rf"^The shapes are .*{re.escape(str(other))}.*: give \w+ \[n, .* mask \[n\]\."
+            with pytest.raises(ValueError, match=said):
+                traced([*fitting[:place], other, *fitting[place + 1 :]])
 
 
 @pytest.mark.parametrize("name", LOSSES)
