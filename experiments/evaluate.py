@@ -25,7 +25,7 @@ from . import program
 DATA = program.define_config("data", "A config whose data to evaluate on.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split of the tasks.")
 CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "best", workdir.CHECKPOINTS, "The best one by validation tasks, or the last."
+    "checkpoint", None, workdir.CHECKPOINTS, "The best by validation or the last, if not the run's."
 )
 TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the run's config may name.")
 OVERRIDES = [
@@ -49,8 +49,9 @@ def main(arguments: list[str]) -> None:
             data, trust = complete(DATA.value)["data"], EVERYTHING
         sources = tasks.load_sources({"data": data}, program.DATA_DIR.value, trust)
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
-        source, checkpoint = sources[SPLIT.value], CHECKPOINT.value
-        result = measure(folder, source, SPLIT.value, data, TRUST.value, checkpoint, **overrides)
+        result = measure(
+            folder, sources, SPLIT.value, data, TRUST.value, CHECKPOINT.value, **overrides
+        )
     if is_primary():
         with (folder / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(result) + "\n")

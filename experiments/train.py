@@ -51,9 +51,10 @@ def main(arguments: list[str]) -> None:
     except Stopped as stopped:
         sys.exit(str(stopped))
     episodes = run.config["evaluation"]["episodes"]
-    say(f"Evaluating the best checkpoint on {episodes} test episodes.")
+    what = f"{episodes} test episodes" if run.config["shots"] else "all examples"
+    say(f"Evaluating the {run.config['evaluation']['checkpoint']} checkpoint on {what}.")
     with program.one_sentence():
-        result = measure(folder, run.sources["test"], "test", trust=EVERYTHING)
+        result = measure(folder, run.sources, "test", trust=EVERYTHING)
         workdir.write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         if is_primary():
             plots.curve(folder)

@@ -1,4 +1,4 @@
-"""The single evaluation routine: means over many tasks, with their confidence intervals."""
+"""Evaluation: means over many tasks or over all examples, with their confidence intervals."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -17,7 +17,17 @@ from jaxmeta.distributed.microbatches import (
     vmap_tasks,
 )
 from jaxmeta.distributed.processes import shared_sharding
-from jaxmeta.types import Array, Key, Learner, Loss, Metrics, PyTree, Sampler
+from jaxmeta.types import (
+    Array,
+    Batch,
+    Episode,
+    Key,
+    Learner,
+    Loss,
+    Metrics,
+    PyTree,
+    Sampler,
+)
 
 
 class Evaluation(NamedTuple):
@@ -102,6 +112,114 @@ def evaluator(
 
     # Every process gets all values.
     return jax.jit(run, out_shardings=shared_sharding() if jax.process_count() > 1 else None)
+
+
+GROUPS = 50
+
+
+def over_all(
+    learner: Learner,
+    metrics: Mapping[str, Loss],
+    sample: Sampler,
+    batch: int = 500,
+    spread: Spread = one_device,
+) -> Callable[[PyTree, PyTree, PyTree, Key], Metrics]:
+    r"""Compiles the evaluation of a learner that predicts every query of one task once.
+
+    For tasks with a large query set, such as all test examples of a data set. Metrics are of all
+    predictions together, so they need not be means over examples; their interval is the jackknife's
+    over groups of examples, each of which is left out in turn.
+
+    Args:
+      learner: adapts to the support set, if there is one; predictions are made without noise.
+      metrics: metrics of the query set, by name.
+      sample: draws the task.
+      batch: the largest number of queries predicted at a time. Each batch is evenly spaced among
+        the queries, so it mixes classes if they are sorted; it matters where a batch is normalized
+        by its own statistics.
+      spread: how the batches are spread over devices.
+
+    Returns:
+      ``(params, state, data, key) -> values`` as those of :func:`evaluator`, where
+      ``values[name]`` is ``[groups]``: numbers whose mean is the metric, and whose
+      :func:`summarize` has the jackknife's interval.
+
+    Raises:
+      ValueError: ``batch`` is not a positive integer.
+
+    References:
+      Tukey, 1958, Bias and Confidence in Not-quite Large Samples (pseudo-values).
+
+    >>> from jaxmeta.data import array_source
+    >>> from jaxmeta.learners import fixed_classifier
+    >>> from jaxmeta.losses import accuracy
+    >>> from jaxmeta.nn import mlp
+    >>> source = array_source([[0.0], [1.0], [2.0]], [0, 1, 1])
+    >>> learner = fixed_classifier(mlp(4), mlp(2, hidden=()))
+    >>> sample = without_support(source.whole)
+    >>> params, state = learner.init(jax.random.key(0), sample(source.data, jax.random.key(0)))
+    >>> run = over_all(learner, {"accuracy": accuracy}, sample)
+    >>> values = run(params, state, source.data, jax.random.key(0))
+    >>> 0 <= summarize(values["accuracy"]).mean <= 1
+    True
+    """
+    check_count("batch", batch, least=1)
+
+    def one(common: tuple[PyTree, PyTree, PyTree], queries: Batch) -> Array:
+        return learner.predict(*common, queries.x, queries.mask)[0]
+
+    def share(common: PyTree, batches: Batch, weights: Array) -> tuple[PyTree, Array]:
+        several = vmap_tasks(one)
+        return in_chunks(1)(lambda *given: ((), several(*given[:2])))(common, batches, weights)
+
+    def run(params: PyTree, state: PyTree, data: PyTree, key: Key) -> Metrics:
+        sample_key, adapt_key = jax.random.split(key)
+        support, query = sample(data, sample_key)
+        adapted, _ = learner.adapt(params, state, support, adapt_key)
+        total = query.mask.size
+        count = -(-total // batch)  # of batches
+
+        def divided(leaf: Array) -> Array:
+            padding = [(0, -total % count)] + [(0, 0)] * (leaf.ndim - 1)
+            return jnp.pad(leaf, padding).reshape(-1, count, *leaf.shape[1:]).swapaxes(0, 1)
+
+        batches = jax.tree.map(divided, query)
+        outputs = spread(share)((params, state, adapted), batches, even_weights(count))[1]
+        outputs = outputs.swapaxes(0, 1).reshape(-1, *outputs.shape[2:])[:total]
+        groups = jnp.arange(total) % min(GROUPS, total)
+        return {
+            name: pseudo_values(metric, outputs, query, groups) for name, metric in metrics.items()
+        }
+
+    return jax.jit(run, out_shardings=shared_sharding() if jax.process_count() > 1 else None)
+
+
+def pseudo_values(metric: Loss, outputs: Array, query: Batch, groups: Array) -> Array:
+    r"""The jackknife's pseudo-values :math:`G\hat\theta - (G - 1)\hat\theta_{-g}`, centered.
+
+    Args:
+      metric: a function of all predictions.
+      outputs: predictions ``[n, ...]``.
+      query: what was predicted.
+      groups: int32 ``[n]``, the group of each example, 0 to G - 1.
+    """
+    count = min(GROUPS, query.mask.size)
+    whole = metric(outputs, query.y, query.mask)
+    without = jax.vmap(
+        lambda group: metric(outputs, query.y, jnp.where(groups == group, 0, query.mask))
+    )(jnp.arange(count))
+    # Their mean is the metric itself, also where groups differ in size or the metric is no mean.
+    return whole - (count - 1) * (without - jnp.mean(without))
+
+
+def without_support(whole: Sampler) -> Sampler:
+    """A task without a support set, whose queries are the batch that a sampler draws."""
+
+    def sample(data: PyTree, key: Key) -> Episode:
+        query = whole(data, key)
+        return Episode(jax.tree.map(lambda leaf: leaf[:0], query), query)
+
+    return sample
 
 
 def summarize(values: Array | np.ndarray) -> Evaluation:

@@ -123,6 +123,34 @@ def relation_error(outputs: Array, y: Array, mask: Array) -> Array:
     return masked_mean(jnp.sum(jnp.where(known, (scores - same) ** 2, 0), axis=1), mask)
 
 
+def balanced_accuracy(outputs: Array, y: Array, mask: Array) -> Array:
+    r"""The mean over classes of the fraction of their examples that are recognized.
+
+    .. math:: \frac{1}{|C|} \sum_{c \in C} \operatorname*{mean}_{i:\, y_i = c}
+              [\operatorname{argmax} z_i = c]
+
+    over the classes C that have examples, so a frequent class counts no more than a rare one.
+
+    Args:
+      outputs: logits ``[n, ways]``.
+      y: integer labels ``[n]`` in ``[0, ways)``.
+      mask: ``[n]``.
+
+    Raises:
+      ValueError: the shapes differ from these.
+
+    >>> logits = jnp.eye(2)[jnp.array([0, 0, 0, 0])]  # always the first class
+    >>> balanced_accuracy(logits, jnp.array([0, 0, 0, 1]), jnp.ones(4)).item()
+    0.5
+    """
+    check_labeled(outputs, y)
+    right = (jnp.argmax(outputs, axis=-1) == y).astype(outputs.dtype)
+    members = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype) * mask[:, None]
+    counts = jnp.sum(members, axis=0)
+    recalls = jnp.sum(members * right[:, None], axis=0) / jnp.maximum(counts, 1)
+    return masked_mean(recalls, (counts > 0).astype(outputs.dtype))
+
+
 def accuracy(outputs: Array, y: Array, mask: Array) -> Array:
     """Fraction in ``[0, 1]`` of examples whose largest logit ``[n, ways]`` is the label's.
 

@@ -200,6 +200,8 @@ class Source(NamedTuple):
         ``None`` if there are no fixed examples.
       classes: the number of classes among the labels of ``batches``; ``None`` if there are no
         classes.
+      whole: a sampler that always draws all examples, class by class, in one :class:`Batch` labeled
+        like those of ``batches``; ``None`` if there are no fixed examples.
       relabeled: ``(labels [n]) -> Source`` of the same examples in other classes. The labels, in
         the order of ``data.examples``, count from 0; -1 leaves an example out. ``None`` if the
         data are not fixed examples in memory.
@@ -210,4 +212,5 @@ class Source(NamedTuple):
     batches: Callable[[int], Sampler] | None = None
     instances: Callable[[int, int, int], Sampler] | None = None
     classes: int | None = None
+    whole: Sampler | None = None
     relabeled: Callable[[Any], "Source"] | None = None

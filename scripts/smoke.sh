@@ -30,6 +30,8 @@ smoke() {
     *omniglot*) data=omniglot ;;
     *cifar* | *fc100*) data=cifar100 ;;
     *fewrel*) data=fewrel ;;
+    *mnist*) data=mnist ;; # and USPS and photographs, beside it
+    *reviews*) data=fdu_mtl ;;
     huffpost* | reuters* | banking* | clinc*) data=fewshot_text ;;
     *texts*) # stands for a user's own
       data=fewshot_text

@@ -25,7 +25,6 @@ TASKS, STEPS, KEY = 12, 40, jax.random.key(0)
 LARGE = 2**24  # a float32 cannot count beyond it
 SKETCHES = (
     "adapting_adversary",
-    "domain_adversary",
     "learned_optimizer",
     "multi_task",
     "tokens",

@@ -19,7 +19,7 @@ ROOMS = (
     ("learners.frames",),
     ("learners",),
     ("objectives", "gradients", "probes"),
-    ("pretraining",),
+    ("pretraining", "domains"),
     ("train", "evaluate", "runs.checkpoint", "runs.rates", "runs.shapes", "runs.config_checks"),
     ("runs.config",),
     ("runs.workdir",),

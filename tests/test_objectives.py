@@ -14,8 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import learners, pretraining
-from jaxmeta.data import array_source, looked_up
+from jaxmeta import domains, learners, pretraining
+from jaxmeta.data import array_source, domain_shift, looked_up
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp, projector, text_transformer, vit
@@ -45,6 +45,11 @@ STRIPED = array_source(STRIPES.astype(np.float32), Y[:24] % 3)
 # Texts of one word over and over.
 WORDS = array_source({"tokens": np.repeat(Y[:, None] + 2, 6, axis=1)}, Y)
 TEXTS = looked_up(WORDS, {"words": RANDOM.normal(size=(8, 4))})
+SHIFTED = array_source(X + 1, Y)
+DOMAINS = domain_shift(
+    *(dict.fromkeys(("train", "valid", "test"), each) for each in (SOURCE, SHIFTED))
+)
+LINEAR, CRITIC = mlp(6, hidden=()), mlp(2, hidden=(4,))
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -120,16 +125,29 @@ CASES = {
         IMAGES.batches(8),
         IMAGES.data,
     ),
+    **{
+        name: Case(objective, DOMAINS["train"].batches(8), DOMAINS["train"].data)
+        for name, objective in {
+            "source_only": domains.source_only(EMBEDDING, LINEAR),
+            "mmd": domains.mmd(EMBEDDING, LINEAR),
+            "coral": domains.coral(EMBEDDING, LINEAR, statistics="apart"),
+            "dann": domains.dann(EMBEDDING, LINEAR, CRITIC, steps=80),
+            "cdan": domains.cdan(EMBEDDING, LINEAR, CRITIC, steps=80, how="swap"),
+        }.items()
+    },
     **{name: sketch(name) for name in SKETCHES},
 }
 
 
 SLOW = (
+    "source_only",
+    "mmd",
+    "coral",
+    "cdan",
     "added",
     "along",
     "multi_step",
     "adapting_adversary",
-    "domain_adversary",
     "simclr",
     "supcon",
     "barlow_twins",

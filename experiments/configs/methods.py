@@ -137,7 +137,10 @@ def classifier(data: Data) -> dict[str, Any]:
     return {"make": "jaxmeta.pretraining.supervised", "cosine": data.cosine}
 
 
-ROTATION = {"make": "jaxmeta.pretraining.rotation"}
+ROTATION = {
+    "make": "jaxmeta.pretraining.rotation",
+    "head": {"make": "jaxmeta.nn.projector", "outputs": 4, "hidden": [512]},
+}
 
 
 def rotation(data: Data) -> ConfigDict:

@@ -12,26 +12,28 @@ from jaxmeta.runs.writers import read_json_lines
 
 from .drawing import line_style, plt, save
 
-OF_VIEWS = {
+DIAGNOSTICS = {
     "spread": "spread, 0 if collapsed",
     "positive_cosine": "cosine of two views of an image",
     "instance_accuracy": "views matched to their images",
+    "critic_accuracy": "domains told apart by the critic",
 }
-"""Metrics of objectives over views, and their labels."""
+"""Metrics of objectives over views and over domains, and their labels."""
 
 
 def curve(folder: Path) -> None:
     """Draws the training loss and the validation metric against outer steps, ``curve.png``.
 
-    Objectives over views have a third panel, with metrics that reveal a collapse.
+    Objectives over views have a third panel, with metrics that reveal a collapse; those with a
+    critic, one with its accuracy. Further evaluations that are watched are drawn beside the first.
     """
     rows = read_json_lines(folder / "metrics.jsonl")
     config = workdir.read_config(folder)
     metric = next(iter(evaluation_of(config)["metrics"]))
     training = [row for row in rows if "train/loss" in row]
     validation = [row for row in rows if f"validation/{metric}" in row]
-    of_views = [name for name in OF_VIEWS if any(f"train/{name}" in row for row in training)]
-    panels = 3 if of_views else 2
+    shown = [name for name in DIAGNOSTICS if any(f"train/{name}" in row for row in training)]
+    panels = 3 if shown else 2
     figure, axes = plt.subplots(1, panels, figsize=(5 * panels, 4), layout="constrained")
     left, right = axes[:2]
     steps, losses = ([row[name] for row in training] for name in ("step", "train/loss"))
@@ -41,21 +43,25 @@ def curve(folder: Path) -> None:
     seen = [(row["step"], row[f"train/{metric}"]) for row in training if f"train/{metric}" in row]
     if seen:
         right.plot(*zip(*seen, strict=True), alpha=0.5, label="training tasks")
-    right.errorbar(
-        [row["step"] for row in validation],
-        [row[f"validation/{metric}"] for row in validation],
-        [row[f"validation/{metric}_ci95"] for row in validation],
-        marker="o",
-        label="validation, 95% interval",
-    )
+    _, *others = config["evaluations"]
+    watched = {f"{name}_{metric}": f"{name}, 95% interval" for name in others}
+    for name, label in {metric: "validation, 95% interval", **watched}.items():
+        if all(f"validation/{name}" in row for row in validation):
+            right.errorbar(
+                [row["step"] for row in validation],
+                [row[f"validation/{name}"] for row in validation],
+                [row[f"validation/{name}_ci95"] for row in validation],
+                marker="o",
+                label=label,
+            )
     right.set(xlabel="outer step", ylabel=metric.replace("_", " "))
     right.legend()
-    for name in of_views:
+    for name in shown:
         values = [row.get(f"train/{name}", np.nan) for row in training]
-        axes[2].plot(steps, values, label=OF_VIEWS[name])
-    if of_views:
+        axes[2].plot(steps, values, label=DIAGNOSTICS[name])
+    if shown:
         bottom = min(0, axes[2].get_ylim()[0])
-        axes[2].set(xlabel="outer step", ylabel="outputs for views (training tasks)")
+        axes[2].set(xlabel="outer step", ylabel="diagnostics (training tasks)")
         axes[2].set_ylim(bottom, 1.05)
         axes[2].legend()
     save(figure, folder / "curve.png")

@@ -17,9 +17,12 @@ from .drawing import are_images, frame, plt, save, show
 def episode(folder: Path, source: Source, trust: Sequence[str] = ()) -> None:
     """Draws the first test episode, ``episode.png``.
 
-    Images and curves are drawn; for other inputs, only the predictions against the targets.
+    Images and curves are drawn; for other inputs, only the predictions against the targets. Nothing
+    is drawn where there are no support sets.
     """
     config = workdir.read_config(folder)
+    if not evaluation_of(config)["shots"]:
+        return
     learner, params, state = workdir.restore(folder, trust=trust)
     evaluation = evaluation_of(config)
     protocol = {name: evaluation[name] for name in ("ways", "shots", "queries")}

@@ -28,14 +28,17 @@ from jaxmeta.data.color import (
     simclr_augmentation,
     solarize,
 )
-from jaxmeta.data.combine import Drawn, mixture, paired
+from jaxmeta.data.combine import Drawn, mixture, paired, without_labels
 from jaxmeta.data.decode import decode_inputs, decode_rotated_image
+from jaxmeta.data.digits import mnist, mnist_m, usps
+from jaxmeta.data.domain_shift import domain_shift
 from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.omniglot import omniglot
 from jaxmeta.data.pseudo_labels import pseudo_labeled
+from jaxmeta.data.reviews import review_domains, review_shift, reviews
 from jaxmeta.data.sinusoid import sinusoid
 from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
 from jaxmeta.data.texts import short_texts, texts
@@ -64,6 +67,7 @@ __all__ = [
     "crop_and_mirror",
     "decode_inputs",
     "decode_rotated_image",
+    "domain_shift",
     "drop_pixels",
     "erase",
     "fc100",
@@ -79,11 +83,16 @@ __all__ = [
     "make_inputs",
     "mirror",
     "mixture",
+    "mnist",
+    "mnist_m",
     "omniglot",
     "paired",
     "pseudo_labeled",
     "read_vectors",
     "resized_crop",
+    "review_domains",
+    "review_shift",
+    "reviews",
     "saturation",
     "shift",
     "short_texts",
@@ -97,5 +106,7 @@ __all__ = [
     "token_ids",
     "tokenize",
     "unchanged",
+    "usps",
     "vocabulary",
+    "without_labels",
 ]

@@ -73,6 +73,21 @@ def batch_choices(size: int, total: int, variants: int) -> Choose:
     return choose
 
 
+def whole_choices(total: int, variants: int) -> Choose:
+    """How all examples are drawn, in every variant, in the order of the classes."""
+
+    def choose(data: ClassData, key: Key) -> Choice:
+        del key  # there is nothing to draw
+        rows, variant = jnp.divmod(jnp.arange(total * variants, dtype=jnp.int32), variants)
+        y = variants * (jnp.searchsorted(data.starts, rows, side="right") - 1).astype(jnp.int32)
+        order = jnp.argsort(y + variant, stable=True)
+        rows, variant, y = rows[order], variant[order], (y + variant)[order]
+        mask = jnp.ones(rows.size, jnp.float32)
+        return Choice(rows, variant if variants > 1 else None, Batch((), y, mask))
+
+    return choose
+
+
 def instance_choices(ways: int, shots: int, queries: int, total: int, variants: int) -> Choose:
     """How episodes are drawn whose classes are single examples, or variants of examples."""
     for name, value in (("ways", ways), ("shots", shots), ("queries", queries)):

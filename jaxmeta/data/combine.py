@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.data.batches import described
-from jaxmeta.types import Array, Key, PyTree, Sampler
+from jaxmeta.types import UNLABELED, Array, Batch, Key, PyTree, Sampler
 
 
 class Drawn(NamedTuple):
@@ -58,6 +58,28 @@ def paired(samplers: PyTree) -> Sampler:
         return jax.tree.unflatten(structure, tasks)
 
     return sample
+
+
+def without_labels(sample: Sampler) -> Sampler:
+    """Draws the same tasks, in which every example has the label -1, which is none.
+
+    Args:
+      sample: a sampler of tasks that hold any number of batches.
+
+    >>> import jax
+    >>> from jaxmeta.data import array_source
+    >>> source = array_source([[1.0], [2.0]], ["ant", "bee"])
+    >>> without_labels(source.batches(3))(source.data, jax.random.key(0)).y.tolist()
+    [-1, -1, -1]
+    """
+
+    def blank(batch: Batch) -> Batch:
+        return batch._replace(y=jnp.full_like(batch.y, UNLABELED))
+
+    def draw(data: PyTree, key: Key) -> PyTree:
+        return jax.tree.map(blank, sample(data, key), is_leaf=lambda node: isinstance(node, Batch))
+
+    return draw
 
 
 def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:

@@ -22,6 +22,7 @@ from jaxmeta.data.choices import (
     batch_choices,
     class_data,
     instance_choices,
+    whole_choices,
 )
 from jaxmeta.data.decode import Decode, decode_inputs
 from jaxmeta.data.episode_choices import episode_choices
@@ -60,7 +61,7 @@ def class_source(
     ``source.batches(size)`` draws ordinary batches, uniformly over all examples, with labels below
     ``source.classes``. ``source.instances(ways, shots, queries)`` draws episodes in which every
     example is a class of its own: the support and query set of a way are copies of one example, to
-    be augmented by :func:`jaxmeta.objectives.augmented`.
+    be augmented by :func:`jaxmeta.objectives.augmented`. ``source.whole`` draws all examples.
 
     Args:
       examples: any pytree of arrays ``[n, ...]``, sorted by class: images, precomputed features,
@@ -227,6 +228,7 @@ def source_of_choices(
             instance_choices(ways, shots, queries, total * variants, variants)
         ),
         classes=variants * len(counts),
+        whole=sampler(whole_choices(total, variants)),
     )
 
 

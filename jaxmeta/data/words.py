@@ -246,6 +246,7 @@ def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
         episodes=wrapped(source.episodes),
         batches=wrapped(source.batches),
         instances=wrapped(source.instances),
+        whole=source.whole and sampler(source.whole),
         relabeled=relabeled and (lambda labels: looked_up(relabeled(labels), tables)),
     )
 

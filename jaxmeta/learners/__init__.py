@@ -2,6 +2,7 @@
 
 from jaxmeta.learners.anil import anil
 from jaxmeta.learners.fine_tuning import fine_tuning
+from jaxmeta.learners.fixed import fixed_classifier
 from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
 from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.learners.frames.heads import Head, head_learner
@@ -26,6 +27,7 @@ __all__ = [
     "anil",
     "comparison_learner",
     "fine_tuning",
+    "fixed_classifier",
     "from_scratch",
     "gradient_learner",
     "head_learner",

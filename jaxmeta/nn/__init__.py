@@ -5,6 +5,7 @@ from jaxmeta.nn.chained import chained
 from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.decay import decay_mask
 from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
+from jaxmeta.nn.lenet import lenet
 from jaxmeta.nn.models import conv4, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
@@ -40,6 +41,7 @@ __all__ = [
     "from_nnx",
     "init_encoder",
     "layer_norm",
+    "lenet",
     "max_pool",
     "mean_of_words",
     "mixed_precision",

@@ -6,6 +6,7 @@ from jaxmeta.objectives.augmented import augmented
 from jaxmeta.objectives.averages import running_average
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.multi_step import multi_step
+from jaxmeta.objectives.on_part import on_part
 from jaxmeta.objectives.reptile import reptile
 from jaxmeta.objectives.two_views import two_views
 
@@ -15,6 +16,7 @@ __all__ = [
     "augmented",
     "episodic",
     "multi_step",
+    "on_part",
     "reptile",
     "running_average",
     "two_views",

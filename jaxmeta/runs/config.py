@@ -16,7 +16,10 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``init_from``, named parts of the parameters that come from another run; the objective's state
   still starts from its ``init``;
 - ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
-  used for validation, and chooses the checkpoint.
+  used for validation, and chooses the checkpoint. With ``shots`` of 0 there is no support set, and
+  every example of the split is predicted once, ``queries`` at a time. With a ``split`` of its own,
+  an evaluation is on that split, and is also measured at each validation, without choosing;
+- ``evaluation.checkpoint``, ``"best"`` or ``"last"``: which checkpoint the result is of.
 
 Order matters where the first of several is chosen: a ``ConfigDict`` keeps it with
 ``sort_keys=False``.
@@ -50,7 +53,13 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": {"make": "optax.adam", "learning_rate": 1e-3},
     "rates": {},
     "init_from": {},
-    "evaluation": {"every": 500, "validation_episodes": 200, "episodes": 600, "seed": 0},
+    "evaluation": {
+        "every": 500,
+        "validation_episodes": 200,
+        "episodes": 600,
+        "seed": 0,
+        "checkpoint": "best",
+    },
     "evaluations": {"trained": {}},
     "higher_is_better": True,
 }
@@ -178,7 +187,8 @@ def evaluation_of(config: Mapping[str, Any], name: str | None = None) -> dict[st
     if name not in evaluations:
         raise ValueError(f"There is no evaluation '{name}': {suggest(name, evaluations)}.")
     shared = {field: config[field] for field in ("metrics", "ways", "shots", "queries")}
-    return {"learner": {}, "params": "", "state": "", **shared, **evaluations[name]}
+    own: dict[str, Any] = {"learner": {}, "params": "", "state": "", "split": None}
+    return {**own, **shared, **evaluations[name]}
 
 
 def learner_spec(

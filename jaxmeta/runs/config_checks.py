@@ -11,8 +11,10 @@ import numpy as np
 from jaxmeta.checks import check_count
 from jaxmeta.runs.spec import suggest
 
-EVALUATION = ("learner", "metrics", "params", "state", "ways", "shots", "queries")
+EVALUATION = ("learner", "metrics", "params", "state", "split", "ways", "shots", "queries")
 """The fields of an evaluation."""
+CHECKPOINTS = ("best", "last")
+"""The checkpoints that a run keeps for evaluation: by validation, and by time."""
 SAMPLE = (
     *("ways", "shots", "queries", "least_ways", "least_shots"),
     *("imbalanced", "unlabeled", "distractors"),
@@ -140,9 +142,15 @@ def _check_counts(config: Mapping[str, Any]) -> None:
         ("evaluation.episodes", evaluation["episodes"], 2),
         ("seed", config["seed"], 0),
         ("evaluation.seed", evaluation["seed"], 0),
-        *((field, config[field], 1) for field in ("ways", "shots", "queries")),
+        *((field, config[field], 1) for field in ("ways", "queries")),
+        ("shots", config["shots"], 0),
     ):
         check_count(f"config.{name}", value, least)
+    if evaluation["checkpoint"] not in CHECKPOINTS:
+        raise ValueError(
+            f"config.evaluation.checkpoint is {evaluation['checkpoint']!r}: give "
+            f"{' or '.join(map(repr, CHECKPOINTS))}."
+        )
     for part, rate in config["rates"].items():
         if isinstance(rate, bool) or not isinstance(rate, int | float) or rate < 0:
             raise ValueError(

@@ -1,15 +1,16 @@
 """Evaluating a run's checkpoint, and reporting the protocol."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxmeta.distributed.microbatches import Spread
 from jaxmeta.distributed.parallel import by_shard_map, replicate
-from jaxmeta.evaluate import evaluator, summarize
+from jaxmeta.evaluate import evaluator, over_all, summarize
 from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.config import (
     build_learner,
@@ -18,7 +19,8 @@ from jaxmeta.runs.config import (
     made_function,
     name_of,
 )
-from jaxmeta.types import Episode, Learner, Loss, Sampler, Source
+from jaxmeta.runs.spec import suggest
+from jaxmeta.types import Episode, Key, Learner, Loss, Metrics, PyTree, Sampler, Source
 
 VERSIONS = ("jaxmeta", "jax", "jaxlib", "flax", "optax")
 
@@ -32,6 +34,7 @@ class Judged(NamedTuple):
       sample: draws an episode.
       protocol: ``ways``, ``shots`` and ``queries``.
       metrics: by name, in the config's order.
+      split: the split that it is on.
     """
 
     spec: Mapping[str, Any]
@@ -39,12 +42,22 @@ class Judged(NamedTuple):
     sample: Sampler
     protocol: Mapping[str, int]
     metrics: Mapping[str, Loss]
+    split: str
+
+    def program(
+        self, episodes: int, chunk: int | None, spread: Spread
+    ) -> Callable[[PyTree, PyTree, PyTree, Key], Metrics]:
+        """Compiles the evaluation, on so many episodes or, without shots, on all examples."""
+        if self.protocol["shots"] == 0:
+            batch = self.protocol["queries"]
+            return over_all(self.learner, self.metrics, self.sample, batch, spread)
+        return evaluator(self.learner, self.metrics, self.sample, episodes, chunk, spread)
 
 
 def judged(
     config: Mapping[str, Any],
     name: str,
-    source: Source,
+    sources: Mapping[str, Source],
     split: str,
     trust: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
@@ -55,49 +68,61 @@ def judged(
     Args:
       config: the config.
       name: the evaluation's name.
-      source: the tasks.
-      split: which split the source is.
+      sources: the tasks of each split.
+      split: the split of evaluations without one of their own.
       trust: packages whose functions may be named.
       changes: arguments of the learner that differ.
       overrides: ``ways``, ``shots`` and ``queries`` that differ.
 
     Raises:
-      ValueError: there is no such learner, or the split cannot fill such an episode.
+      ValueError: there is no such learner or split, or the split cannot fill such an episode.
     """
     evaluation, spec = evaluation_of(config, name), learner_spec(config, name, changes)
+    split = evaluation["split"] or split
+    if split not in sources:
+        raise ValueError(
+            f"config.evaluations.{name}.split is '{split}': {suggest(split, sources)}."
+        )
     fields, own = ("ways", "shots", "queries"), overrides or {}
+    if not evaluation["shots"] and (own.get("shots") or "ways" in own):
+        raise ValueError(
+            f"The evaluation '{name}' has no support sets, as its classes are fixed: leave out "
+            "shots and ways."
+        )
     protocol = {field: own.get(field, evaluation[field]) for field in fields}
     return Judged(
         spec,
         build_learner(config, spec, trust),
-        tasks.episode_sampler(source, split, protocol, spec),
+        tasks.episode_sampler(sources[split], split, protocol, spec),
         protocol,
         {
             each: made_function(f"metrics.{each}", spec_of, trust)
             for each, spec_of in evaluation["metrics"].items()
         },
+        split,
     )
 
 
 def measure(
     folder: Path,
-    source: Source,
+    sources: Mapping[str, Source],
     split: str,
     data: Mapping[str, Any] | None = None,
     trust: Sequence[str] = (),
-    checkpoint: str = "best",
+    checkpoint: str | None = None,
     **overrides: int,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint of a run, with all the evaluations that its config names.
 
     Args:
       folder: the run's folder.
-      source: the tasks.
-      split: which split the source is: ``"train"``, ``"valid"`` or ``"test"``.
-      data: the spec of the source, if it is not the run's own data.
+      sources: the tasks of each split.
+      split: ``"train"``, ``"valid"`` or ``"test"``, for evaluations without a split of their own.
+      data: the spec of the sources, if they are not the run's own data.
       trust: packages whose functions the run's config may name; see
         :mod:`jaxmeta.runs.spec`.
-      checkpoint: ``"best"``, the best one by validation, or ``"last"``.
+      checkpoint: ``"best"``, the best one by validation, or ``"last"``; by default what the
+        config asks for.
       **overrides: ``ways``, ``shots``, ``queries``, ``episodes`` or ``inner_steps`` of the first
         evaluation, if not the run's own; the other evaluations share its episodes.
 
@@ -105,6 +130,7 @@ def measure(
       The result with its protocol, ready for JSON; ``evaluations`` holds one row per name.
     """
     config = workdir.read_config(folder)
+    checkpoint = checkpoint or config["evaluation"]["checkpoint"]
     episodes = overrides.get("episodes", config["evaluation"]["episodes"])
     rows: dict[str, Any] = {}
     info: dict[str, Any] = {}
@@ -113,25 +139,20 @@ def measure(
         if place == 0 and "inner_steps" in overrides:
             changes["steps"] = overrides["inner_steps"]
         restored, info = workdir.load_trained(folder, name, changes, trust, checkpoint)
-        tried = judged(config, name, source, split, trust, changes, overrides)
+        tried = judged(config, name, sources, split, trust, changes, overrides)
+        source = sources[tried.split]
         _check_inputs(
             jax.eval_shape(tried.sample, source.data, jax.random.key(0)), folder, restored
         )
         devices = jax.devices()
-        run = evaluator(
-            tried.learner,
-            tried.metrics,
-            tried.sample,
-            episodes,
-            config["chunk"],
-            by_shard_map(devices),
-        )
-        key = tasks.evaluation_key(config, split)
+        run = tried.program(episodes, config["chunk"], by_shard_map(devices))
+        key = tasks.evaluation_key(config, tried.split)
         values = run(*replicate((restored.params, restored.state, source.data, key), devices))
         rows[name] = {
             "learner": name_of(tried.spec),
             "normalization": tried.spec.get("normalization"),
             "inner_steps": tried.spec.get("steps"),
+            "split": tried.split,
             **tried.protocol,
             "metrics": {
                 each: {"mean": outcome.mean, "ci95": outcome.ci95}
@@ -144,8 +165,10 @@ def measure(
     return {
         "data": {**data, "make": name_of(data)},
         "split": split,
-        "episodes": episodes,
+        # Without support sets there are no episodes, as all examples are predicted.
+        "episodes": episodes if any(row["shots"] for row in rows.values()) else None,
         "evaluations": rows,
+        "checkpoint": checkpoint,
         "mixed_precision": config["mixed_precision"],
         "seed": config["seed"],
         "steps": config["steps"],

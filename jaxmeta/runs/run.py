@@ -23,7 +23,7 @@ from jaxmeta.distributed.parallel import (
     to_global_array,
 )
 from jaxmeta.distributed.processes import say
-from jaxmeta.evaluate import Evaluation, evaluator, summarize
+from jaxmeta.evaluate import Evaluation, summarize
 from jaxmeta.runs import checkpoint, config, tasks, workdir
 from jaxmeta.runs.fit import fit
 from jaxmeta.runs.init_from import graft, read_params
@@ -118,7 +118,7 @@ def run(
     for note in prepared.notes:
         say(note)
     train(prepared, writers)
-    result = measure(prepared.folder, prepared.sources["test"], "test", trust=EVERYTHING)
+    result = measure(prepared.folder, prepared.sources, "test", trust=EVERYTHING)
     workdir.write_atomically(prepared.folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -177,11 +177,11 @@ def prepare(
     settings = tasks.with_classes(settings, sources["train"])
     sample = tasks.training_sampler(sources["train"], settings)
     first, *others = settings["evaluations"]
-    validated = judged(settings, first, sources["valid"], "valid", EVERYTHING)
+    validated = judged(settings, first, sources, "valid", EVERYTHING)
     tested = {
-        name: judged(settings, name, sources["test"], "test", EVERYTHING)
-        for name in (first, *others)
+        name: judged(settings, name, sources, "test", EVERYTHING) for name in (first, *others)
     }
+    watched = [name for name in others if config.evaluation_of(settings, name)["split"] is not None]
     objective = config.build_objective(settings, EVERYTHING)
     estimator = config.build_estimator(settings, EVERYTHING)
     optimizer = config.build_optimizer(settings, EVERYTHING)
@@ -196,7 +196,7 @@ def prepare(
         split: source._replace(data=replicate(source.data, devices))
         for split, source in sources.items()
     }
-    data, valid, test = (sources[split].data for split in tasks.SPLITS)
+    data, valid = sources["train"].data, sources[validated.split].data
     shapes = workdir.Shapes(
         jax.eval_shape(sample, data, keys.train),
         jax.eval_shape(validated.sample, valid, keys.valid),
@@ -227,20 +227,29 @@ def prepare(
     jax.eval_shape(lambda state: outer(state, data, keys.train, 1), train_state)
     scores = _scores(settings, first, validated, "validation_episodes", devices, shards)
     jax.eval_shape(scores, train_state, valid, keys.valid)
-    for name in others:
-        program = _scores(settings, name, tested[name], "episodes", devices, shards)
-        jax.eval_shape(program, train_state, test, keys.test)
+    programs = {
+        name: _scores(settings, name, tested[name], "episodes", devices, shards) for name in others
+    }
+    for name, program in programs.items():
+        jax.eval_shape(program, train_state, sources[tested[name].split].data, keys.test)
     trained = settings["learner"] or settings["objective"]
     tasks.check_drawn_labels(sample, data, trained.get("ways"))
-    for tried, drawn_from in ((validated, valid), (tested[first], test)):
-        tasks.check_drawn_labels(tried.sample, drawn_from, tried.spec.get("ways"))
+    for tried in (validated, tested[first]):
+        tasks.check_drawn_labels(tried.sample, sources[tried.split].data, tried.spec.get("ways"))
     workdir.claim_folder(folder, settings, shapes)
     notes = [*notes, *checkpoint.set_aside_unreadable(folder / "checkpoints", train_state)]
 
     def validate(train_state: TrainState) -> dict[str, Evaluation]:
         seen = scores(train_state, valid, keys.valid)
         # In the config's order, as compiled programs sort names.
-        return {name: summarize(seen[name]) for name in validated.metrics}
+        summaries = {name: summarize(seen[name]) for name in validated.metrics}
+        for name in watched:
+            split = tested[name].split
+            key = tasks.evaluation_key(settings, split)
+            seen = programs[name](train_state, sources[split].data, key)
+            for metric in tested[name].metrics:
+                summaries[f"{name}_{metric}"] = summarize(seen[metric])
+        return summaries
 
     def data_from(step: int) -> Any:
         if not isinstance(sample, StreamedSampler):
@@ -277,7 +286,7 @@ def _scores(
     """The program of an evaluation; ``episodes`` names the field of ``evaluation`` to take."""
     wanted, over = config.evaluation_of(settings, name), by_shard_map(devices, shards)
     count, chunk = settings["evaluation"][episodes], settings["chunk"]
-    of_learner = evaluator(tried.learner, tried.metrics, tried.sample, count, chunk, over)
+    of_learner = tried.program(count, chunk, over)
 
     def of_train_state(train_state: TrainState, data: PyTree, key: Key) -> Metrics:
         parts = workdir.evaluated_parts(wanted, train_state.params, train_state.state)

@@ -21,7 +21,10 @@ from typing import Any
 EVERYTHING = ("*",)
 """The ``trust`` for specs that the caller wrote: anything that can be imported may be named."""
 
-ROOMS = ("learners", "objectives", "pretraining", "gradients", "nn", "inner", "data", "losses")
+ROOMS = (
+    *("learners", "objectives", "pretraining", "domains", "gradients", "nn", "inner", "data"),
+    "losses",
+)
 # The modules whose public functions may always be named. None of them runs a program, imports a
 # module by name, unpickles or writes a file, except for the data sets below. The submodules of
 # optax are those with transformations, schedules and losses.
@@ -40,11 +43,17 @@ DATA_SETS = tuple(
         "fewrel",
         "folder",
         "load_images",
+        "mnist",
+        "mnist_m",
         "omniglot",
         "pseudo_labeled",
         "read_vectors",
+        "review_domains",
+        "review_shift",
+        "reviews",
         "short_texts",
         "texts",
+        "usps",
         "vocabulary",
     )
 )

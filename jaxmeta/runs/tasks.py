@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmeta.evaluate import without_support
 from jaxmeta.keys import Streams, streams
 from jaxmeta.learners.frames.support import check_labels
 from jaxmeta.runs.spec import EVERYTHING, build, resolve
@@ -127,9 +128,19 @@ def episode_sampler(
     ``least_ways`` or ``least_shots``, each episode draws a number from that to ``ways`` or
     ``shots``.
 
+    Without shots, the task is the whole split, each of whose examples is a query, labeled among all
+    classes.
+
     Raises:
       ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.
     """
+    if protocol["shots"] == 0:
+        if source.whole is None:
+            raise ValueError(
+                f"config.shots is 0 but the data of the {split} split have no fixed examples to "
+                "predict: give shots of 1 or more."
+            )
+        return without_support(source.whole)
     options: dict[str, Any] = {**protocol}
     for count in ("ways", "shots"):
         least = options.pop(f"least_{count}", None)
@@ -175,4 +186,5 @@ def run_streams(config: Mapping[str, Any]) -> Streams:
 def evaluation_key(config: Mapping[str, Any], split: str) -> Key:
     """The key of a split's evaluation episodes, which every run and method shares."""
     keys = run_streams(config)
-    return {"train": keys.train_episodes, "valid": keys.valid, "test": keys.test}[split]
+    known = {"train": keys.train_episodes, "valid": keys.valid}
+    return known.get(split, keys.test)

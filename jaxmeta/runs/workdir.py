@@ -28,12 +28,12 @@ from jaxmeta.runs.config import (
     evaluation_of,
     learner_spec,
 )
+from jaxmeta.runs.config_checks import CHECKPOINTS
 from jaxmeta.runs.shapes import from_json, to_json
 from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Episode, Learner, PyTree
 
 Result = TypeVar("Result")
-CHECKPOINTS = ("best", "last")
 
 
 class Restored(NamedTuple):

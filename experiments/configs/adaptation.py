@@ -1,0 +1,109 @@
+"""Every method of domain adaptation on one pair of domains.
+
+``get_config`` of ``mnist_m.py``, ``mnist_usps.py``, ``usps_mnist.py`` and ``reviews.py`` takes a
+method's name, as in ``--config=experiments/configs/mnist_m.py:dann``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from . import common
+
+
+class Shift(NamedTuple):
+    """A labeled source, a target without labels, and a network for both.
+
+    Attributes:
+      data: the spec of both domains.
+      classes: their number of classes.
+      model: the spec of the encoder.
+      hidden: hidden layers of the classifier on its features.
+      critic: hidden layers of the critic.
+    """
+
+    data: Mapping[str, Any]
+    classes: int
+    model: Mapping[str, Any]
+    hidden: tuple[int, ...]
+    critic: tuple[int, ...]
+
+
+def digits(source: str, target: str) -> Shift:
+    """Two sets of digits, by the network of ADDA and CDAN."""
+    sets = {"source": source, "target": target}
+    return Shift(
+        data={
+            "make": "jaxmeta.data.domain_shift",
+            **{domain: {"make": f"jaxmeta.data.{name}"} for domain, name in sets.items()},
+        },
+        classes=10,
+        model={"make": "jaxmeta.nn.lenet", "filters": [20, 50]},
+        hidden=(500,),
+        critic=(500, 500),
+    )
+
+
+CRITICS = ("dann", "cdan")
+METHODS = ("source_only", "mmd", "coral", *CRITICS)
+
+
+def configure(shift: Shift, method: str) -> ConfigDict:
+    """The config of a method.
+
+    Raises:
+      ValueError: there is no method of that name.
+    """
+    if method not in METHODS:
+        raise ValueError(f"There is no method '{method}': choose {', '.join(METHODS)}.")
+    config = common.classification(ways=shift.classes, shots=0, queries=500)
+    config.steps = 8_600
+    config.meta_batch = 2
+    config.sample = ConfigDict({"batches": 32})  # of each domain
+    config.data = ConfigDict(dict(shift.data))
+    config.model = ConfigDict(dict(shift.model))
+    head = perceptron(shift.classes, shift.hidden)
+    config.objective = ConfigDict({"make": f"jaxmeta.domains.{method}", "head": head})
+    if method in CRITICS:
+        config.objective.critic = perceptron(2, shift.critic)
+        config.objective.steps = config.get_oneway_ref("steps")
+    rate = {"make": "jaxmeta.domains.annealed", "init_value": 0.01}
+    config.optimizer = ConfigDict({"make": "optax.sgd", "learning_rate": rate, "momentum": 0.9})
+    config.optimizer.learning_rate.decay_steps = config.get_oneway_ref("steps")
+    learner = {
+        "make": "jaxmeta.learners.fixed_classifier",
+        "head": head,
+        "normalization": "running",
+    }
+    shared = {"learner": learner, "ways": shift.classes, "shots": 0, "queries": 500}
+    accuracy = "jaxmeta.losses.accuracy"
+    balanced = "jaxmeta.losses.balanced_accuracy"
+    unlabeled = {
+        name: f"jaxmeta.domains.{name}" for name in ("mutual_information", "prediction_entropy")
+    }
+    # The last checkpoint is the result. Choosing one by its accuracy on the target would use the
+    # target's labels.
+    config.evaluation.checkpoint = "last"
+    config.evaluations = ConfigDict(
+        {
+            "source": {**shared, "split": "valid", "metrics": common.metrics(accuracy=accuracy)},
+            "target": {
+                **shared,
+                "split": "test",
+                "metrics": common.metrics(accuracy=accuracy, balanced_accuracy=balanced),
+            },
+            "unlabeled": {
+                **shared,
+                "split": "unlabeled",
+                "metrics": common.metrics(**unlabeled),
+            },
+        },
+        sort_keys=False,
+    )
+    return config
+
+
+def perceptron(outputs: int, hidden: tuple[int, ...]) -> ConfigDict:
+    """The spec of a multi-layer perceptron."""
+    return ConfigDict({"make": "jaxmeta.nn.mlp", "outputs": outputs, "hidden": list(hidden)})

@@ -1,0 +1,75 @@
+"""DANN: features from which a critic cannot tell the domain."""
+
+from jaxmeta.domains.critic import critic_loss, rising_strength
+from jaxmeta.domains.frame import Domain, aligned
+from jaxmeta.types import Array, Key, Metrics, Model, Objective, PyTree
+
+
+def dann(
+    model: Model,
+    head: Model | None,
+    critic: Model,
+    *,
+    steps: int | None = None,
+    weight: float = 1.0,
+    how: str = "reverse",
+    statistics: str = "together",
+    decay: float = 0.9,
+) -> Objective:
+    r"""Domain-adversarial training: a critic tells the domains apart, and the encoder opposes it.
+
+    .. math:: \min_{f, h}\, \max_c\; \ell_S(h \circ f)
+              - \lambda(p)\, \ell_{\text{critic}}\big(c(f(S)), c(f(T))\big)
+
+    Args:
+      model: the encoder f.
+      head: the classifier h on its features; ``None`` as in :func:`jaxmeta.domains.aligned`.
+      critic: the network c from features to two logits.
+      steps: outer steps of the run, over which the strength of the opposition rises as in
+        :func:`jaxmeta.domains.rising_strength`; ``None`` for full strength from the start.
+      weight: weight of the critic's loss, for the critic and for the encoder.
+      how: how the encoder opposes the critic; see :func:`jaxmeta.domains.critic_loss`.
+      statistics: as in :func:`jaxmeta.domains.aligned`.
+      decay: as in :func:`jaxmeta.domains.aligned`.
+
+    Returns:
+      An objective over ``{"source", "target"}``, with parameters ``{"model", "head", "critic"}``;
+      see :func:`jaxmeta.domains.aligned`.
+
+    Raises:
+      ValueError: as for :func:`jaxmeta.domains.aligned` and :func:`jaxmeta.domains.critic_loss`.
+
+    References:
+      Ganin et al., 2016, Domain-Adversarial Training of Neural Networks, equations 9 to 14.
+
+    >>> from jaxmeta.nn import mlp
+    >>> objective = dann(mlp(8), mlp(3, hidden=()), mlp(2, hidden=(4,)), steps=100)
+    """
+
+    def parts(key: Key, domain: Domain) -> dict[str, PyTree]:
+        return {"critic": critic.init(key, domain.features)[0]}
+
+    def penalty(
+        params: PyTree, source: Domain, target: Domain, progress: Array, key: Key
+    ) -> tuple[Array, Metrics]:
+        return critic_loss(
+            critic,
+            params["critic"],
+            source.features,
+            target.features,
+            source.mask,
+            target.mask,
+            strength=rising_strength(progress),
+            how=how,
+        )
+
+    return aligned(
+        model,
+        head,
+        penalty,
+        parts,
+        weight=weight,
+        steps=steps,
+        statistics=statistics,
+        decay=decay,
+    )
