@@ -18,7 +18,8 @@ MAMLPP = learners.maml_plus_plus(MODEL, 3)
 OF_WAYS = [
     getattr(learners, name)
     for name in learners.__all__
-    if name not in ("Comparison", "Head", "fixed_classifier") and not name.endswith("_learner")
+    if name not in ("Comparison", "Head", "fixed_classifier", "rejecting")
+    and not name.endswith("_learner")
 ]
 
 

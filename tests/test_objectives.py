@@ -15,11 +15,20 @@ import optax
 import pytest
 
 from jaxmeta import domains, learners, pretraining
-from jaxmeta.data import array_source, domain_shift, looked_up
+from jaxmeta.data import array_source, beside, domain_shift, looked_up
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp, projector, text_transformer, vit
-from jaxmeta.objectives import added, along, augmented, episodic, multi_step, reptile, two_views
+from jaxmeta.objectives import (
+    added,
+    along,
+    augmented,
+    episodic,
+    multi_step,
+    on_part,
+    reptile,
+    two_views,
+)
 from jaxmeta.train import init_train_state, outer_loop
 from tests.objective_contracts import (
     LARGE,
@@ -131,15 +140,28 @@ CASES = {
             "source_only": domains.source_only(EMBEDDING, LINEAR),
             "mmd": domains.mmd(EMBEDDING, LINEAR),
             "coral": domains.coral(EMBEDDING, LINEAR, statistics="apart"),
-            "dann": domains.dann(EMBEDDING, LINEAR, CRITIC, steps=80),
-            "cdan": domains.cdan(EMBEDDING, LINEAR, CRITIC, steps=80, how="swap"),
+            "dann": domains.dann(EMBEDDING, CRITIC, LINEAR, steps=80),
+            "cdan": domains.cdan(EMBEDDING, CRITIC, LINEAR, steps=80, how="swap"),
         }.items()
     },
+    "on_part": Case(
+        added(
+            {
+                "few_shot": on_part(
+                    episodic(learners.prototypical(EMBEDDING, 3), cross_entropy), "episode"
+                ),
+                "domain": on_part(domains.dann(EMBEDDING, CRITIC, how="swap"), "batch"),
+            }
+        ),
+        beside(DOMAINS["train"].episodes(3, 2, 2), DOMAINS["train"], size=6),
+        DOMAINS["train"].data,
+    ),
     **{name: sketch(name) for name in SKETCHES},
 }
 
 
 SLOW = (
+    "on_part",
     "source_only",
     "mmd",
     "coral",

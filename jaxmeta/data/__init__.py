@@ -28,10 +28,10 @@ from jaxmeta.data.color import (
     simclr_augmentation,
     solarize,
 )
-from jaxmeta.data.combine import Drawn, mixture, paired, without_labels
+from jaxmeta.data.combine import Drawn, beside, mixture, paired, without_labels
 from jaxmeta.data.decode import decode_inputs, decode_rotated_image
 from jaxmeta.data.digits import mnist, mnist_m, usps
-from jaxmeta.data.domain_shift import domain_shift
+from jaxmeta.data.domain_shift import domain_shift, with_unlabeled
 from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
@@ -57,6 +57,7 @@ __all__ = [
     "StreamedSampler",
     "Vocabulary",
     "array_source",
+    "beside",
     "blur",
     "brightness",
     "cifar_fs",
@@ -108,5 +109,6 @@ __all__ = [
     "unchanged",
     "usps",
     "vocabulary",
+    "with_unlabeled",
     "without_labels",
 ]

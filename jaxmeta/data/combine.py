@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.data.batches import described
-from jaxmeta.types import UNLABELED, Array, Batch, Key, PyTree, Sampler
+from jaxmeta.types import UNLABELED, Array, Batch, Key, PyTree, Sampler, Source
 
 
 class Drawn(NamedTuple):
@@ -58,6 +58,38 @@ def paired(samplers: PyTree) -> Sampler:
         return jax.tree.unflatten(structure, tasks)
 
     return sample
+
+
+def beside(sample: Sampler, source: Source, size: int) -> Sampler:
+    """Each task with a batch of the same data beside it, drawn independently.
+
+    For an objective of episodes that is added to one of batches, such as a few-shot learner whose
+    features are to be the same in two domains.
+
+    Args:
+      sample: a sampler of episodes from ``source``.
+      source: the source of the batches.
+      size: examples of a batch.
+
+    Returns:
+      A sampler of ``{"episode": ..., "batch": ...}``. In a config,
+      ``{"make": "jaxmeta.data.beside", "size": 50, "sample": {"ways": 10}}``.
+
+    Raises:
+      ValueError: ``source`` has no batches.
+
+    >>> import jax
+    >>> from jaxmeta.data import array_source
+    >>> source = array_source([[1.0], [2.0], [3.0], [4.0]], [0, 0, 1, 1])
+    >>> draw = beside(source.episodes(2, 1, 1), source, size=3)
+    >>> task = draw(source.data, jax.random.key(0))
+    >>> task["episode"].query.y.tolist(), task["batch"].x.shape
+    ([0, 1], (3, 1))
+    """
+    if source.batches is None:
+        raise ValueError("The data have no batches to draw beside episodes: give a data set.")
+    both = paired({"episode": sample, "batch": source.batches(size)})
+    return lambda data, key: both({"episode": data, "batch": data}, key)
 
 
 def without_labels(sample: Sampler) -> Sampler:

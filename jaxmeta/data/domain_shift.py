@@ -1,7 +1,7 @@
 """Two data sets of the same classes as one: a labeled source, and a target without labels."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxmeta.data.combine import paired, without_labels
 from jaxmeta.types import PyTree, Sampler, Source
@@ -46,29 +46,47 @@ def domain_shift(source: Mapping[str, Source], target: Mapping[str, Source]) -> 
     >>> task["target"].x.shape, task["target"].y.tolist()
     ((2, 1), [-1, -1])
     """
-    here, there = source["train"], target["train"]
-    draw_here, draw_there, held_out = here.batches, there.batches, target["valid"]
-    if draw_here is None or draw_there is None or held_out.whole is None:
-        raise ValueError("A domain has no fixed examples with classes: give data sets that have.")
+    here, there, held_out = source["train"], target["train"], target["valid"]
     if here.classes != there.classes:
         raise ValueError(
             f"The source has {here.classes} classes and the target {there.classes}: give domains "
             "of the same classes."
         )
-
-    def batches(size: int) -> Sampler:
-        both = {"source": draw_here(size), "target": without_labels(draw_there(size))}
-        draw = paired(both)
-        return lambda data, key: draw(data._asdict(), key)
-
-    def episodes(*given: int, **options: int) -> Sampler:
-        draw = here.episodes(*given, **options)
-        return lambda data, key: draw(data.source, key)
-
-    train = Source(Domains(here.data, there.data), episodes, batches, classes=here.classes)
+    train = with_unlabeled(here, there)
+    if held_out.whole is None:
+        raise ValueError("The target's valid split has no fixed examples: give a data set.")
     return {
         "train": train,
         "valid": source["valid"],
         "unlabeled": held_out._replace(whole=without_labels(held_out.whole)),
         "test": target["test"],
     }
+
+
+def with_unlabeled(source: Source, target: Source) -> Source:
+    """A source of tasks whose batches have unlabeled ones of another domain beside them.
+
+    Args:
+      source: the labeled domain.
+      target: the other one; its labels are not used.
+
+    Returns:
+      A source whose ``batches(size)`` draw ``{"source": Batch, "target": Batch}``, ``size`` of
+      each, and whose episodes are those of ``source``.
+
+    Raises:
+      ValueError: a domain has no batches.
+    """
+    draw_here, draw_there = source.batches, target.batches
+    if draw_here is None or draw_there is None:
+        raise ValueError("A domain has no fixed examples with classes: give data sets that have.")
+
+    def batches(size: int) -> Sampler:
+        draw = paired({"source": draw_here(size), "target": without_labels(draw_there(size))})
+        return lambda data, key: draw(data._asdict(), key)
+
+    def episodes(*given: Any, **options: Any) -> Sampler:
+        draw = source.episodes(*given, **options)
+        return lambda data, key: draw(data.source, key)
+
+    return Source(Domains(source.data, target.data), episodes, batches, classes=source.classes)

@@ -40,6 +40,7 @@ def episode_choices(
         imbalanced: bool = False,
         unlabeled: int = 0,
         distractors: int = 0,
+        outside: int = 0,
     ) -> Choose:
         most_of_ways, ways_range = most_and_range("ways", ways)
         most_of_shots, shots_range = most_and_range("shots", shots)
@@ -48,6 +49,7 @@ def episode_choices(
         queries = static_places("queries", queries, None)
         check_count("unlabeled", unlabeled)
         check_count("distractors", distractors)
+        check_count("outside", outside)
         if distractors and not unlabeled:
             raise ValueError(
                 f"distractors is {distractors} but unlabeled is 0; give the number of unlabeled "
@@ -60,10 +62,12 @@ def episode_choices(
             )
         most_ways = known_number("ways", most_of_ways) or slots_ways
         most_shots = known_number("shots", most_of_shots) or slots_shots
-        if most_ways + distractors > variants * len(counts):
+        needed = most_ways + distractors + (slots_ways - most_ways + 1 if outside else 0)
+        if needed > variants * len(counts):
             others = f" and {distractors} distractors" if distractors else ""
+            others += " and queries from outside" if outside else ""
             raise ValueError(
-                f"An episode of {most_ways} ways{others} needs {most_ways + distractors} classes "
+                f"An episode of {most_ways} ways{others} needs {needed} classes "
                 f"and this split has {variants * len(counts)}; ask for fewer, or give it more."
             )
         poorest = int(np.argmin(counts))
@@ -77,7 +81,7 @@ def episode_choices(
             )
 
         def choose(data: ClassData, key: Key) -> Choice:
-            class_key, example_key, ways_key, shots_key = jax.random.split(key, 4)
+            class_key, example_key, ways_key, shots_key, outside_key = jax.random.split(key, 5)
             classes, shown = variants * data.counts.shape[0], slots_ways + distractors
             # Distractors come first, as padded ways may exceed the number of classes.
             chosen = distinct(class_key, classes, classes, shown)
@@ -101,6 +105,10 @@ def episode_choices(
                 unknown = _part(rows[:, queries:first], variant, distractors + of_ways, unlabeled)
                 unknown = unknown._replace(y=jnp.full_like(unknown.y, UNLABELED))
                 support = jax.tree.map(lambda *both: jnp.concatenate(both), support, unknown)
+            if outside:
+                strangers = _outside(data, outside_key, chosen, variants, outside)
+                strangers = strangers._replace(y=jnp.full(outside, slots_ways, jnp.int32))
+                query = jax.tree.map(lambda *both: jnp.concatenate(both), query, strangers)
             rows, variant = map(jnp.concatenate, zip(support.x, query.x, strict=True))
             blank = Episode(support._replace(x=()), query._replace(x=()))
             return Choice(rows, variant if variants > 1 else None, blank)
@@ -108,6 +116,17 @@ def episode_choices(
         return choose
 
     return episodes
+
+
+def _outside(data: ClassData, key: Key, chosen: Array, variants: int, count: int) -> Batch:
+    """Examples of any classes but the chosen ones, as the rows of :func:`_part`."""
+    class_key, example_key = jax.random.split(key)
+    classes = variants * data.counts.shape[0]
+    others = jnp.zeros(classes).at[chosen].set(-jnp.inf)
+    drawn = jax.random.categorical(class_key, others, shape=(count,)).astype(jnp.int32)
+    base, variant = drawn // variants, drawn % variants
+    places = jax.random.randint(example_key, (count,), 0, data.counts[base], jnp.int32)
+    return Batch((data.starts[base] + places, variant), drawn, jnp.ones(count, jnp.float32))
 
 
 def _part(rows: Array, variant: Array, ways: int | Array, each: int | Array) -> Batch:

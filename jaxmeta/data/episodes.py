@@ -55,6 +55,9 @@ def class_source(
     - ``ways=(2, 10)`` or ``shots=(1, 5)``: each task draws its number, both ends included.
     - ``imbalanced=True``: each class of a task draws its number of shots.
     - ``unlabeled=3``: the support set has three further examples of each class with label -1.
+    - ``outside=10``: the query set ends with ten more examples, of classes that are not among the
+      ways. Their label is ``ways`` (``max_ways``, if given); see
+      :func:`jaxmeta.learners.rejecting`.
     - ``distractors=2``: the support set also has three unlabeled examples of each of two classes
       that are not among the ways; they come before those of the ways.
 

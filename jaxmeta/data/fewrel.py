@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxmeta.checks import check_count
 from jaxmeta.data.classes import shuffled
+from jaxmeta.data.domain_shift import with_unlabeled
 from jaxmeta.data.episodes import class_source
 from jaxmeta.data.images import find_data
 from jaxmeta.data.words import find_vectors, looked_up, token_ids, vocabulary
@@ -30,6 +31,7 @@ def fewrel(
     shared_with: str | None = None,
     sentences: int | None = None,
     held_out: int = 0,
+    unlabeled: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
     """FewRel 1.0 and 2.0: relations between entities, in Wikipedia and in other domains.
@@ -56,6 +58,9 @@ def fewrel(
       sentences: the most sentences of each training relation to train on; ``None`` for all.
       held_out: how many further sentences of each training relation are held out, to be tested by
         ``test="held_out"``.
+      unlabeled: a file of another domain, such as ``"pubmed_unsupervised"``, whose sentences are
+        drawn without their labels beside those of training, as by
+        :func:`jaxmeta.data.with_unlabeled`; ``None`` for none.
       data_dir: the folder that holds ``fewrel/`` with the official files, ``train_wiki.json`` or a
         part of it, ``train_wiki_part.json.gz``. ``None`` is ``$JAXMETA_DATA_DIR``.
 
@@ -108,10 +113,11 @@ def fewrel(
             f"{held_out}): give other files, or a held_out of 1 or more."
         )
     parts = {"train": trained, "valid": validated, "test": tested}
+    if unlabeled is not None:
+        parts["unlabeled"] = read_relations(folder, f"{unlabeled}.json")
     words = {part: [*map(_words, _rows(each))] for part, each in parts.items()}
-    table = vocabulary(
-        words["train"], words["valid"] + words["test"], find_vectors(vectors, data_dir)
-    )
+    known_in = words["train"] + words.get("unlabeled", [])
+    table = vocabulary(known_in, words["valid"] + words["test"], find_vectors(vectors, data_dir))
     sources = {}
     for part, each in parts.items():
         heads, tails = (_places(_rows(each), entity, length) for entity in ("h", "t"))
@@ -121,6 +127,8 @@ def fewrel(
         if table.vectors is not None:
             source = looked_up(source, {"words": table.vectors})
         sources[part] = source
+    if unlabeled is not None:
+        sources["train"] = with_unlabeled(sources["train"], sources.pop("unlabeled"))
     return sources
 
 

@@ -11,8 +11,8 @@ from jaxmeta.types import Array, Key, Metrics, Model, Objective, PyTree
 
 def cdan(
     model: Model,
-    head: Model,
     critic: Model,
+    head: Model,
     *,
     steps: int | None = None,
     weight: float = 1.0,
@@ -29,8 +29,8 @@ def cdan(
 
     Args:
       model: the encoder f.
-      head: the classifier h on its features.
       critic: the network c from ``d * classes`` products to two logits.
+      head: the classifier h on its features.
       steps: as in :func:`jaxmeta.domains.dann`.
       weight: as in :func:`jaxmeta.domains.dann`.
       entropy: weigh each example by :func:`certainty` (CDAN+E).
@@ -48,7 +48,7 @@ def cdan(
       Long, Cao, Wang and Jordan, 2018, Conditional Adversarial Domain Adaptation, equations 4 to 9.
 
     >>> from jaxmeta.nn import mlp
-    >>> objective = cdan(mlp(8), mlp(3, hidden=()), mlp(2, hidden=(4,)), steps=100)
+    >>> objective = cdan(mlp(8), mlp(2, hidden=(4,)), mlp(3, hidden=()), steps=100)
     """
 
     def parts(key: Key, domain: Domain) -> dict[str, PyTree]:

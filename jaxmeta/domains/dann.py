@@ -7,8 +7,8 @@ from jaxmeta.types import Array, Key, Metrics, Model, Objective, PyTree
 
 def dann(
     model: Model,
-    head: Model | None,
     critic: Model,
+    head: Model | None = None,
     *,
     steps: int | None = None,
     weight: float = 1.0,
@@ -23,8 +23,8 @@ def dann(
 
     Args:
       model: the encoder f.
-      head: the classifier h on its features; ``None`` as in :func:`jaxmeta.domains.aligned`.
       critic: the network c from features to two logits.
+      head: the classifier h on its features; ``None`` as in :func:`jaxmeta.domains.aligned`.
       steps: outer steps of the run, over which the strength of the opposition rises as in
         :func:`jaxmeta.domains.rising_strength`; ``None`` for full strength from the start.
       weight: weight of the critic's loss, for the critic and for the encoder.
@@ -43,7 +43,7 @@ def dann(
       Ganin et al., 2016, Domain-Adversarial Training of Neural Networks, equations 9 to 14.
 
     >>> from jaxmeta.nn import mlp
-    >>> objective = dann(mlp(8), mlp(3, hidden=()), mlp(2, hidden=(4,)), steps=100)
+    >>> objective = dann(mlp(8), mlp(2, hidden=(4,)), mlp(3, hidden=()), steps=100)
     """
 
     def parts(key: Key, domain: Domain) -> dict[str, PyTree]:

@@ -15,6 +15,7 @@ from jaxmeta.learners.meta_sgd import meta_sgd
 from jaxmeta.learners.nearest_mean import nearest_mean
 from jaxmeta.learners.proto_maml import proto_maml
 from jaxmeta.learners.prototypical import prototypical
+from jaxmeta.learners.rejecting import rejecting
 from jaxmeta.learners.relation import relation
 from jaxmeta.learners.reptile import reptile
 from jaxmeta.learners.ridge import ridge
@@ -40,6 +41,7 @@ __all__ = [
     "nearest_mean",
     "proto_maml",
     "prototypical",
+    "rejecting",
     "relation",
     "reptile",
     "ridge",

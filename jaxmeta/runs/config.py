@@ -18,7 +18,8 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
   used for validation, and chooses the checkpoint. With ``shots`` of 0 there is no support set, and
   every example of the split is predicted once, ``queries`` at a time. With a ``split`` of its own,
-  an evaluation is on that split, and is also measured at each validation, without choosing;
+  an evaluation is on that split, and is also measured at each validation, without choosing. With
+  ``outside``, its episodes have so many queries of none of the ways;
 - ``evaluation.checkpoint``, ``"best"`` or ``"last"``: which checkpoint the result is of.
 
 Order matters where the first of several is chosen: a ``ConfigDict`` keeps it with
@@ -187,7 +188,7 @@ def evaluation_of(config: Mapping[str, Any], name: str | None = None) -> dict[st
     if name not in evaluations:
         raise ValueError(f"There is no evaluation '{name}': {suggest(name, evaluations)}.")
     shared = {field: config[field] for field in ("metrics", "ways", "shots", "queries")}
-    own: dict[str, Any] = {"learner": {}, "params": "", "state": "", "split": None}
+    own: dict[str, Any] = {"learner": {}, "params": "", "state": "", "split": None, "outside": 0}
     return {**own, **shared, **evaluations[name]}
 
 

@@ -11,13 +11,15 @@ import numpy as np
 from jaxmeta.checks import check_count
 from jaxmeta.runs.spec import suggest
 
-EVALUATION = ("learner", "metrics", "params", "state", "split", "ways", "shots", "queries")
+EVALUATION = (
+    *("learner", "metrics", "params", "state", "split", "ways", "shots", "queries", "outside"),
+)
 """The fields of an evaluation."""
 CHECKPOINTS = ("best", "last")
 """The checkpoints that a run keeps for evaluation: by validation, and by time."""
 SAMPLE = (
     *("ways", "shots", "queries", "least_ways", "least_shots"),
-    *("imbalanced", "unlabeled", "distractors"),
+    *("imbalanced", "unlabeled", "distractors", "outside"),
 )
 """The fields of ``sample`` for episodes."""
 

@@ -32,7 +32,7 @@ class Judged(NamedTuple):
       spec: the spec of the learner.
       learner: the learner.
       sample: draws an episode.
-      protocol: ``ways``, ``shots`` and ``queries``.
+      protocol: ``ways``, ``shots`` and ``queries``, and ``outside`` if there are any.
       metrics: by name, in the config's order.
       split: the split that it is on.
     """
@@ -90,6 +90,8 @@ def judged(
             "shots and ways."
         )
     protocol = {field: own.get(field, evaluation[field]) for field in fields}
+    if evaluation["outside"]:
+        protocol["outside"] = evaluation["outside"]
     return Judged(
         spec,
         build_learner(config, spec, trust),

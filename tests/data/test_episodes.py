@@ -199,6 +199,21 @@ def test_unlabeled_examples_and_distractors_follow_the_labeled():
     assert same(untidy(50, ways=2, shots=2, unlabeled=3).query, plain.query)
 
 
+def test_queries_from_outside_come_last_and_are_of_no_way():
+    support, query = untidy(400, ways=3, shots=2, outside=5)
+    assert query.y[0].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 5
+    assert (query.mask == 1).all()
+    classes, numbers = marks(query.x)
+    ways, strangers = classes[:, :9:3], classes[:, 9:]
+    assert not (strangers[:, :, None] == ways[:, None]).any()
+    # Any of the five other classes, and any of its examples, as often as any other.
+    assert close(np.bincount(strangers.ravel(), minlength=8), 1 / 8, strangers.size)
+    assert close(np.bincount(numbers[:, 9:].ravel(), minlength=12), 1 / 12, strangers.size)
+    plain = untidy(400, ways=3, shots=2)
+    assert same(support, plain.support)
+    assert same(jax.tree.map(lambda leaf: leaf[:, :9], query), plain.query)
+
+
 def test_padding_takes_no_examples_and_no_classes_from_the_unlabeled():
     """As many classes and examples as there are, and places for more."""
     source = marked_source(np.full(4, 6))
@@ -227,6 +242,7 @@ def test_padding_takes_no_examples_and_no_classes_from_the_unlabeled():
         ({"ways": 2, "shots": 1, "unlabeled": 2.5}, "unlabeled is 2.5: give a whole number"),
         ({"ways": 2, "shots": 1, "unlabeled": 9}, "9 unlabeled and 3 queries .* 13 .* has 12"),
         ({"ways": 7, "shots": 1, "unlabeled": 1, "distractors": 2}, "7 ways and 2 .* 9 .* has 8"),
+        ({"ways": 8, "shots": 1, "outside": 1}, "8 ways and queries from outside .* 9 .* has 8"),
     ],
 )
 def test_impossible_options_are_told(options, message):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmeta.data import fewrel, short_texts, texts
+from jaxmeta.data import beside, fewrel, short_texts, texts
 
 ROWS = [(f"the {name} number {i}", name) for name in ("ant", "bee", "cat", "dog") for i in range(3)]
 
@@ -119,6 +119,21 @@ def test_fewrel_has_no_relation_twice_and_its_entities_stand_where_they_should(d
         other["train"].data.source.examples["tokens"],
         sources["train"].data.source.examples["tokens"],
     )
+
+
+def test_unlabeled_sentences_of_another_domain_beside_those_of_training(data_dir):
+    sources = fewrel(unlabeled="pubmed_unsupervised", length=60, data_dir=data_dir)
+    assert {*sources} == {"train", "valid", "test"}
+    train, alone = sources["train"], fewrel(length=60, data_dir=data_dir)["train"]
+    assert train.classes == alone.classes == 54
+    task = jax.jit(train.batches(8))(train.data, jax.random.key(0))
+    assert task["target"].y.tolist() == [-1] * 8
+    assert (task["source"].y >= 0).all()
+    assert len(train.data.target.examples["tokens"]) == 2_500
+    draw = jax.jit(beside(train.episodes(5, 1, 2), train, size=4))
+    both = draw(train.data, jax.random.key(0))
+    assert both["episode"].query.y.shape == (10,)
+    assert both["batch"]["target"].x["tokens"].shape == (4, 60)
 
 
 def test_a_part_of_fewrel(data_dir):

@@ -30,9 +30,9 @@ METHODS = {
     "source_only": domains.source_only(MODEL, HEAD),
     "mmd": domains.mmd(MODEL, HEAD),
     "coral": domains.coral(MODEL, HEAD),
-    "dann": domains.dann(MODEL, HEAD, CRITIC, steps=10),
-    "swap": domains.dann(MODEL, HEAD, CRITIC, steps=10, how="swap"),
-    "cdan": domains.cdan(MODEL, HEAD, CRITIC, steps=10),
+    "dann": domains.dann(MODEL, CRITIC, HEAD, steps=10),
+    "swap": domains.dann(MODEL, CRITIC, HEAD, steps=10, how="swap"),
+    "cdan": domains.cdan(MODEL, CRITIC, HEAD, steps=10),
 }
 
 
@@ -364,7 +364,7 @@ def test_objectives_refuse_what_is_not_two_domains():
     with pytest.raises(ValueError, match="-1"):
         domains.mmd(MODEL, HEAD, weight=-1.0)
     with pytest.raises(ValueError, match="steps"):
-        domains.dann(MODEL, HEAD, CRITIC, steps=0)
+        domains.dann(MODEL, CRITIC, HEAD, steps=0)
 
 
 # Choosing without labels
@@ -451,7 +451,7 @@ def test_methods_work_with_batch_normalization_and_images():
     images = {
         name: Batch(jax.random.normal(KEY, (4, 16, 16, 1)), Y[:4], jnp.ones(4)) for name in TASK
     }
-    objective = domains.dann(conv4(filters=2), HEAD, CRITIC, steps=3, statistics="apart")
+    objective = domains.dann(conv4(filters=2), CRITIC, HEAD, steps=3, statistics="apart")
     params, state = objective.init(KEY, images)
     value, report = objective.loss(params, state, images, KEY)
     assert np.isfinite(value)

@@ -1,0 +1,54 @@
+"""FewRel 2.0: learners of relations in Wikipedia, tested on those of medical articles.
+
+Command: python -m experiments.train --config=experiments/configs/fewrel_pubmed.py:METHOD \
+    --workdir=DIR --data_dir=DATA
+Methods: adversarial, prototypical networks with a critic whose features are to be the same in both
+domains (Gao et al., 2019, section 4.2); any of fewrel.py, such as prototypical, without one.
+The checkpoint is chosen on val_semeval, a third domain.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from . import fewrel, methods
+
+SPEC = ConfigDict(
+    {
+        **fewrel.DATA.spec,
+        "valid": "val_semeval",
+        "test": "val_pubmed",
+        "unlabeled": "pubmed_unsupervised",
+        "length": 100,
+    }
+)
+DATA = fewrel.DATA._replace(spec=SPEC)
+
+
+def get_config(method: str = "adversarial") -> ConfigDict:
+    if method != "adversarial":
+        return methods.configure(DATA, method)
+    config = methods.configure(DATA, "prototypical")
+    few_shot = {"make": "jaxmeta.objectives.episodic"}
+    domain = {
+        "make": "jaxmeta.domains.dann",
+        "critic": {"make": "jaxmeta.nn.mlp", "outputs": 2, "hidden": [230, 230]},
+        "how": "swap",
+    }
+    config.objective = ConfigDict(
+        {
+            "make": "jaxmeta.objectives.added",
+            "objectives": {
+                "few_shot": on_part(few_shot, "episode"),
+                "domain": on_part(domain, "batch"),
+            },
+        }
+    )
+    config.sample = ConfigDict({"make": "jaxmeta.data.beside", "size": 50, "sample": config.sample})
+    config.evaluations.trained.state = "few_shot"
+    return config
+
+
+def on_part(objective: dict[str, Any], part: str) -> dict[str, Any]:
+    """The spec of an objective of one part of a task."""
+    return {"make": "jaxmeta.objectives.on_part", "objective": objective, "part": part}
