@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> None:
         if is_primary():
             plots.curve(folder)
         plots.episode(folder, run.sources["test"], EVERYTHING)
+        plots.domains(folder, run.sources, EVERYTHING)
         plots.reconstructions(folder, run.sources["valid"], EVERYTHING)
     if is_primary():
         print(json.dumps(result, indent=2))

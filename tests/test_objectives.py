@@ -141,6 +141,7 @@ CASES = {
             "mmd": domains.mmd(EMBEDDING, LINEAR),
             "coral": domains.coral(EMBEDDING, LINEAR, statistics="apart"),
             "dann": domains.dann(EMBEDDING, CRITIC, LINEAR, steps=80),
+            "adda": domains.adda(EMBEDDING, CRITIC, LINEAR, pretraining=0),
             "cdan": domains.cdan(EMBEDDING, CRITIC, LINEAR, steps=80, how="swap"),
         }.items()
     },
@@ -166,6 +167,7 @@ SLOW = (
     "mmd",
     "coral",
     "cdan",
+    "adda",
     "added",
     "along",
     "multi_step",

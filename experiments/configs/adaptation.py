@@ -45,7 +45,7 @@ def digits(source: str, target: str) -> Shift:
     )
 
 
-CRITICS = ("dann", "cdan")
+CRITICS = ("dann", "cdan", "adda")
 METHODS = ("source_only", "mmd", "coral", *CRITICS)
 
 
@@ -67,7 +67,10 @@ def configure(shift: Shift, method: str) -> ConfigDict:
     config.objective = ConfigDict({"make": f"jaxmeta.domains.{method}", "head": head})
     if method in CRITICS:
         config.objective.critic = perceptron(2, shift.critic)
-        config.objective.steps = config.get_oneway_ref("steps")
+        if method == "adda":
+            config.objective.pretraining = 4_300
+        else:
+            config.objective.steps = config.get_oneway_ref("steps")
     rate = {"make": "jaxmeta.domains.annealed", "init_value": 0.01}
     config.optimizer = ConfigDict({"make": "optax.sgd", "learning_rate": rate, "momentum": 0.9})
     config.optimizer.learning_rate.decay_steps = config.get_oneway_ref("steps")

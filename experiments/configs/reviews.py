@@ -2,7 +2,7 @@
 
 Command: python -m experiments.train --config=experiments/configs/reviews.py:METHOD \
     --config.data.source=books --config.data.target=dvd --workdir=DIR --data_dir=DATA
-Methods: source_only, mmd, coral, dann, cdan.
+Methods: source_only, mmd, coral, dann, cdan, adda.
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +28,8 @@ def get_config(method: str = "dann") -> ConfigDict:
     config = adaptation.configure(SHIFT, method)
     config.steps = 1_000
     config.evaluation.every = 100
+    if method == "adda":
+        config.objective.pretraining = 500
     rate = common.cosine(config, 1e-3)
     config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": rate})
     return config

@@ -2,7 +2,7 @@
 
 Command: python -m experiments.train --config=experiments/configs/usps_mnist.py:METHOD \
     --workdir=DIR --data_dir=DATA
-Methods: source_only, mmd, coral, dann, cdan.
+Methods: source_only, mmd, coral, dann, cdan, adda.
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,14 @@
 """Pictures of runs: how they learned, what an episode looks like, views and features."""
 
 from .curves import comparison, curve, learning
+from .domains import domains
 from .episodes import episode
 from .pretraining import features, reconstructions, views
 
 __all__ = [
     "comparison",
     "curve",
+    "domains",
     "episode",
     "features",
     "learning",

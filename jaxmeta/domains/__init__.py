@@ -1,5 +1,6 @@
 """Domain adaptation: a labeled source domain, and a target domain without labels."""
 
+from jaxmeta.domains.adda import adda
 from jaxmeta.domains.cdan import cdan, certainty, products
 from jaxmeta.domains.critic import critic_loss, rising_strength
 from jaxmeta.domains.dann import dann
@@ -12,6 +13,7 @@ from jaxmeta.domains.validators import mutual_information, prediction_entropy
 
 __all__ = [
     "Domain",
+    "adda",
     "aligned",
     "annealed",
     "cdan",

@@ -33,6 +33,7 @@ METHODS = {
     "dann": domains.dann(MODEL, CRITIC, HEAD, steps=10),
     "swap": domains.dann(MODEL, CRITIC, HEAD, steps=10, how="swap"),
     "cdan": domains.cdan(MODEL, CRITIC, HEAD, steps=10),
+    "adda": domains.adda(MODEL, CRITIC, HEAD, pretraining=0),
 }
 
 
@@ -333,6 +334,61 @@ def test_labels_of_the_target_change_nothing(name):
         return jax.value_and_grad(objective.loss, has_aux=True)(params, state, task, KEY)
 
     jax.tree.map(np.testing.assert_array_equal, computed(TASK), computed(garbage))
+
+
+def gradient_of(objective, params, state):
+    return jax.grad(lambda p: objective.loss(p, state, TASK, KEY)[0])(params)
+
+
+def test_adda_is_source_only_then_an_encoder_of_the_target_against_a_critic():
+    objective = domains.adda(MODEL, CRITIC, HEAD, pretraining=2)
+    params, state = objective.init(KEY, TASK)
+    begun = params
+    alone = gradient_of(METHODS["source_only"], params, {"model": {}, "head": {}})
+    for step in range(2):
+        if step == 0:
+            found = gradient_of(objective, params, state)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                {name: found[name] for name in ("model", "head")},
+                {name: alone[name] for name in ("model", "head")},
+            )
+            assert optax.tree.norm(found["critic"]) == 0
+        params = jax.tree.map(lambda leaf: 1.1 * leaf, params)
+        _, report = objective.loss(params, state, TASK, KEY)
+        state = objective.update(state, params, report.statistics)
+    # The encoder of the source is that of the last step of pretraining, and is kept.
+    kept = params["model"]
+    params = jax.tree.map(lambda leaf: 1.1 * leaf, params)
+    _, report = objective.loss(params, state, TASK, KEY)
+    state = objective.update(state, params, report.statistics)
+    jax.tree.map(np.testing.assert_array_equal, state["source"]["params"], kept)
+    found = gradient_of(objective, params, state)
+    assert optax.tree.norm(found["head"]) == 0
+    here, _ = MODEL.apply(kept, {}, TASK["source"].x)
+
+    def fooled(model):
+        there, _ = MODEL.apply(model, {}, TASK["target"].x)
+        logits, _ = CRITIC.apply(params["critic"], {}, there)
+        return -jax.nn.log_softmax(logits)[:, 0].mean() / 2
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        found["model"],
+        jax.grad(fooled)(params["model"]),
+    )
+
+    def told(critic):
+        there, _ = MODEL.apply(params["model"], {}, TASK["target"].x)
+        logits = [CRITIC.apply(critic, {}, features)[0] for features in (here, there)]
+        return -sum(jax.nn.log_softmax(z)[:, domain].mean() for domain, z in enumerate(logits)) / 2
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        found["critic"],
+        jax.grad(told)(params["critic"]),
+    )
+    assert jax.tree.structure(begun) == jax.tree.structure(params)
 
 
 def test_domains_are_normalized_together_or_apart():

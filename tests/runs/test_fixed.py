@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import plots
 from jaxmeta.losses import accuracy
 from jaxmeta.runs import prepare, restore, run
 from jaxmeta.runs.measure import measure
@@ -39,6 +40,15 @@ def test_every_validation_has_all_evaluations_with_a_split(finished):
     assert {f"validation/{name}" for name in names} < seen[-1].keys()
     last = result["evaluations"]["target"]["metrics"]["accuracy"]["mean"]
     assert seen[-1]["validation/target_accuracy"] == pytest.approx(last, abs=1e-6)
+
+
+def test_pictures_of_both_domains_and_of_the_critic(finished):
+    folder, _ = finished
+    plots.domains(folder, points(), EVERYTHING)
+    plots.curve(folder)
+    plots.episode(folder, points()["test"], EVERYTHING)
+    assert all((folder / f"{name}.png").stat().st_size for name in ("domains", "curve"))
+    assert not (folder / "episode.png").exists()  # there are no support sets
 
 
 def test_another_checkpoint_on_request(finished):
