@@ -12,10 +12,17 @@ from jaxmeta.distributed.parallel import by_shard_map
 from jaxmeta.gradients import (
     Estimator,
     PerTask,
+    aligned_mtl,
+    balanced,
     cagrad,
     estimate,
+    fixed_weights,
+    imtl_g,
     mean,
+    mgda,
+    nash_mtl,
     pcgrad,
+    random_weights,
     reduce_reports,
     task_losses,
     worst_case,
@@ -76,6 +83,48 @@ def by_scipy_cagrad(c):
     return (g0 + radius * direction / np.linalg.norm(direction)) / (1 + c**2)
 
 
+GRAM = GRADIENTS @ GRADIENTS.T
+
+
+def by_scipy_mgda():
+    """The shortest vector in the convex hull."""
+    simplex = {"type": "eq", "fun": lambda w: w.sum() - 1}
+    even = np.full(TASKS, 1 / TASKS)
+    best = minimize(
+        lambda w: w @ GRAM @ w / 2, even, bounds=[(0, 1)] * TASKS, constraints=simplex, tol=1e-14
+    )
+    assert best.success
+    return best.x @ GRADIENTS
+
+
+def by_scipy_nash():
+    """The bargaining problem in the logarithms of its coefficients."""
+
+    def value(logs):
+        a = np.exp(logs)
+        return a @ GRAM @ a / 2 - logs.sum()
+
+    def slope(logs):
+        a = np.exp(logs)
+        return a * (GRAM @ a) - 1
+
+    a = np.exp(minimize(value, np.zeros(TASKS), jac=slope, tol=1e-14, method="BFGS").x)
+    np.testing.assert_allclose(a * (GRAM @ a), 1, atol=1e-4)
+    return a @ GRADIENTS
+
+
+def by_singular_values_aligned():
+    """Every singular value of the gradients replaced by the smallest."""
+    left, values, right = np.linalg.svd(GRADIENTS, full_matrices=False)
+    return (values.min() * left @ right).mean(axis=0)
+
+
+def by_numpy_balanced():
+    h = GRADIENTS / LOSSES[:, None]
+    norms = np.linalg.norm(h, axis=1)
+    return (norms.max() / norms) @ h / TASKS
+
+
 def noise_like(tree, key):
     flat, unravel = jax.flatten_util.ravel_pytree(tree)
     return unravel(jax.random.normal(key, flat.shape))
@@ -115,6 +164,18 @@ CASES = {
     "pcgrad": (pcgrad(), by_numpy_pcgrad),
     "cagrad": (cagrad(0.5), lambda: by_scipy_cagrad(0.5)),
     "worst_case": (worst_case(), lambda: GRADIENTS[LOSSES.argmax()]),
+    "mgda": (mgda(), by_scipy_mgda),
+    "nash_mtl": (nash_mtl(), by_scipy_nash),
+    "aligned_mtl": (aligned_mtl(), by_singular_values_aligned),
+    "balanced": (balanced(), by_numpy_balanced),
+    "fixed_weights": (
+        fixed_weights(1 + np.arange(TASKS)),
+        lambda: np.average(GRADIENTS, axis=0, weights=1 + np.arange(TASKS)),
+    ),
+    "random_weights": (
+        random_weights(),
+        lambda: np.asarray(jax.nn.softmax(jax.random.normal(KEY, TASKS))) @ GRADIENTS,
+    ),
     "evolution": (evolution(0.1), by_numpy_evolution),
 }
 
@@ -136,9 +197,101 @@ def assert_computed(estimator, expected, tolerance, **options):
 @pytest.mark.parametrize("name", CASES)
 def test_estimators_are_those_of_numpy_in_chunks_and_on_devices_alike(name):
     estimator, by_hand = CASES[name]
-    expected, tolerance = by_hand(), 1e-3 if name == "cagrad" else 1e-4
+    expected, tolerance = by_hand(), 1e-3 if name in ("cagrad", "mgda", "aligned_mtl") else 1e-4
     assert_computed(estimator, expected, tolerance, chunk=TASKS)
     assert_computed(estimator, expected, tolerance, chunk=4)
     assert_computed(estimator, expected, tolerance, spread=by_shard_map(jax.devices()))
     four = by_shard_map(jax.devices()[:4])
     assert_computed(estimator, expected, tolerance, chunk=1, spread=four)
+
+
+def direction(estimator, gradients, losses, key=KEY):
+    """What an estimator makes of gradients ``[k, P]``, by losses that are linear."""
+    gradients, losses = (jnp.asarray(each, jnp.float32) for each in (gradients, losses))
+
+    def linear(params, state, task, key):
+        slope, value = task
+        return params @ slope + value, Report()
+
+    objective = Objective(lambda key, task: (jnp.zeros(gradients.shape[1]), ()), linear)
+    keys = jax.random.split(jax.random.key(1), len(gradients))
+    compute = jax.jit(estimate(objective, estimator=estimator))
+    return np.asarray(compute(jnp.zeros(gradients.shape[1]), (), (gradients, losses), keys, key)[0])
+
+
+CONFLICT = np.array([[1.0, 0.2, 0.0], [-0.5, 1.0, 0.3], [0.1, -0.4, 2.0]])
+
+
+def test_imtl_has_equal_projections_and_coefficients_that_sum_to_one():
+    d = direction(imtl_g(), CONFLICT, np.ones(3))
+    projections = CONFLICT @ d / np.linalg.norm(CONFLICT, axis=1)
+    np.testing.assert_allclose(projections, projections[0], rtol=1e-3)
+    np.testing.assert_allclose(np.linalg.solve(CONFLICT.T, d).sum(), 1, rtol=1e-4)
+
+
+def test_two_tasks_have_the_closed_forms():
+    first, second = CONFLICT[:2]
+    overlap = first @ second
+    assert overlap < 0
+    d = direction(mgda(), CONFLICT[:2], np.ones(2))
+    np.testing.assert_allclose([d @ first, d @ second], d @ d, rtol=1e-3)  # an interior minimum
+    expected = (1 - overlap / (first @ first)) * first + (1 - overlap / (second @ second)) * second
+    np.testing.assert_allclose(
+        direction(pcgrad(), CONFLICT[:2], np.ones(2)), expected / 2, rtol=1e-4
+    )
+    # Of two unit vectors of cosine c, Nash's coefficients are both 1 / sqrt(1 + c).
+    unit = CONFLICT[:2] / np.linalg.norm(CONFLICT[:2], axis=1, keepdims=True)
+    expected = unit.sum(axis=0) / np.sqrt(1 + unit[0] @ unit[1])
+    np.testing.assert_allclose(direction(nash_mtl(), unit, np.ones(2)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+@pytest.mark.parametrize("estimator", [nash_mtl(), balanced()], ids=["nash_mtl", "balanced"])
+def test_the_scale_of_a_loss_does_not_matter_to(estimator, factor):
+    scale = np.array([1.0, factor, 1.0])
+    plain, scaled = (
+        direction(estimator, CONFLICT * s[:, None], 2 * s) for s in (np.ones(3), scale)
+    )
+    cosine = plain @ scaled / (np.linalg.norm(plain) * np.linalg.norm(scaled))
+    assert cosine > 1 - 1e-5
+    equal = [direction(mean(), CONFLICT * s[:, None], 2 * s) for s in (np.ones(3), scale)]
+    assert equal[0] @ equal[1] / np.prod(np.linalg.norm(equal, axis=1)) < 0.9
+
+
+def test_aligned_gradients_have_one_length_and_do_not_conflict():
+    # The direction is the mean of vectors B g with B g_i orthogonal: its square is k times theirs.
+    d = direction(aligned_mtl(), CONFLICT, np.ones(3))
+    least = np.linalg.svd(CONFLICT)[1].min()
+    np.testing.assert_allclose(np.linalg.norm(d), least / np.sqrt(3), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "estimator", [mgda(), nash_mtl(), imtl_g(), aligned_mtl(), balanced(), cagrad(), pcgrad()]
+)
+def test_a_task_without_a_gradient_or_twice_the_same_gives_no_nan(estimator):
+    for gradients in (np.zeros((3, 4)), np.ones((3, 4)), np.eye(3, 4) * [[1], [0], [1]]):
+        assert np.isfinite(direction(estimator, gradients, np.ones(3))).all()
+
+
+def test_only_shared_parts_are_weighed():
+    worst = flat({"a": GRADIENTS[:, :3], "b": GRADIENTS[:, 3:]}["a"][LOSSES.argmax()])
+    gradient, _ = jax.jit(estimate(OBJECTIVE, estimator=worst_case(shared=["a"])))(
+        *ARGUMENTS, KEYS, KEY
+    )
+    np.testing.assert_allclose(gradient["a"], worst, rtol=1e-4)
+    np.testing.assert_allclose(flat(gradient["b"]), GRADIENTS[:, 3:].mean(axis=0), rtol=1e-4)
+    # Conflicts of private parts do not count: the shared ones alone make the Gram matrix.
+    alone = direction(pcgrad(), GRADIENTS[:, :3], LOSSES)
+    gradient, _ = jax.jit(estimate(OBJECTIVE, estimator=pcgrad(shared=["a"])))(
+        *ARGUMENTS, KEYS, KEY
+    )
+    np.testing.assert_allclose(gradient["a"], alone, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="'c': give parts of a, b"):
+        estimate(OBJECTIVE, estimator=pcgrad(shared=["c"]))(*ARGUMENTS, KEYS, KEY)
+
+
+def test_weights_are_one_for_each_task():
+    with pytest.raises(ValueError, match="2 weights and a step has 6 tasks"):
+        estimate(OBJECTIVE, estimator=fixed_weights([1.0, 2.0]))(*ARGUMENTS, KEYS, KEY)
+    with pytest.raises(ValueError, match="-1"):
+        fixed_weights([1.0, -1.0])
