@@ -21,6 +21,9 @@ class Shift(NamedTuple):
       model: the spec of the encoder.
       hidden: hidden layers of the classifier on its features.
       critic: hidden layers of the critic.
+      steps: outer steps.
+      adam: learning rate of Adam, which falls along a cosine; ``None`` for descent with momentum,
+        as Ganin et al. train digits.
     """
 
     data: Mapping[str, Any]
@@ -28,6 +31,8 @@ class Shift(NamedTuple):
     model: Mapping[str, Any]
     hidden: tuple[int, ...]
     critic: tuple[int, ...]
+    steps: int = 8_600
+    adam: float | None = None
 
 
 def digits(source: str, target: str) -> Shift:
@@ -49,8 +54,8 @@ CRITICS = ("dann", "cdan", "adda")
 METHODS = ("source_only", "mmd", "coral", *CRITICS)
 
 
-def configure(shift: Shift, method: str) -> ConfigDict:
-    """The config of a method.
+def configure(shift: Shift, method: str, steps: int | None = None) -> ConfigDict:
+    """The config of a method, of the shift's number of steps or of another.
 
     Raises:
       ValueError: there is no method of that name.
@@ -58,7 +63,9 @@ def configure(shift: Shift, method: str) -> ConfigDict:
     if method not in METHODS:
         raise ValueError(f"There is no method '{method}': choose {', '.join(METHODS)}.")
     config = common.classification(ways=shift.classes, shots=0, queries=500)
-    config.steps = 8_600
+    config.steps = steps or shift.steps
+    # Some twenty validations.
+    config.evaluation.every = max(config.steps // 20 // config.log_every, 1) * config.log_every
     config.meta_batch = 2
     config.sample = ConfigDict({"batches": 32})  # of each domain
     config.data = ConfigDict(dict(shift.data))
@@ -68,12 +75,16 @@ def configure(shift: Shift, method: str) -> ConfigDict:
     if method in CRITICS:
         config.objective.critic = perceptron(2, shift.critic)
         if method == "adda":
-            config.objective.pretraining = 4_300
+            config.objective.pretraining = config.steps // 2
         else:
             config.objective.steps = config.get_oneway_ref("steps")
-    rate = {"make": "jaxmeta.domains.annealed", "init_value": 0.01}
-    config.optimizer = ConfigDict({"make": "optax.sgd", "learning_rate": rate, "momentum": 0.9})
-    config.optimizer.learning_rate.decay_steps = config.get_oneway_ref("steps")
+    if shift.adam is not None:
+        rate = common.cosine(config, shift.adam)
+        config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": rate})
+    else:
+        rate = ConfigDict({"make": "jaxmeta.domains.annealed", "init_value": 0.01})
+        rate.decay_steps = config.get_oneway_ref("steps")
+        config.optimizer = ConfigDict({"make": "optax.sgd", "learning_rate": rate, "momentum": 0.9})
     learner = {
         "make": "jaxmeta.learners.fixed_classifier",
         "head": head,

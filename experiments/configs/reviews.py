@@ -7,7 +7,7 @@ Methods: source_only, mmd, coral, dann, cdan, adda.
 
 from ml_collections import ConfigDict
 
-from . import adaptation, common
+from . import adaptation
 
 SHIFT = adaptation.Shift(
     data={
@@ -21,15 +21,10 @@ SHIFT = adaptation.Shift(
     model={"make": "jaxmeta.nn.sentence_cnn", "filters": 100},
     hidden=(),
     critic=(100,),
+    steps=1_000,
+    adam=1e-3,
 )
 
 
 def get_config(method: str = "dann") -> ConfigDict:
-    config = adaptation.configure(SHIFT, method)
-    config.steps = 1_000
-    config.evaluation.every = 100
-    if method == "adda":
-        config.objective.pretraining = 500
-    rate = common.cosine(config, 1e-3)
-    config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": rate})
-    return config
+    return adaptation.configure(SHIFT, method)

@@ -1,11 +1,12 @@
 """Pictures of runs: how they learned, what an episode looks like, views and features."""
 
 from .curves import comparison, curve, learning
-from .domains import domains
+from .domains import adaptation, domains
 from .episodes import episode
 from .pretraining import features, reconstructions, views
 
 __all__ = [
+    "adaptation",
     "comparison",
     "curve",
     "domains",

@@ -79,3 +79,39 @@ def _scatter(axis: Axes, places: np.ndarray, groups: np.ndarray, names: Sequence
         axis.scatter([], [], 20, color=f"C{group}", label=name)
     axis.legend(fontsize=8)
     axis.set(xlabel="first principal axis", ylabel="second")
+
+
+def adaptation(folder: Path, outcomes: Sequence[Any]) -> None:
+    """Draws the accuracy on the target against outer steps, ``adaptation.png``.
+
+    Each method has the mean over its seeds, and a band from the lowest to the highest.
+
+    Args:
+      folder: folder to write to.
+      outcomes: of runs, as of :mod:`experiments.adapting`.
+    """
+    pairs = list(dict.fromkeys(each.pair for each in outcomes))
+    columns = min(len(pairs), 4)
+    rows = -(-len(pairs) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5 * columns + 1, 4 * rows), squeeze=False, layout="constrained"
+    )
+    methods = list(dict.fromkeys(each.method for each in outcomes))
+    for axis, pair in zip(axes.flat, pairs, strict=False):
+        for i, method in enumerate(methods):
+            own = [each for each in outcomes if (each.pair, each.method) == (pair, method)]
+            if not own:
+                continue
+            values = 100 * np.array([each.scores["target_accuracy"] for each in own])
+            axis.plot(own[0].steps, values.mean(axis=0), color=f"C{i}", label=method)
+            axis.fill_between(
+                own[0].steps, values.min(axis=0), values.max(axis=0), color=f"C{i}", alpha=0.2
+            )
+        axis.set(xlabel="outer step", ylabel="accuracy on the target's test set, %")
+        axis.set_title(pair.replace(":", " to "), fontsize=10)
+        axis.grid(axis="y", alpha=0.3)
+    for axis in axes.flat[len(pairs) :]:
+        axis.set_axis_off()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper")
+    save(figure, folder / "adaptation.png")
