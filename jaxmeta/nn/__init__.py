@@ -11,15 +11,12 @@ from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
 from jaxmeta.nn.resnet import resnet12, resnet18
 from jaxmeta.nn.text import mean_of_words, sentence_cnn, text_transformer
-from jaxmeta.nn.transformer import (
+from jaxmeta.nn.transformer import attention, encode_tokens, init_encoder, transformer_block
+from jaxmeta.nn.vit import (
     Patches,
-    attention,
     embed_patches,
-    encode_tokens,
-    init_encoder,
     patchify,
     position_embeddings,
-    transformer_block,
     unpatchify,
     vit,
 )
