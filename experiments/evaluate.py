@@ -23,7 +23,7 @@ from jaxmeta.runs.measure import measure
 from . import program
 
 DATA = program.define_config("data", "A config whose data to evaluate on.")
-SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split of the tasks.")
+SPLIT = flags.DEFINE_enum("split", None, ["train", "valid", "test"], "The split, else test.")
 CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", None, workdir.CHECKPOINTS, "The best by validation or the last, if not the run's."
 )
@@ -44,13 +44,19 @@ def main(arguments: list[str]) -> None:
             raise ValueError("--workdir is needed: the folder of a run, as in runs/quickstart.")
         folder = Path(program.WORKDIR.value)
         config = workdir.read_config(folder)
+        fixed = [each.get("split") for each in config["evaluations"].values()]
+        if SPLIT.value is not None and all(fixed):
+            raise ValueError(
+                f"--split was given, but the run's evaluations are on {', '.join(fixed)}, as its "
+                "config says: leave --split out."
+            )
         data, trust = config["data"], tuple(TRUST.value)
         if DATA.value is not None:  # the user's own file, whose code has already run
             data, trust = complete(DATA.value)["data"], EVERYTHING
         sources = tasks.load_sources({"data": data}, program.DATA_DIR.value, trust)
         overrides = {flag.name: flag.value for flag in OVERRIDES if flag.value is not None}
         result = measure(
-            folder, sources, SPLIT.value, data, TRUST.value, CHECKPOINT.value, **overrides
+            folder, sources, SPLIT.value or "test", data, TRUST.value, CHECKPOINT.value, **overrides
         )
     if is_primary():
         with (folder / "evaluations.jsonl").open("a") as file:

@@ -145,7 +145,7 @@ def over_all(
       :func:`summarize` has the jackknife's interval.
 
     Raises:
-      ValueError: ``batch`` is not a positive integer.
+      ValueError: ``batch`` is not a positive integer or, when called, the task has no queries.
 
     References:
       Tukey, 1958, Bias and Confidence in Not-quite Large Samples (pseudo-values).
@@ -177,6 +177,8 @@ def over_all(
         support, query = sample(data, sample_key)
         adapted, _ = learner.adapt(params, state, support, adapt_key)
         total = query.mask.size
+        if not total:
+            raise ValueError("The task has 0 queries: give one with examples to predict.")
         count = -(-total // batch)  # of batches
 
         def divided(leaf: Array) -> Array:
@@ -186,7 +188,8 @@ def over_all(
         batches = jax.tree.map(divided, query)
         outputs = spread(share)((params, state, adapted), batches, even_weights(count))[1]
         outputs = outputs.swapaxes(0, 1).reshape(-1, *outputs.shape[2:])[:total]
-        groups = jnp.arange(total) % min(GROUPS, total)
+        # At random, as queries may be sorted by class; the same for every model.
+        groups = jax.random.permutation(jax.random.key(0), total) % min(GROUPS, total)
         return {
             name: pseudo_values(metric, outputs, query, groups) for name, metric in metrics.items()
         }

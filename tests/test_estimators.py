@@ -273,6 +273,52 @@ def test_a_task_without_a_gradient_or_twice_the_same_gives_no_nan(estimator):
         assert np.isfinite(direction(estimator, gradients, np.ones(3))).all()
 
 
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+def test_mgda_is_exact_and_harms_no_task_however_long_the_gradients(spread):
+    gradients = np.random.default_rng(1).normal(size=(6, 8))
+    gradients *= 10 ** np.linspace(-spread, spread, 6)[:, None]
+    d = direction(mgda(), gradients, np.ones(6))
+    gram = gradients @ gradients.T
+    simplex = {"type": "eq", "fun": lambda w: w.sum() - 1}
+    starts = [np.eye(6)[i] * 0.9 + 0.1 / 6 for i in range(6)]
+    least = min(
+        minimize(lambda w: w @ gram @ w, w, bounds=[(0, 1)] * 6, constraints=simplex, tol=1e-16).fun
+        for w in starts
+    )
+    assert d @ d <= 1.02 * least
+    assert (gradients @ d >= 0.98 * (d @ d)).all()
+
+
+def test_opposite_gradients_and_a_loss_of_zero_give_no_large_numbers():
+    opposite = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    for estimator in (nash_mtl(), mgda(), pcgrad(), aligned_mtl()):
+        assert np.abs(direction(estimator, opposite, np.ones(2))).max() < 1e-2
+    learned = direction(balanced(), [[0.0, 0.0], [0.0, 1.0]], [0.0, 1.0])
+    np.testing.assert_allclose(learned, [0, 0.5], atol=1e-5)
+    assert np.isfinite(direction(balanced(), [[1e-8, 0.0], [0.0, 1.0]], [0.0, 1.0])).all()
+
+
+def test_without_conflict_pcgrad_is_the_mean_and_so_is_cagrad_of_radius_zero():
+    agreeing = np.abs(CONFLICT)
+    np.testing.assert_allclose(
+        direction(pcgrad(), agreeing, np.ones(3)), agreeing.mean(axis=0), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        direction(cagrad(0.0), CONFLICT, np.ones(3)), CONFLICT.mean(axis=0), rtol=1e-5
+    )
+
+
+def test_cagrad_helps_the_worst_of_two_tasks_most_within_its_ball():
+    gradients, c = CONFLICT[:2, :2], 0.4
+    mean_gradient = gradients.mean(axis=0)
+    d = (1 + c**2) * direction(cagrad(c), gradients, np.ones(2))
+    radius = c * np.linalg.norm(mean_gradient)
+    assert np.linalg.norm(d - mean_gradient) <= radius * 1.001
+    angles = np.linspace(0, 2 * np.pi, 3_000)
+    ball = mean_gradient + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert (gradients @ d).min() >= (gradients @ ball.T).min(axis=0).max() - 1e-3
+
+
 def test_only_shared_parts_are_weighed():
     worst = flat({"a": GRADIENTS[:, :3], "b": GRADIENTS[:, 3:]}["a"][LOSSES.argmax()])
     gradient, _ = jax.jit(estimate(OBJECTIVE, estimator=worst_case(shared=["a"])))(
@@ -288,6 +334,9 @@ def test_only_shared_parts_are_weighed():
     np.testing.assert_allclose(gradient["a"], alone, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="'c': give parts of a, b"):
         estimate(OBJECTIVE, estimator=pcgrad(shared=["c"]))(*ARGUMENTS, KEYS, KEY)
+    for wrong in ("model", []):
+        with pytest.raises(ValueError, match="give a list of parts"):
+            pcgrad(shared=wrong)
 
 
 def test_weights_are_one_for_each_task():

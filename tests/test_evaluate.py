@@ -47,7 +47,7 @@ def test_the_interval_is_that_of_leaving_out_each_group_in_turn():
     values = over_all(learner, METRICS, SAMPLE)(params, state, SOURCE.data, KEY)
     x, y, _ = SOURCE.whole(SOURCE.data, KEY)
     z, y = outputs(learner, params, state, x), np.asarray(y)
-    groups = np.arange(len(y)) % GROUPS
+    groups = np.asarray(jax.random.permutation(KEY, len(y))) % GROUPS
     for name, metric in METRICS.items():
         without = [
             float(metric(z[groups != g], y[groups != g], jnp.ones((groups != g).sum())))
@@ -70,6 +70,18 @@ def test_the_interval_of_a_mean_is_the_usual_one():
     found = summarize(values["accuracy"])
     assert found.mean == pytest.approx(0.9, abs=0.01)
     assert found.ci95 == pytest.approx(1.96 * np.sqrt(0.9 * 0.1 / 10_000), rel=0.3)
+
+
+def test_the_interval_is_right_where_classes_differ_and_queries_are_sorted():
+    """A classifier that knows one class of two: half of the examples are right."""
+    source = array_source(np.zeros((4_000, 1)), np.repeat([0, 1], 2_000))
+    learner = fixed_classifier(mlp(1, ()), mlp(2, ()))
+    sample = without_support(source.whole)
+    params, state = learner.init(KEY, sample(source.data, KEY))
+    values = over_all(learner, {"accuracy": accuracy}, sample)(params, state, source.data, KEY)
+    found = summarize(values["accuracy"])
+    assert found.mean == pytest.approx(0.5)
+    assert found.ci95 == pytest.approx(1.96 * 0.5 / np.sqrt(4_000), rel=0.35)
 
 
 def test_batches_mix_classes_and_normalize_by_their_own_statistics():
@@ -116,5 +128,10 @@ def test_a_whole_source_has_all_examples_in_every_variant_by_class():
 def test_a_fixed_classifier_knows_two_normalizations():
     with pytest.raises(ValueError, match="'inductive': choose 'running' or 'transductive'"):
         fixed_classifier(MODEL, HEAD, normalization="inductive")
+    empty = without_support(lambda data, key: jax.tree.map(lambda leaf: leaf[:0], data))
+    learner, params, state = trained()
+    batch = SOURCE.whole(SOURCE.data, KEY)
+    with pytest.raises(ValueError, match="0 queries"):
+        over_all(learner, METRICS, empty)(params, state, batch, KEY)
     with pytest.raises(ValueError, match="batch"):
         over_all(fixed_classifier(MODEL, HEAD), METRICS, SAMPLE, batch=0)

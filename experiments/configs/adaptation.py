@@ -66,8 +66,9 @@ def configure(shift: Shift, method: str, steps: int | None = None) -> ConfigDict
     config.steps = steps or shift.steps
     # Some twenty validations.
     config.evaluation.every = max(config.steps // 20 // config.log_every, 1) * config.log_every
-    config.meta_batch = 2
-    config.sample = ConfigDict({"batches": 32})  # of each domain
+    # A step has 64 examples of each domain, in one task where statistics of a batch are compared.
+    config.meta_batch = 2 if method in (*CRITICS, "source_only") else 1
+    config.sample = ConfigDict({"batches": 64 // config.meta_batch})
     config.data = ConfigDict(dict(shift.data))
     config.model = ConfigDict(dict(shift.model))
     head = perceptron(shift.classes, shift.hidden)
@@ -75,7 +76,7 @@ def configure(shift: Shift, method: str, steps: int | None = None) -> ConfigDict
     if method in CRITICS:
         config.objective.critic = perceptron(2, shift.critic)
         if method == "adda":
-            config.objective.pretraining = config.steps // 2
+            config.objective.pretraining = config.get_oneway_ref("steps") // 2
         else:
             config.objective.steps = config.get_oneway_ref("steps")
     if shift.adam is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxmeta import probes
+from jaxmeta.data.domain_shift import Domains
 from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.config import build_model, build_objective
 from jaxmeta.types import Batch, PyTree, Source
@@ -30,7 +31,7 @@ def domains(folder: Path, sources: Mapping[str, Source], trust: Sequence[str] = 
       sources: as of :func:`jaxmeta.data.domain_shift`.
       trust: packages whose functions the config may name.
     """
-    if "unlabeled" not in sources:
+    if "unlabeled" not in sources or not isinstance(sources["train"].data, Domains):
         return
     config = workdir.read_config(folder)
     model = build_model(config, trust)

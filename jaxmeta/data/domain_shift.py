@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+
+from jaxmeta.data.batches import described
 from jaxmeta.data.combine import paired, without_labels
 from jaxmeta.types import PyTree, Sampler, Source
 
@@ -30,11 +33,12 @@ def domain_shift(source: Mapping[str, Source], target: Mapping[str, Source]) -> 
         source;
       - ``valid``: held-out examples of the source, with labels;
       - ``unlabeled``: held-out examples of the target, whose labels are all -1, for choosing
-        hyper-parameters without labels;
+        hyper-parameters without labels; it has no episodes;
       - ``test``: the test examples of the target.
 
     Raises:
-      ValueError: the domains differ in their number of classes, or have no fixed examples.
+      ValueError: the domains differ in their number of classes or the shape of their examples, a
+        part is missing, or there are no fixed examples.
 
     >>> import jax
     >>> from jaxmeta.data import array_source
@@ -46,6 +50,10 @@ def domain_shift(source: Mapping[str, Source], target: Mapping[str, Source]) -> 
     >>> task["target"].x.shape, task["target"].y.tolist()
     ((2, 1), [-1, -1])
     """
+    for name, domain in (("source", source), ("target", target)):
+        missing = [part for part in ("train", "valid", "test") if part not in domain]
+        if missing:
+            raise ValueError(f"The {name} has no part '{missing[0]}': give a data set.")
     here, there, held_out = source["train"], target["train"], target["valid"]
     if here.classes != there.classes:
         raise ValueError(
@@ -58,9 +66,13 @@ def domain_shift(source: Mapping[str, Source], target: Mapping[str, Source]) -> 
     return {
         "train": train,
         "valid": source["valid"],
-        "unlabeled": held_out._replace(whole=without_labels(held_out.whole)),
+        "unlabeled": Source(held_out.data, _no_episodes, whole=without_labels(held_out.whole)),
         "test": target["test"],
     }
+
+
+def _no_episodes(*given: Any, **options: Any) -> Sampler:
+    raise ValueError("The unlabeled examples of the target have no classes to make episodes of.")
 
 
 def with_unlabeled(source: Source, target: Source) -> Source:
@@ -75,11 +87,21 @@ def with_unlabeled(source: Source, target: Source) -> Source:
       each, and whose episodes are those of ``source``.
 
     Raises:
-      ValueError: a domain has no batches.
+      ValueError: a domain has no batches, or their examples differ in shape.
     """
     draw_here, draw_there = source.batches, target.batches
     if draw_here is None or draw_there is None:
         raise ValueError("A domain has no fixed examples with classes: give data sets that have.")
+
+    shapes = [
+        described(jax.eval_shape(draw(1), domain.data, jax.random.key(0)).x)
+        for draw, domain in ((draw_here, source), (draw_there, target))
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Examples of the source are {shapes[0]} and those of the target {shapes[1]}: give "
+            "domains of examples alike."
+        )
 
     def batches(size: int) -> Sampler:
         draw = paired({"source": draw_here(size), "target": without_labels(draw_there(size))})

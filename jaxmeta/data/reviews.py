@@ -175,7 +175,10 @@ def review_shift(
     leaked: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
-    """Labeled reviews of one domain and unlabeled ones of another, on which one is tested.
+    """Labeled reviews of one domain, and those of another without their labels.
+
+    The unlabeled batches are of the target's training rows; its further unlabeled texts only
+    contribute their words to the vocabulary.
 
     Args:
       source: the labeled domain, as in :func:`reviews`.

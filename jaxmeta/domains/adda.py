@@ -23,7 +23,7 @@ def adda(
               \min_f\; -\operatorname*{mean}_T \log p_c(\text{source} \mid f(t)) / 2
 
     The encoder of the target begins as that of the source, which stays as it was. The classifier
-    stays, too, but for what momentum the optimizer has left.
+    has no gradient in the second part, and moves only by the optimizer's momentum and weight decay.
 
     Args:
       model: the encoder f.

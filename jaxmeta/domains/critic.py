@@ -52,7 +52,7 @@ def critic_loss(
       params: its parameters.
       source: features ``[n, d]``.
       target: features ``[m, d]``.
-      source_mask: ``[n]``. Weights that are not 0 or 1 weigh the examples.
+      source_mask: ``[n]``; also weights of the examples, whose mean is 1.
       target_mask: ``[m]``.
       strength: factor of the gradient of the features; the critic's is unchanged.
       how: ``"reverse"`` or ``"swap"``.

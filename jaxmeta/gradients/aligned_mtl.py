@@ -15,8 +15,9 @@ def aligned_mtl(shared: Sequence[str] | None = None) -> Estimator:
     .. math:: a = \frac{\sqrt{\lambda_{\min}}}{k}\, V \Lambda^{-1/2} V^\top \mathbf{1},
               \qquad G = V \Lambda V^\top
 
-    Directions whose eigenvalue is zero are left out. (The paper uses the sum, in the same
-    direction.)
+    Directions whose eigenvalue is below :math:`10^{-7} k` of the largest are left out, as rounding
+    decides them; so is a task whose gradient is some thousand times shorter than another's. (The
+    paper uses the sum, in the same direction.)
 
     Args:
       shared: as in :func:`jaxmeta.gradients.by_coefficients`.

@@ -37,7 +37,7 @@ def by_coefficients(coefficients: Coefficients, shared: Sequence[str] | None = N
         mean is taken. ``None`` for all parts.
 
     Raises:
-      ValueError: when called, a part is not there.
+      ValueError: ``shared`` names no parts or, when called, a part is not there.
 
     >>> from jaxmeta.types import Objective, Report
     >>> from jaxmeta.gradients import estimate
@@ -50,6 +50,8 @@ def by_coefficients(coefficients: Coefficients, shared: Sequence[str] | None = N
     >>> estimate(squares, estimator=first)(jnp.zeros(()), (), jnp.array([1.0, 3.0]), keys)[0].item()
     -1.0
     """
+    if shared is not None and (isinstance(shared, str) or not shared):
+        raise ValueError(f"shared is {shared!r}: give a list of parts, as in ['model'].")
 
     def each(
         objective: Objective,

@@ -15,8 +15,9 @@ def imtl_g(shared: Sequence[str] | None = None) -> Estimator:
     .. math:: d = \sum_i a_i \nabla \ell_i, \quad \sum_i a_i = 1, \qquad
               \frac{d^\top \nabla \ell_i}{\lVert \nabla \ell_i \rVert} \text{ the same for all } i
 
-    Coefficients may be negative. With gradients that depend on each other linearly, the shortest
-    solution of the least squares is taken.
+    Coefficients may be negative, and where gradients conflict strongly the equal projection can be
+    negative, too, so that every loss rises: that is the method. With gradients that depend on each
+    other linearly, the shortest solution of the least squares is taken.
 
     Args:
       shared: as in :func:`jaxmeta.gradients.by_coefficients`.

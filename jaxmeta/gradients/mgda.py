@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
 from jaxmeta.gradients.coefficients import by_coefficients
 from jaxmeta.gradients.estimator import Estimator
-from jaxmeta.gradients.simplex import least_on_simplex, relative
 from jaxmeta.types import Array, Key
+
+SWEEPS = 200
 
 
 def mgda(shared: Sequence[str] | None = None) -> Estimator:
@@ -34,8 +36,25 @@ def mgda(shared: Sequence[str] | None = None) -> Estimator:
 
 
 def mgda_coefficients(gram: Array, losses: Array, key: Key | None) -> Array:
-    """The coefficients of :func:`mgda`."""
-    gram = relative(gram)
-    steepest = jnp.linalg.eigvalsh(gram)[-1]
-    step = 1 / jnp.maximum(steepest, jnp.finfo(gram.dtype).tiny)
-    return least_on_simplex(lambda w: w @ gram @ w / 2, gram.shape[0], step)
+    r"""The coefficients of :func:`mgda`.
+
+    The shortest vector is along the minimum of :math:`v^\top C v / 2 - \sum_i v_i / l_i` over
+    :math:`v \ge 0`, with the cosines C of the gradients and their lengths l. Its coordinates are
+    minimized in turn, each exactly, so differences in length do not slow it down.
+    """
+    k = gram.shape[0]
+    lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), jnp.finfo(gram.dtype).tiny))
+    shortest = jnp.min(lengths)
+    # The minimum is not finite if zero is in the convex hull, but for the term on the diagonal.
+    cosines = gram / (lengths[:, None] * lengths[None]) + 1e-6 * jnp.eye(k, dtype=gram.dtype)
+    linear = shortest / lengths
+
+    def coordinate(place: Array, v: Array) -> Array:
+        slope = linear[place] - cosines[place] @ v
+        return v.at[place].set(jnp.maximum(v[place] + slope / cosines[place, place], 0))
+
+    v = jax.lax.fori_loop(
+        0, SWEEPS * k, lambda count, v: coordinate(count % k, v), jnp.zeros_like(linear)
+    )
+    a = v * linear
+    return a / jnp.sum(a)

@@ -20,7 +20,8 @@ def nash_mtl(shared: Sequence[str] | None = None) -> Estimator:
 
     has its minimum; the problem is convex, and is solved by damped Newton steps. A task whose loss
     is multiplied by a number has the same influence as before. The length of the direction is
-    always :math:`\sqrt{k}`.
+    :math:`\sqrt{k}`, for k gradients other than zero. Where gradients are exactly opposite there is
+    no solution, and the Gram matrix of unit gradients has :math:`10^{-5} I` added.
 
     Args:
       shared: as in :func:`jaxmeta.gradients.by_coefficients`.
@@ -40,6 +41,7 @@ def nash_mtl_coefficients(gram: Array, losses: Array, key: Key | None) -> Array:
     lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), jnp.finfo(gram.dtype).tiny))
     # In units of the gradients' lengths, so that the scales of losses do not matter.
     cosines = gram / (lengths[:, None] * lengths[None])
+    cosines += 1e-5 * jnp.eye(len(gram), dtype=gram.dtype)
 
     def newton(b: Array, _: None) -> tuple[Array, None]:
         slope = cosines @ b - 1 / b

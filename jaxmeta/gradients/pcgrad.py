@@ -22,6 +22,9 @@ def pcgrad(shared: Sequence[str] | None = None) -> Estimator:
     Args:
       shared: as in :func:`jaxmeta.gradients.by_coefficients`.
 
+    Raises:
+      ValueError: when called, no key is given.
+
     References:
       Yu et al., 2020, Gradient Surgery for Multi-Task Learning, algorithm 1.
 

@@ -48,6 +48,9 @@ def random_weights(shared: Sequence[str] | None = None) -> Estimator:
     Args:
       shared: as in :func:`jaxmeta.gradients.by_coefficients`.
 
+    Raises:
+      ValueError: when called, no key is given.
+
     References:
       Lin, Ye, Zhang and Tsang, 2022, Reasonable Effectiveness of Random Weighting: A Litmus Test
       for Multi-Task Learning.
@@ -67,9 +70,9 @@ def balanced(shared: Sequence[str] | None = None) -> Estimator:
     r"""Gradients of the losses' logarithms, all made as long as the longest.
 
     .. math:: \frac1k \sum_i \frac{\max_j \lVert h_j \rVert}{\lVert h_i \rVert} h_i, \qquad
-              h_i = \nabla \log \ell_i = \frac{\nabla \ell_i}{\ell_i}
+              h_i = \nabla \log (\ell_i + 10^{-8})
 
-    The direction does not depend on the scale of any task's loss. Losses must be positive. (The
+    The direction does not depend on the scale of any task's loss. Losses must not be negative. (The
     paper also averages gradients over steps.)
 
     Args:
@@ -87,7 +90,8 @@ def balanced(shared: Sequence[str] | None = None) -> Estimator:
 
 def balanced_coefficients(gram: Array, losses: Array, key: Key | None) -> Array:
     """The coefficients of :func:`balanced`."""
-    tiny = jnp.finfo(gram.dtype).tiny
-    lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), tiny))
-    longest = jnp.max(lengths / jnp.maximum(losses, tiny).astype(gram.dtype))
-    return longest / lengths / gram.shape[0]
+    squares = jnp.maximum(jnp.diagonal(gram), 0)
+    lengths = jnp.sqrt(squares)
+    longest = jnp.max(lengths / (losses + 1e-8).astype(gram.dtype))
+    # A gradient of zero has no direction to be made longer.
+    return jnp.where(squares > 0, longest / jnp.where(squares > 0, lengths, 1), 0) / gram.shape[0]

@@ -209,14 +209,29 @@ def learner_spec(
     if "make" in changes:
         return dict(changes)
     own = evaluation_of(config, name)["learner"]
-    spec = dict(own) if "make" in own else {**(config["learner"] or {}), **own}
+    spec = dict(own) if "make" in own else _merged(config["learner"] or {}, own)
     if "make" not in spec:
         raise ValueError(
             "The config trains no learner, so that its evaluations need one each: set "
             "config.evaluations.NAME.learner.make."
         )
-    if "ways" in changes and "ways" in spec:
-        changes = {**changes, "ways": max(changes["ways"], spec["ways"])}
+    if "ways" in changes and ways_of(spec) is not None:
+        changes = {**changes, "ways": max(changes["ways"], ways_of(spec))}
+    return _merged(spec, changes)
+
+
+def ways_of(spec: Mapping[str, Any]) -> int | None:
+    """The ways of a learner, or of the one that it is made of, as ``rejecting`` is of another."""
+    inner = spec.get("learner")
+    return ways_of(inner) if isinstance(inner, Mapping) else spec.get("ways")
+
+
+def _merged(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec with changes; ``ways`` belong to the innermost learner."""
+    inner = spec.get("learner")
+    if isinstance(inner, Mapping) and "learner" not in changes and "ways" in changes:
+        others = {name: value for name, value in changes.items() if name != "ways"}
+        return {**spec, "learner": _merged(inner, {"ways": changes["ways"]}), **others}
     return {**spec, **changes}
 
 

@@ -33,10 +33,11 @@ class Grafted(NamedTuple):
 
 
 def read_params(workdir: str | os.PathLike[str]) -> tuple[PyTree, int]:
-    """Reads the parameters of a run's best checkpoint, without building anything from its config.
+    """Reads the parameters of a run's result, without building anything from its config.
 
     Args:
-      workdir: the folder of the run.
+      workdir: the folder of the run, whose config's ``evaluation.checkpoint`` says which
+        checkpoint.
 
     Returns:
       ``(params, step)``: NumPy arrays in nested dictionaries and lists, and the number of optimizer
@@ -47,10 +48,13 @@ def read_params(workdir: str | os.PathLike[str]) -> tuple[PyTree, int]:
     """
     folder = pathlib.Path(workdir)
 
-    def read(checkpoints: Any, best: int, latest: int) -> tuple[PyTree, int]:
-        return load_arrays(pathlib.Path(checkpoints.directory) / str(best), "params"), best
+    config = read_config(folder)
 
-    return read_best(folder, read_config(folder), read)
+    def read(checkpoints: Any, best: int, latest: int) -> tuple[PyTree, int]:
+        step = best if config["evaluation"]["checkpoint"] == "best" else latest
+        return load_arrays(pathlib.Path(checkpoints.directory) / str(step), "params"), step
+
+    return read_best(folder, config, read)
 
 
 def graft(params: PyTree, other: PyTree, at: str = "", take: str = "") -> Grafted:

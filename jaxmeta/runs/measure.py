@@ -90,6 +90,11 @@ def judged(
             "shots and ways."
         )
     protocol = {field: own.get(field, evaluation[field]) for field in fields}
+    if evaluation["outside"] and not protocol["shots"]:
+        raise ValueError(
+            f"config.evaluations.{name}.outside is {evaluation['outside']}, but with shots of 0 "
+            "there are no ways to be outside of: leave it out."
+        )
     if evaluation["outside"]:
         protocol["outside"] = evaluation["outside"]
     return Judged(

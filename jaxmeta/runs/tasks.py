@@ -10,6 +10,7 @@ import numpy as np
 from jaxmeta.evaluate import without_support
 from jaxmeta.keys import Streams, streams
 from jaxmeta.learners.frames.support import check_labels
+from jaxmeta.runs.config import ways_of
 from jaxmeta.runs.spec import EVERYTHING, build, resolve
 from jaxmeta.types import UNLABELED, Episode, Key, PyTree, Sampler, Source
 
@@ -146,7 +147,7 @@ def episode_sampler(
         least = options.pop(f"least_{count}", None)
         if least is not None:
             options[count] = (least, protocol[count])
-    ways, most = protocol["ways"], learner.get("ways")
+    ways, most = protocol["ways"], ways_of(learner)
     if most is not None and most < ways:
         raise ValueError(
             f"The learner tells {most} ways apart and episodes of the {split} split have {ways}: "

@@ -67,10 +67,10 @@ def restore(
     workdir: str | os.PathLike[str],
     evaluation: str | None = None,
     trust: Sequence[str] = (),
-    checkpoint: str = "best",
+    checkpoint: str | None = None,
     **changes: Any,
 ) -> Restored:
-    """Restores the learner that a run evaluated, with the run's best checkpoint by validation.
+    """Restores the learner that a run evaluated, with the checkpoint of its result.
 
     The optimizer is neither built nor read.
 
@@ -79,7 +79,8 @@ def restore(
       evaluation: which of the run's evaluations, by name; by default the first.
       trust: packages, as in ``("mine",)``, whose functions the run's config may name besides those
         of jaxmeta and optax. Naming a function of a package runs its code.
-      checkpoint: ``"best"``, the best one by validation, or ``"last"``.
+      checkpoint: ``"best"``, the best one by validation, or ``"last"``; by default what the run's
+        config asks for in ``evaluation.checkpoint``.
       **changes: arguments of the learner that are to differ from the run's, such as ``ways``,
         ``steps`` or ``normalization``. More ways than the learner was built for enlarge it; it
         handles fewer ways unchanged.
@@ -99,15 +100,16 @@ def load_trained(
     evaluation: str | None = None,
     changes: Mapping[str, Any] | None = None,
     trust: Sequence[str] = (),
-    checkpoint: str = "best",
+    checkpoint: str | None = None,
 ) -> tuple[Restored, dict[str, Any]]:
     """Like :func:`restore`, also returning the last checkpoint's ``info``.
 
     It has ``best_step``, the best checkpoint's, and ``step``, that of the one that was read.
     """
+    config = read_config(folder)
+    checkpoint = config["evaluation"]["checkpoint"] if checkpoint is None else checkpoint
     if checkpoint not in CHECKPOINTS:
         raise ValueError(f"checkpoint is '{checkpoint}': give {' or '.join(CHECKPOINTS)}.")
-    config = read_config(folder)
     learner = build_learner(config, learner_spec(config, evaluation, changes), trust)
     objective, kept = build_objective(config, trust), read_shapes(folder)
     like = Trained(*jax.eval_shape(objective.init, jax.random.key(0), kept.task))

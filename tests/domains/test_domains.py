@@ -66,9 +66,12 @@ def test_reversal_within_an_inner_loop():
         return x - 0.1 * jax.grad(lambda fast: domains.reverse(fast * x) ** 2 / 2)(x)
 
     # The gradient by `fast` is -x * fast * x, so the step is x + 0.1 x^3 along the path of values.
+    # Its own derivative takes the reversal twice: of fast * x by fast, and of the result by x.
     value, slope = jax.value_and_grad(adapted)(2.0)
     assert value == pytest.approx(2 + 0.1 * 8, rel=1e-6)
-    assert np.isfinite(slope)
+    # The inner gradient is g(fast, x) = r'(u) x r(u) = -x (fast x) with u = fast x, where r(u) has
+    # the derivative -1 again: dg = -(fast x) dx + x (x dfast + fast dx) at fast = x.
+    assert slope == pytest.approx(1 - 0.1 * (-4 + 2 * 4), rel=1e-5)
 
 
 # Discrepancies
@@ -236,11 +239,32 @@ def test_the_features_of_a_reversed_critic_climb_its_loss():
     assert plain(SOURCE - step * source) > plain(SOURCE)
 
 
-def test_equal_domains_leave_a_critic_at_chance():
-    zero = jax.tree.map(jnp.zeros_like, CRITIC.init(KEY, SOURCE)[0])
-    loss, metrics = domains.critic_loss(CRITIC, zero, SOURCE, SOURCE, HERE, HERE)
-    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
-    np.testing.assert_allclose(metrics["critic_accuracy"], 0.5)
+def test_a_critic_learns_to_tell_domains_apart_unless_they_are_equal():
+    def trained(shift):
+        draw = jax.random.normal
+        params = CRITIC.init(KEY, SOURCE)[0]
+        optimizer = optax.sgd(0.3)
+        ones = jnp.ones(64)
+
+        def loss(params, key):
+            one, other = jax.random.split(key)
+            here, there = draw(one, (64, D)), draw(other, (64, D)) + shift
+            return domains.critic_loss(CRITIC, params, here, there, ones, ones)
+
+        def step(carry, key):
+            params, state = carry
+            gradient, metrics = jax.grad(loss, has_aux=True)(params, key)
+            updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(params, updates), state), metrics
+
+        keys = jax.random.split(KEY, 300)
+        _, metrics = jax.lax.scan(step, (params, optimizer.init(params)), keys)
+        return {name: float(values[-100:].mean()) for name, values in metrics.items()}
+
+    equal, apart = trained(0.0), trained(2.0)
+    assert equal["critic_accuracy"] == pytest.approx(0.5, abs=0.03)
+    assert equal["critic_loss"] == pytest.approx(np.log(2), abs=0.03)
+    assert apart["critic_accuracy"] > 0.9
 
 
 def test_a_critic_needs_two_outputs_and_a_known_way():
@@ -474,6 +498,19 @@ def test_a_domain_shift_pairs_both_and_shows_no_label_of_the_target():
     few = {part: array_source([[1.0]], [0]) for part in ("train", "valid", "test")}
     with pytest.raises(ValueError, match="4 classes and the target 1"):
         domain_shift({"train": here, "valid": here, "test": here}, few)
+
+
+def test_domains_of_other_shapes_or_parts_are_refused():
+    flat, wide = (array_source(np.ones((4, size)), Y[:4]) for size in (2, 3))
+    parts = ("train", "valid", "test")
+    with pytest.raises(ValueError, match=re.escape("float32[1, 2] and those of the target")):
+        domain_shift(dict.fromkeys(parts, flat), dict.fromkeys(parts, wide))
+    with pytest.raises(ValueError, match="target has no part 'valid'"):
+        domain_shift(dict.fromkeys(parts, flat), {"train": flat, "test": flat})
+    unlabeled = domain_shift(*[dict.fromkeys(parts, flat)] * 2)["unlabeled"]
+    with pytest.raises(ValueError, match="no classes"):
+        unlabeled.episodes(1, 1, 1)
+    assert unlabeled.batches is None
 
 
 def test_lenet_has_the_features_of_the_papers_and_refuses_small_images():

@@ -12,6 +12,9 @@ from jaxmeta.learners import maml, prototypical, rejecting
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp
 from jaxmeta.objectives import episodic
+from jaxmeta.runs import restore, run
+from jaxmeta.runs.config import complete, learner_spec
+from jaxmeta.runs.tasks import episode_sampler
 from jaxmeta.train import init_train_state, outer_loop
 
 KEY = jax.random.key(0)
@@ -54,6 +57,43 @@ def test_training_learns_when_to_reject():
     # Half of the queries are from outside: who rejects none has at most a half.
     assert before < 0.6
     assert score(trained) > 0.8
+
+
+def test_a_run_may_be_evaluated_with_other_ways(tmp_path):
+    loss = {"function": "jaxmeta.losses.cross_entropy"}
+    plain = {"make": "jaxmeta.learners.prototypical", "ways": 4}
+    config = {
+        "data": {"make": "jaxmeta.data.glyphs", "classes": [20, 20, 20]},
+        "model": {"make": "jaxmeta.nn.mlp", "outputs": 8, "hidden": []},
+        "learner": {"make": "jaxmeta.learners.rejecting", "learner": plain},
+        "loss": loss,
+        "metrics": {"accuracy": {"function": "jaxmeta.losses.accuracy"}},
+        "ways": 4,
+        "shots": 1,
+        "queries": 2,
+        "steps": 2,
+        "meta_batch": 2,
+        "log_every": 2,
+        "sample": {"outside": 4},
+        "evaluation": {"every": 2, "validation_episodes": 2, "episodes": 2},
+        "evaluations": {"trained": {"outside": 4}},
+    }
+    result = run(config, tmp_path / "run", writers=[])
+    assert result["evaluations"]["trained"]["outside"] == 4
+    fewer, more = (restore(tmp_path / "run", ways=ways).learner for ways in (3, 6))
+    x, y = np.ones((6, 28, 28, 1), np.uint8), np.arange(6)
+    for learner, outputs in ((fewer, 5), (more, 7)):
+        support = make_batch(x[: outputs - 1], y[: outputs - 1], ways=outputs - 1)
+        _, params, state = restore(tmp_path / "run")
+        adapted, _ = learner.adapt(params, state, support, KEY)
+        assert learner.predict(params, state, adapted, support.x)[0].shape[1] == outputs
+    # Fewer ways are padded to those of the learner, so none keeps its label.
+    spec = learner_spec(complete(config))
+    source = SOURCE
+    sample = episode_sampler(
+        source, "test", {"ways": 3, "shots": 1, "queries": 2, "outside": 4}, spec
+    )
+    assert sample(source.data, KEY).query.y[-4:].tolist() == [4] * 4
 
 
 def test_a_path_is_that_of_the_learner_within():

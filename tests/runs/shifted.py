@@ -2,16 +2,21 @@
 
 import numpy as np
 
-from jaxmeta.data import array_source, domain_shift
+from jaxmeta.data import array_source, class_source, domain_shift
 
 PARTS = ("train", "valid", "test")
 
 
-def points() -> dict:
-    """Two classes of points, and the same shifted by a half."""
+def points(scrambled: bool = False) -> dict:
+    """Two classes of points, and the same shifted by a half; the latter's labels may be random."""
     x = np.random.default_rng(0).normal(size=(40, 3))
-    y = (x[:, 0] > 0).astype(int)
-    return domain_shift(*(dict.fromkeys(PARTS, array_source(x + d, y)) for d in (0, 0.5)))
+    y = np.repeat([0, 1], 20)
+    x[:, 0] = np.sort(x[:, 0])  # stored class by class, so labels do not change the order
+    target = array_source(x + 0.5, y)
+    if scrambled:
+        # The same examples in the same order, of one class but for the last.
+        target = class_source(x + 0.5, [39, 1], ["0", "1"])
+    return domain_shift(*(dict.fromkeys(PARTS, each) for each in (array_source(x, y), target)))
 
 
 LAYER = {"make": "jaxmeta.nn.mlp", "outputs": 2, "hidden": []}

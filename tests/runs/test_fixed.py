@@ -22,7 +22,7 @@ def finished(tmp_path_factory):
 
 def test_the_result_is_of_all_examples_of_each_split_at_the_last_step(finished):
     folder, result = finished
-    learner, params, state = restore(folder, "target", ("tests",), checkpoint="last")
+    learner, params, state = restore(folder, "target", ("tests",))
     x, y, mask = points()["test"].whole(points()["test"].data, jax.random.key(0))
     right = accuracy(learner.predict(params, state, (), x)[0], y, mask)
     row = result["evaluations"]["target"]
@@ -64,21 +64,12 @@ def test_labels_of_the_target_reach_no_parameter(tmp_path, finished):
     folder, _ = finished
     original = shifted.points
 
-    def scrambled():
-        sources = original()
-        test = sources["test"]
-        y = np.roll(np.repeat([0, 1], np.asarray(test.data.counts)), 7)
-        return {**sources, "test": test.relabeled(y)}
-
-    shifted.points = scrambled
+    shifted.points = lambda: original(scrambled=True)
     try:
         run(CONFIG, tmp_path / "scrambled", writers=[])
     finally:
         shifted.points = original
-    one, other = (
-        restore(each, "source", ("tests",), checkpoint="last")
-        for each in (folder, tmp_path / "scrambled")
-    )
+    one, other = (restore(each, "source", ("tests",)) for each in (folder, tmp_path / "scrambled"))
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
 
 
@@ -99,3 +90,6 @@ def test_shots_cannot_be_asked_of_a_fixed_classifier(finished):
     folder, _ = finished
     with pytest.raises(ValueError, match="leave out shots"):
         measure(folder, points(), "test", trust=EVERYTHING, shots=5)
+    few_shot = {"learner": {"make": "jaxmeta.learners.prototypical", "ways": 2}}
+    with pytest.raises(ValueError, match="support set is empty"):
+        prepare({**CONFIG, "evaluations": {"a": few_shot}}, folder.parent / "empty")

@@ -96,9 +96,14 @@ def check_support(support: Batch, ways: int | None) -> None:
     """Checks shapes always, and labels when they are known (outside ``jit``).
 
     Raises:
-      ValueError: lengths differ, or a label lies outside ``[0, ways)``.
+      ValueError: lengths differ, there are no examples, or a label lies outside ``[0, ways)``.
     """
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(support)}
+    if lengths == {0}:
+        raise ValueError(
+            "The support set is empty, so there is nothing to learn from: give shots of 1 or more, "
+            "or a fixed_classifier."
+        )
     if len(lengths) > 1:
         raise ValueError(
             f"The support set's x, y and mask have different lengths {sorted(lengths)}: give one "
