@@ -3,9 +3,11 @@
 Command: python -m experiments.train --config=experiments/configs/umtra_omniglot.py \
     --workdir=DIR --data_dir=DATA
 Hardware and duration: 2 CPU cores, an hour at 2.1 steps a second.
-Expected: not known yet, as it has not been trained to its end. After 1,000 of 8,000 steps it has
-71.8 ± 1.7 % of 200 validation tasks, 5-way 1-shot (random split by characters, rotations as
-classes, transductive, 50 inner steps). The paper: 83.8 %, and 95.4 % 5-shot.
+Expected: 82.0 ± 0.8 % 5-way 1-shot on 600 test episodes of unseen characters (random split by
+characters, rotations as classes, transductive, 50 inner steps), and with experiments.evaluate
+--workdir=DIR --shots=5 94.2 ± 0.3 %. The paper: 83.8 % and 95.4 %. The checkpoint is chosen on
+validation tasks, which have labels, every 1,000 steps; the last one gives 82.1 ± 0.8 % and
+94.2 ± 0.3 %.
 """
 
 from ml_collections import ConfigDict
@@ -16,6 +18,7 @@ from . import common, methods
 def get_config() -> ConfigDict:
     config = common.classification(ways=5, shots=1, queries=15)
     config.steps = 8_000
+    config.evaluation.every = 1_000
     # Each way is one drawing, and its only query is an augmentation of it.
     config.sample = ConfigDict({"instances": True, "ways": 5, "shots": 1, "queries": 1})
     config.data = common.omniglot()
