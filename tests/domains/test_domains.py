@@ -10,7 +10,7 @@ import pytest
 
 from jaxmeta import domains
 from jaxmeta.data import array_source, domain_shift
-from jaxmeta.nn import conv4, lenet, mlp
+from jaxmeta.nn import conv4, from_functions, lenet, mlp
 from jaxmeta.types import Batch
 from tests.objective_contracts import normalized_mlp
 
@@ -19,7 +19,27 @@ RANDOM = np.random.default_rng(0)
 N, M, D, CLASSES = 6, 5, 3, 4
 SOURCE, TARGET = (RANDOM.normal(size=(n, D)).astype(np.float32) for n in (N, M))
 HERE, THERE = jnp.ones(N), jnp.ones(M)
-MODEL, HEAD, CRITIC = mlp(D, (4,)), mlp(CLASSES, ()), mlp(2, (4,))
+
+
+def plain(*sizes):
+    """A multi-layer perceptron in plain jax, which compiles faster than the library's."""
+
+    def init(key, x):
+        widths = [x.shape[-1], *sizes]
+        keys = jax.random.split(key, len(sizes))
+        pairs = zip(keys, widths[:-1], sizes, strict=True)
+        return [jax.random.normal(key, (a, b)) / np.sqrt(a) for key, a, b in pairs]
+
+    def apply(params, x):
+        *hidden, last = params
+        for kernel in hidden:
+            x = jnp.tanh(x @ kernel)
+        return x @ last
+
+    return from_functions(init, apply)
+
+
+MODEL, HEAD, CRITIC = plain(4, D), plain(CLASSES), plain(4, 2)
 X = RANDOM.normal(size=(8, 5)).astype(np.float32)
 Y = jnp.arange(8) % CLASSES
 TASK = {
@@ -248,7 +268,7 @@ def test_a_critic_learns_to_tell_domains_apart_unless_they_are_equal():
 
         def loss(params, key):
             one, other = jax.random.split(key)
-            here, there = draw(one, (64, D)), draw(other, (64, D)) + shift
+            here, there = draw(one, (64, D)) - shift, draw(other, (64, D)) + shift
             return domains.critic_loss(CRITIC, params, here, there, ones, ones)
 
         def step(carry, key):
@@ -261,7 +281,7 @@ def test_a_critic_learns_to_tell_domains_apart_unless_they_are_equal():
         _, metrics = jax.lax.scan(step, (params, optimizer.init(params)), keys)
         return {name: float(values[-100:].mean()) for name, values in metrics.items()}
 
-    equal, apart = trained(0.0), trained(2.0)
+    equal, apart = trained(0.0), trained(1.0)
     assert equal["critic_accuracy"] == pytest.approx(0.5, abs=0.03)
     assert equal["critic_loss"] == pytest.approx(np.log(2), abs=0.03)
     assert apart["critic_accuracy"] > 0.9

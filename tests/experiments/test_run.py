@@ -23,9 +23,9 @@ from tests.experiments.dots import patterns
 Launch = Callable[..., None]
 FIELDS = (
     "data split episodes evaluations mixed_precision seed steps best_step step train_seconds "
-    "backend devices versions"
+    "checkpoint backend devices versions"
 )
-ROW = "learner normalization inner_steps ways shots queries metrics"
+ROW = "learner normalization inner_steps split ways shots queries metrics"
 
 
 @pytest.fixture(scope="module")
