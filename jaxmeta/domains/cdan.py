@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.domains.critic import critic_loss, rising_strength
-from jaxmeta.domains.frame import Domain, aligned
+from jaxmeta.domains.critic import against_critic
+from jaxmeta.domains.frame import Domain
 from jaxmeta.losses import masked_mean
-from jaxmeta.types import Array, Key, Metrics, Model, Objective, PyTree
+from jaxmeta.types import Array, Model, Objective
 
 
 def cdan(
@@ -51,30 +51,18 @@ def cdan(
     >>> objective = cdan(mlp(8), mlp(2, hidden=(4,)), mlp(3, hidden=()), steps=100)
     """
 
-    def parts(key: Key, domain: Domain) -> dict[str, PyTree]:
-        return {"critic": critic.init(key, products(domain.features, domain.logits))[0]}
+    def weights(domain: Domain) -> Array:
+        if not entropy:
+            return domain.mask
+        return domain.mask * certainty(domain.logits, domain.mask)
 
-    def penalty(
-        params: PyTree, source: Domain, target: Domain, progress: Array, key: Key
-    ) -> tuple[Array, Metrics]:
-        weights = [source.mask, target.mask]
-        if entropy:
-            weights = [each.mask * certainty(each.logits, each.mask) for each in (source, target)]
-        return critic_loss(
-            critic,
-            params["critic"],
-            products(source.features, source.logits),
-            products(target.features, target.logits),
-            *weights,
-            strength=rising_strength(progress),
-            how=how,
-        )
-
-    return aligned(
+    return against_critic(
         model,
+        critic,
         head,
-        penalty,
-        parts,
+        lambda domain: products(domain.features, domain.logits),
+        weights,
+        how=how,
         weight=weight,
         steps=steps,
         statistics=statistics,

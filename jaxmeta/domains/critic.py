@@ -1,11 +1,15 @@
 """A critic that tells two domains apart, and features that it cannot tell apart."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.domains.frame import Domain, aligned
 from jaxmeta.domains.reversal import reverse
 from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.types import Array, Metrics, Model, PyTree
+from jaxmeta.types import Array, Key, Metrics, Model, Objective, PyTree
 
 
 def rising_strength(progress: Array, speed: float = 10.0) -> Array:
@@ -98,3 +102,45 @@ def critic_loss(
 
 HOW = ("reverse", "swap")
 """How features oppose a critic."""
+
+
+def against_critic(
+    model: Model,
+    critic: Model,
+    head: Model | None,
+    inputs: Callable[[Domain], Array],
+    weights: Callable[[Domain], Array],
+    *,
+    how: str,
+    **options: Any,
+) -> Objective:
+    """What DANN and CDAN share: a penalty by a critic, whose strength rises over the run.
+
+    Args:
+      model: the encoder.
+      critic: a network from ``inputs`` to two logits.
+      head: as in :func:`jaxmeta.domains.aligned`.
+      inputs: what the critic sees of a domain ``[n, d]``.
+      weights: weights of its examples ``[n]``.
+      how: as in :func:`critic_loss`.
+      **options: of :func:`jaxmeta.domains.aligned`.
+    """
+
+    def parts(key: Key, domain: Domain) -> dict[str, PyTree]:
+        return {"critic": critic.init(key, inputs(domain))[0]}
+
+    def penalty(
+        params: PyTree, source: Domain, target: Domain, progress: Array, key: Key
+    ) -> tuple[Array, Metrics]:
+        return critic_loss(
+            critic,
+            params["critic"],
+            inputs(source),
+            inputs(target),
+            weights(source),
+            weights(target),
+            strength=rising_strength(progress),
+            how=how,
+        )
+
+    return aligned(model, head, penalty, parts, **options)

@@ -1,8 +1,7 @@
 """DANN: features from which a critic cannot tell the domain."""
 
-from jaxmeta.domains.critic import critic_loss, rising_strength
-from jaxmeta.domains.frame import Domain, aligned
-from jaxmeta.types import Array, Key, Metrics, Model, Objective, PyTree
+from jaxmeta.domains.critic import against_critic
+from jaxmeta.types import Model, Objective
 
 
 def dann(
@@ -45,29 +44,13 @@ def dann(
     >>> from jaxmeta.nn import mlp
     >>> objective = dann(mlp(8), mlp(2, hidden=(4,)), mlp(3, hidden=()), steps=100)
     """
-
-    def parts(key: Key, domain: Domain) -> dict[str, PyTree]:
-        return {"critic": critic.init(key, domain.features)[0]}
-
-    def penalty(
-        params: PyTree, source: Domain, target: Domain, progress: Array, key: Key
-    ) -> tuple[Array, Metrics]:
-        return critic_loss(
-            critic,
-            params["critic"],
-            source.features,
-            target.features,
-            source.mask,
-            target.mask,
-            strength=rising_strength(progress),
-            how=how,
-        )
-
-    return aligned(
+    return against_critic(
         model,
+        critic,
         head,
-        penalty,
-        parts,
+        lambda domain: domain.features,
+        lambda domain: domain.mask,
+        how=how,
         weight=weight,
         steps=steps,
         statistics=statistics,
