@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from jaxmeta.distributed.processes import say
-from jaxmeta.runs import EVERYTHING, prepare, train, workdir
+from jaxmeta.runs import workdir
 from jaxmeta.runs.config import complete
-from jaxmeta.runs.measure import measure
 from jaxmeta.runs.spec import suggest
 from jaxmeta.runs.writers import read_json_lines
 
 from .configs import adaptation
+from .seeds import markdown, mean_and_interval, percent, result_of
 
 BASELINE = "source_only"
 VALIDATORS = {"accuracy": 1, "unlabeled_mutual_information": 1, "unlabeled_prediction_entropy": -1}
@@ -131,13 +130,7 @@ def outcome_of(cell: Cell, folder: Path, data_dir: str | None) -> Outcome:
       Diverged: its training diverged.
     """
     own = folder / cell.name
-    if not _finished(cell, own):
-        prepared = prepare(cell.config, own, data_dir)
-        for note in prepared.notes:
-            say(note)
-        train(prepared)
-        result = measure(own, prepared.sources, "test", trust=EVERYTHING)
-        workdir.write_atomically(own / "result.json", json.dumps(result, indent=2) + "\n")
+    result_of(cell.config, own, data_dir)
     rows = [
         row for row in read_json_lines(own / "metrics.jsonl") if "validation/target_accuracy" in row
     ]
@@ -145,14 +138,6 @@ def outcome_of(cell: Cell, folder: Path, data_dir: str | None) -> Outcome:
     scores = {name.removeprefix("validation/"): [row[name] for row in rows] for name in names}
     steps = [row["step"] for row in rows]
     return Outcome(cell.pair, cell.method, cell.seed, steps, scores)
-
-
-def _finished(cell: Cell, folder: Path) -> bool:
-    """Whether a run of exactly this config has a result."""
-    if not (folder / "result.json").exists():
-        return False
-    stored = workdir.read_config(folder)
-    return bool(stored == json.loads(json.dumps(cell.config)))
 
 
 def summary(outcome: Outcome) -> dict[str, float]:
@@ -171,15 +156,6 @@ def summary(outcome: Outcome) -> dict[str, float]:
         "oracle": max(target),
         "spread": float(np.ptp(late)),
     }
-
-
-def mean_and_interval(values: Sequence[float]) -> dict[str, float | None]:
-    """The mean over runs and half of its 95% interval by Student's t; ``None`` for one run."""
-    half = None
-    if len(values) > 1:
-        error = np.std(values, ddof=1) / np.sqrt(len(values))
-        half = float(stats.t.ppf(0.975, len(values) - 1) * error)
-    return {"mean": float(np.mean(values)), "ci95": half}
 
 
 def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -260,28 +236,17 @@ def table(
     lines = [head, ["---"] * len(head)]
     for row in rows:
         cells = [row["pair"].replace(":", " to ")] if with_pairs else []
-        cells += [f"`{row['method']}`", _percent(row["last"]), _percent(row["gain"], "+")]
-        cells += [_percent(row["balanced"]), _percent(row["source"])]
-        cells += [f"[{_percent(row[name])}]" for name in ("source_validated", "oracle")]
-        lines.append([*cells, _percent(row["spread"])])
-    text = _markdown(lines)
+        cells += [f"`{row['method']}`", percent(row["last"]), percent(row["gain"], "+")]
+        cells += [percent(row["balanced"]), percent(row["source"])]
+        cells += [f"[{percent(row[name])}]" for name in ("source_validated", "oracle")]
+        lines.append([*cells, percent(row["spread"])])
+    text = markdown(lines)
     if len({row["pair"] for row in rows}) > 1:
         means = [["method", "pairs", "mean gain over pairs"], ["---"] * 3]
         for row in over_pairs:
-            means.append([f"`{row['method']}`", str(row["pairs"]), _percent(row["gain"], "+")])
-        text += "\n" + _markdown(means)
+            means.append([f"`{row['method']}`", str(row["pairs"]), percent(row["gain"], "+")])
+        text += "\n" + markdown(means)
     lines = [["validator", "rank correlation with the target's accuracy"], ["---"] * 2]
     for name, value in ranks.items():
         lines.append([f"`{name}`", "" if value is None else f"{value:.2f}"])
-    return text + "\n" + _markdown(lines)
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _percent(figure: Mapping[str, float | None] | None, sign: str = "") -> str:
-    if figure is None or figure["mean"] is None:
-        return ""
-    text = f"{100 * figure['mean']:{sign}.1f}"
-    return text if figure["ci95"] is None else f"{text} ± {100 * figure['ci95']:.1f}"
+    return text + "\n" + markdown(lines)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
+from jaxmeta.data.placed import at_place, changed_tasks
 from jaxmeta.distributed.memory import tasks_at_a_time
 from jaxmeta.distributed.microbatches import (
     Spread,
@@ -56,6 +57,7 @@ def evaluator(
     """Compiles the evaluation of a learner on sampled episodes.
 
     Episode ``i`` is a function of ``(data, key, i)`` alone: every learner sees the same episodes.
+    Several tasks that a sampler takes in turn are those of episodes 0, 1, and so on.
 
     Args:
       learner: adapts to the support set; predictions are made without noise.
@@ -92,10 +94,12 @@ def evaluator(
     if chunk is not None:
         check_count("chunk", chunk, least=1)
 
+    draw = at_place(sample)
+
     def one(common: tuple[PyTree, PyTree, PyTree, Key], index: Array) -> Metrics:
         params, state, data, key = common
         sample_key, adapt_key = jax.random.split(jax.random.fold_in(key, index))
-        support, query = sample(data, sample_key)
+        support, query = draw(data, sample_key, index)
         adapted, _ = learner.adapt(params, state, support, adapt_key)
         outputs, _ = learner.predict(params, state, adapted, query.x, query.mask)
         return {name: metric(outputs, query.y, query.mask) for name, metric in metrics.items()}
@@ -218,11 +222,10 @@ def pseudo_values(metric: Loss, outputs: Array, query: Batch, groups: Array) -> 
 def without_support(whole: Sampler) -> Sampler:
     """A task without a support set, whose queries are the batch that a sampler draws."""
 
-    def sample(data: PyTree, key: Key) -> Episode:
-        query = whole(data, key)
+    def alone(data: PyTree, query: Batch) -> Episode:
         return Episode(jax.tree.map(lambda leaf: leaf[:0], query), query)
 
-    return sample
+    return changed_tasks(whole, alone)
 
 
 def summarize(values: Array | np.ndarray) -> Evaluation:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.data import StreamedSampler
+from jaxmeta.data.placed import at_place
 from jaxmeta.distributed.microbatches import Spread, even_weights, one_device, pad
 from jaxmeta.gradients import Estimator, PerTask, Totals, mean
 from jaxmeta.gradients.estimate import combined, on_one_share
@@ -90,11 +91,11 @@ def init_carry(
     if begin is None:
         return ()
 
-    def one(sample_key: Key, carry_key: Key) -> PyTree:
-        return begin(params, state, sample(data, sample_key), carry_key)
+    def one(sample_key: Key, carry_key: Key, place: Array) -> PyTree:
+        return begin(params, state, at_place(sample)(data, sample_key, place), carry_key)
 
     keys = task_keys(key, 0, meta_batch)
-    return jax.vmap(one)(keys.sample, keys.loss)
+    return jax.vmap(one)(keys.sample, keys.loss, jnp.arange(meta_batch))
 
 
 def outer_loop(
@@ -116,7 +117,8 @@ def outer_loop(
     Args:
       objective: what is minimized.
       optimizer: the outer optimizer.
-      sample: draws one task.
+      sample: draws one task; a :class:`jaxmeta.data.PlacedSampler` is told its place, counted over
+        the tasks of all steps.
       meta_batch: number of tasks in a step.
       estimator: how the gradient is estimated; by default :func:`jaxmeta.gradients.mean`.
       chunk: the largest number of tasks computed at a time; ``None`` chooses as many as fit into
@@ -148,17 +150,19 @@ def outer_loop(
     share = on_one_share(objective, estimator, chunk)
 
     def of_tasks(common: PyTree, items: PyTree, weights: Array) -> tuple[Totals, PerTask]:
-        (params, state, data), (sample_keys, keys, carry) = common, items
-        tasks = jax.vmap(sample, in_axes=(None, 0))(data, sample_keys)
+        (params, state, data), (sample_keys, places, keys, carry) = common, items
+        tasks = jax.vmap(at_place(sample), in_axes=(None, 0, 0))(data, sample_keys, places)
         return share((params, state), (_carried(objective, tasks, carry), keys), weights)
 
     of_all_tasks = spread(of_tasks)
 
     def one_step(train_state: TrainState, data: PyTree, key: Key) -> tuple[TrainState, Metrics]:
         keys = task_keys(key, train_state.step, meta_batch)
+        # Numbered over all steps, so that several tasks are taken in turn by any meta-batch.
+        places = train_state.step * meta_batch + jnp.arange(meta_batch)
         outcome = of_all_tasks(
             (train_state.params, train_state.state, data),
-            (keys.sample, keys.loss, train_state.carry),
+            (keys.sample, places, keys.loss, train_state.carry),
             even_weights(meta_batch),
         )
         estimated = combined(estimator, *outcome, keys.combine)

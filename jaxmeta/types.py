@@ -35,6 +35,18 @@ class Batch(NamedTuple):
     mask: Array
 
 
+class Tasked(NamedTuple):
+    """Inputs that say which of many tasks they belong to, as the ``x`` of a :class:`Batch`.
+
+    Attributes:
+      x: inputs, any pytree of arrays ``[n, ...]``.
+      task: int32 ``[n]``, the number of each example's task.
+    """
+
+    x: PyTree
+    task: Array
+
+
 class Episode(NamedTuple):
     """One task: learn from ``support``, be evaluated on ``query``."""
 
@@ -205,6 +217,8 @@ class Source(NamedTuple):
       relabeled: ``(labels [n]) -> Source`` of the same examples in other classes. The labels, in
         the order of ``data.examples``, count from 0; -1 leaves an example out. ``None`` if the
         data are not fixed examples in memory.
+      tasks: the number of tasks, if there are several with labels of their own; see
+        :func:`jaxmeta.data.task_source`.
     """
 
     data: PyTree
@@ -214,3 +228,4 @@ class Source(NamedTuple):
     classes: int | None = None
     whole: Sampler | None = None
     relabeled: Callable[[Any], "Source"] | None = None
+    tasks: int | None = None

@@ -31,7 +31,7 @@ smoke() {
     *cifar* | *fc100*) data=cifar100 ;;
     *fewrel*) data=fewrel ;;
     *mnist*) data=mnist ;; # and USPS and photographs, beside it
-    *reviews*) data=fdu_mtl ;;
+    *review*) data=fdu_mtl ;;
     huffpost* | reuters* | banking* | clinc*) data=fewshot_text ;;
     *texts*) # stands for a user's own
       data=fewshot_text

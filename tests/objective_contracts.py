@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxmeta.data.placed import at_place
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.gradients import estimate
 from jaxmeta.keys import task_keys
@@ -26,7 +27,6 @@ LARGE = 2**24  # a float32 cannot count beyond it
 SKETCHES = (
     "adapting_adversary",
     "learned_optimizer",
-    "multi_task",
     "tokens",
 )
 
@@ -107,7 +107,8 @@ def first_step(case: Case) -> Step:
     def draw(data: PyTree) -> Step:
         init_key, carry_key = jax.random.split(jax.random.key(1))
         keys = task_keys(KEY, 0, TASKS)
-        tasks = jax.vmap(case.sample, (None, 0))(data, keys.sample)
+        places = jnp.arange(TASKS)
+        tasks = jax.vmap(at_place(case.sample), (None, 0, 0))(data, keys.sample, places)
         params, state = objective.init(init_key, jax.tree.map(lambda leaf: leaf[0], tasks))
         carry = init_carry(objective, params, state, case.sample, data, carry_key, TASKS)
         tasks = tasks if begin is None else Carried(tasks, carry)

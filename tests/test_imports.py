@@ -20,6 +20,7 @@ ROOMS = (
     ("learners",),
     ("objectives", "gradients", "probes"),
     ("pretraining", "domains"),
+    ("multitask",),
     ("train", "evaluate", "runs.checkpoint", "runs.rates", "runs.shapes", "runs.config_checks"),
     ("runs.config",),
     ("runs.workdir",),

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import domains, learners, pretraining
-from jaxmeta.data import array_source, beside, domain_shift, looked_up
+from jaxmeta import domains, learners, multitask, pretraining
+from jaxmeta.data import array_source, beside, domain_shift, looked_up, task_source
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp, projector, text_transformer, vit
@@ -59,6 +59,8 @@ DOMAINS = domain_shift(
     *(dict.fromkeys(("train", "valid", "test"), each) for each in (SOURCE, SHIFTED))
 )
 LINEAR, CRITIC = mlp(6, hidden=()), mlp(2, hidden=(4,))
+TASKS = task_source(X[np.argsort(Y, kind="stable")], [[10, 10]] * 3, ["ant", "bee", "cat"])
+SHARED = multitask.hard_sharing(EMBEDDING, LINEAR, tasks=3)
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -157,11 +159,23 @@ CASES = {
         beside(DOMAINS["train"].episodes(3, 2, 2), DOMAINS["train"], size=6),
         DOMAINS["train"].data,
     ),
+    **{
+        name: Case(objective, TASKS.batches(8), TASKS.data)
+        for name, objective in {
+            "multitask": multitask.by_uncertainty(
+                multitask.multitask(SHARED, metrics={"accuracy": accuracy}), tasks=3
+            ),
+            "adversarial_sharing": multitask.adversarial_sharing(
+                EMBEDDING, EMBEDDING, LINEAR, mlp(3, hidden=()), tasks=3
+            ),
+        }.items()
+    },
     **{name: sketch(name) for name in SKETCHES},
 }
 
 
 SLOW = (
+    "adversarial_sharing",
     "on_part",
     "source_only",
     "mmd",

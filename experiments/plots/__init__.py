@@ -3,6 +3,7 @@
 from .curves import comparison, curve, learning
 from .domains import adaptation, domains
 from .episodes import episode
+from .multitask import multitask
 from .pretraining import features, reconstructions, views
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "episode",
     "features",
     "learning",
+    "multitask",
     "reconstructions",
     "views",
 ]

@@ -16,7 +16,8 @@ from jaxmeta.data.augment import (
 )
 from jaxmeta.data.batches import make_batch, make_episode, make_inputs
 from jaxmeta.data.choices import Choice
-from jaxmeta.data.cifar import cifar_fs, fc100
+from jaxmeta.data.cifar import cifar100_tasks, cifar_fs, fc100
+from jaxmeta.data.clinc150 import clinc150_tasks
 from jaxmeta.data.color import (
     blur,
     brightness,
@@ -36,9 +37,12 @@ from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
+from jaxmeta.data.many_tasks import adapted_tasks, task_source
+from jaxmeta.data.multi_mnist import multi_mnist
 from jaxmeta.data.omniglot import omniglot
+from jaxmeta.data.placed import PlacedSampler
 from jaxmeta.data.pseudo_labels import pseudo_labeled
-from jaxmeta.data.reviews import review_domains, review_shift, reviews
+from jaxmeta.data.reviews import review_domains, review_shift, review_tasks, reviews
 from jaxmeta.data.sinusoid import sinusoid
 from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
 from jaxmeta.data.texts import short_texts, texts
@@ -54,14 +58,18 @@ from jaxmeta.data.words import (
 __all__ = [
     "Choice",
     "Drawn",
+    "PlacedSampler",
     "StreamedSampler",
     "Vocabulary",
+    "adapted_tasks",
     "array_source",
     "beside",
     "blur",
     "brightness",
+    "cifar100_tasks",
     "cifar_fs",
     "class_source",
+    "clinc150_tasks",
     "color_jitter",
     "composed",
     "contrast",
@@ -86,6 +94,7 @@ __all__ = [
     "mixture",
     "mnist",
     "mnist_m",
+    "multi_mnist",
     "omniglot",
     "paired",
     "pseudo_labeled",
@@ -93,6 +102,7 @@ __all__ = [
     "resized_crop",
     "review_domains",
     "review_shift",
+    "review_tasks",
     "reviews",
     "saturation",
     "shift",
@@ -103,6 +113,7 @@ __all__ = [
     "sometimes",
     "stream",
     "streamed_source",
+    "task_source",
     "texts",
     "token_ids",
     "tokenize",

@@ -1,13 +1,17 @@
-"""CIFAR-100's two few-shot splits: CIFAR-FS and FC100. All 600 images of a class are used."""
+"""CIFAR-100: the few-shot splits CIFAR-FS and FC100, and its 20 superclasses as tasks."""
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from jaxmeta.checks import check_count
 from jaxmeta.data import tfds
 from jaxmeta.data.classes import ClassImages, canonical, concatenate, take_classes
 from jaxmeta.data.episodes import class_source
 from jaxmeta.data.images import find_data, load_images
+from jaxmeta.data.many_tasks import task_source
 from jaxmeta.types import Source
 
 DataDir = str | os.PathLike[str] | None
@@ -151,6 +155,77 @@ def fc100_classes() -> dict[str, list[str]]:
     }
 
 
+def cifar100_tasks(size: int = 32, data_dir: DataDir = None) -> dict[str, Source]:
+    """CIFAR-100 as 20 tasks: telling the five classes of each superclass apart.
+
+    ``test`` has the official 100 test images of each class. Of its 500 training images, 50 drawn at
+    random, always the same, are ``valid``.
+
+    Args:
+      size: side in pixels; 32 is the original size.
+      data_dir: as in :func:`cifar_fs`.
+
+    Returns:
+      Sources of 20 tasks, as of :func:`jaxmeta.data.task_source`, by the names ``train``, ``valid``
+      and ``test``; tasks and classes are in the order of :data:`jaxmeta.data.cifar.COARSE`.
+
+    Raises:
+      ValueError, FileNotFoundError, ModuleNotFoundError, RuntimeError: as for :func:`cifar_fs`.
+
+    References:
+      Rosenbaum, Klinger and Riemer, 2018, Routing Networks; Yu et al., 2020, Gradient Surgery for
+      Multi-Task Learning, section 6.1 (the tasks).
+
+    Here with two blank images of each class:
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest import mock
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as root, mock.patch.dict("os.environ", JAXMETA_CACHE_DIR=root):
+    ...     for name in " ".join(COARSE.values()).split():
+    ...         for part in ("train/0", "train/1", "test/0"):
+    ...             path = Path(root, "cifar100", name, f"{part}.png")
+    ...             path.parent.mkdir(parents=True, exist_ok=True)
+    ...             Image.new("RGB", (32, 32)).save(path)
+    ...     sources = cifar100_tasks(data_dir=root)
+    >>> {part: (source.tasks, source.classes) for part, source in sources.items()}
+    {'train': (20, 5), 'valid': (20, 5), 'test': (20, 5)}
+    """
+    check_count("size", size, least=1)
+    names = " ".join(COARSE.values()).split()
+    training, test = (take_classes(_load_part(part, size, data_dir), names) for part in PARTS)
+    ends = np.cumsum(training.counts)
+    rows = [np.arange(end - count, end) for end, count in zip(ends, training.counts, strict=True)]
+    # As RandomState's stream never changes. One image of ten, and at least one.
+    rows = [np.random.RandomState(i).permutation(each) for i, each in enumerate(rows)]
+    held_out = [each[: max(len(each) // 10, 1)] for each in rows]
+    kept = [np.sort(each[len(out) :]) for each, out in zip(rows, held_out, strict=True)]
+
+    def source(images: np.ndarray, counts: Sequence[int]) -> Source:
+        return task_source(images, np.reshape(counts, (len(COARSE), -1)), [*COARSE])
+
+    return {
+        "train": source(training.images[np.concatenate(kept)], [*map(len, kept)]),
+        "valid": source(training.images[np.concatenate(held_out)], [*map(len, held_out)]),
+        "test": source(test.images, test.counts.tolist()),
+    }
+
+
+PARTS = ("train", "test")
+
+
+def _load_part(part: str, size: int, data_dir: DataDir) -> ClassImages:
+    """The images of all classes in one official part."""
+    found = _found(data_dir)
+    if not found:
+        return tfds.cifar100(size, data_dir, (part,))
+    halves = canonical(concatenate(load_images(path, size) for path in found))
+    names = [name for name in halves.names if name.endswith(f"/{part}")]
+    own = take_classes(halves, names)
+    return own._replace(names=tuple(name.removesuffix(f"/{part}") for name in names))
+
+
 def _sources(split: Mapping[str, Sequence[str]], size: int, data_dir: DataDir) -> dict[str, Source]:
     check_count("size", size, least=1)
     data = _load(size, data_dir)
@@ -159,14 +234,20 @@ def _sources(split: Mapping[str, Sequence[str]], size: int, data_dir: DataDir) -
 
 def _load(size: int, data_dir: DataDir) -> ClassImages:
     """All classes, from zips, their folders or TFDS, in canonical order."""
-    root = find_data(data_dir, "cifar100")
-    found = sorted(root.glob("*.zip")) if root else []
-    # TFDS also calls its folder cifar100, but has no class folders in it.
-    if root and not found and any((root / c).is_dir() for c in " ".join(COARSE.values()).split()):
-        found = [root]
+    found = _found(data_dir)
     if not found:
         return tfds.cifar100(size, data_dir)
     # The halves "apple/train" and "apple/test" of a class are merged.
     return canonical(
         concatenate(load_images(path, size) for path in found), lambda name: name.split("/")[0]
     )
+
+
+def _found(data_dir: DataDir) -> list[Path]:
+    """The zips or the folder that hold the images; none if TFDS has to fetch them."""
+    root = find_data(data_dir, "cifar100")
+    found = sorted(root.glob("*.zip")) if root else []
+    # TFDS also calls its folder cifar100, but has no class folders in it.
+    if root and not found and any((root / c).is_dir() for c in " ".join(COARSE.values()).split()):
+        found = [root]
+    return found

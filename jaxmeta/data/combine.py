@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.data.batches import described
+from jaxmeta.data.placed import changed_tasks
 from jaxmeta.types import UNLABELED, Array, Batch, Key, PyTree, Sampler, Source
 
 
@@ -108,10 +109,10 @@ def without_labels(sample: Sampler) -> Sampler:
     def blank(batch: Batch) -> Batch:
         return batch._replace(y=jnp.full_like(batch.y, UNLABELED))
 
-    def draw(data: PyTree, key: Key) -> PyTree:
-        return jax.tree.map(blank, sample(data, key), is_leaf=lambda node: isinstance(node, Batch))
+    def without(data: PyTree, task: PyTree) -> PyTree:
+        return jax.tree.map(blank, task, is_leaf=lambda node: isinstance(node, Batch))
 
-    return draw
+    return changed_tasks(sample, without)
 
 
 def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:

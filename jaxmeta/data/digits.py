@@ -178,7 +178,7 @@ def mnist_m(seed: int = 0, size: int = 28, data_dir: DataDir = None) -> dict[str
         patches = _crops(photographs, digits.images.shape, np.random.RandomState([seed, number]))
         # |p - 255| in unsigned numbers.
         np.subtract(255, patches, out=patches, where=digits.images[..., None] > 0)
-        blended.append(_Digits(_resized(patches, size), digits.labels))
+        blended.append(_Digits(resized(patches, size), digits.labels))
     return _sources(*blended)
 
 
@@ -199,7 +199,7 @@ def _gray(name: str, channels: int, size: int, data_dir: DataDir) -> dict[str, S
     if channels not in (1, 3):
         raise ValueError(f"channels is {channels}: give 1 or 3.")
     training, test = (
-        _Digits(np.repeat(_resized(images, size)[..., None], channels, axis=-1), labels)
+        _Digits(np.repeat(resized(images, size)[..., None], channels, axis=-1), labels)
         for images, labels in _read(name, data_dir)
     )
     return _sources(training, test)
@@ -222,7 +222,7 @@ def _sources(training: _Digits, test: _Digits) -> dict[str, Source]:
     }
 
 
-def _resized(images: np.ndarray, size: int) -> np.ndarray:
+def resized(images: np.ndarray, size: int) -> np.ndarray:
     """Images uint8 ``[n, height, width, ...]`` with new sides, each as Pillow resizes it alone."""
     # Pillow's filter works in whole numbers, so the pixels are the same on every machine. It treats
     # rows apart, and so the rows of all images are resized as one tall image; then the columns.

@@ -3,14 +3,16 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.data.domain_shift import domain_shift
 from jaxmeta.data.episodes import class_source
 from jaxmeta.data.images import find_data
+from jaxmeta.data.many_tasks import task_source
 from jaxmeta.data.words import find_vectors, looked_up, token_ids, tokenize, vocabulary
 from jaxmeta.types import Source
 
@@ -165,6 +167,68 @@ def review_domains(
         return looked_up(class_source({"tokens": tokens}, counts, [*classes]), tables)
 
     return {domain: {part: source(domain, part) for part in texts[domain]} for domain in texts}
+
+
+def review_tasks(
+    domains: Sequence[str] = DOMAINS,
+    vectors: str | None = None,
+    length: int = 128,
+    leaked: bool = False,
+    sizes: Sequence[int] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, Source]:
+    """FDU-MTL as one task for each domain, to learn all of them together.
+
+    Args:
+      domains: names of domains, as in :func:`reviews`.
+      vectors: as in :func:`reviews`.
+      length: as in :func:`reviews`.
+      leaked: as in :func:`reviews`.
+      sizes: how many training texts each domain keeps, half of them of each class: the first ones
+        in the order of the files. ``None`` for all.
+      data_dir: as in :func:`reviews`.
+
+    Returns:
+      Sources of tasks, as of :func:`jaxmeta.data.task_source`, by the names ``train``, ``valid``
+      and ``test``, with the inputs of :func:`reviews`. The vocabulary is that of all training and
+      unlabeled texts, whatever the sizes.
+
+    Raises:
+      FileNotFoundError, ValueError: as :func:`reviews`, or a domain has no such number of texts.
+
+    References:
+      Liu, Qiu and Huang, 2017, Adversarial Multi-task Learning for Text Classification.
+    """
+    sources = review_domains(domains, vectors, length, leaked, data_dir)
+    tables = next(iter(sources.values()))["train"].data.tables
+    return {
+        part: looked_up(_together({d: sources[d][part] for d in domains}, own), tables)
+        for part, own in (("train", sizes), ("valid", None), ("test", None))
+    }
+
+
+def _together(sources: Mapping[str, Source], sizes: Sequence[int] | None) -> Source:
+    """One source of the tasks of several, each with so many examples at most."""
+    if sizes is not None and len(sizes) != len(sources):
+        raise ValueError(
+            f"sizes has {len(sizes)} numbers and there are {len(sources)} domains: give each one."
+        )
+    tokens, counts = [], []
+    for place, (name, source) in enumerate(sources.items()):
+        data = source.data.source
+        have = np.asarray(data.counts)
+        want = have if sizes is None else np.full_like(have, sizes[place] // 2)
+        if (want > have).any() or not want.all():
+            raise ValueError(
+                f"sizes has {sizes and sizes[place]} for '{name}', which has {have.tolist()} texts "
+                "of its classes: give an even number of 2 or more that fits."
+            )
+        rows = [
+            start + np.arange(n) for start, n in zip(np.asarray(data.starts), want, strict=True)
+        ]
+        tokens.append(np.asarray(data.examples["tokens"])[np.concatenate(rows)])
+        counts.append(want)
+    return task_source({"tokens": np.concatenate(tokens)}, np.stack(counts), [*sources])
 
 
 def review_shift(

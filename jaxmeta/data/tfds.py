@@ -85,15 +85,19 @@ def _character_of(features: Any) -> Callable[[Any], str]:
     return lambda row: f"{alphabets[row['alphabet']]}/character{row['alphabet_char_id'] + 1:02d}"
 
 
-def cifar100(size: int, data_dir: DataDir = None) -> ClassImages:
-    """All 60,000 images of CIFAR-100, in canonical order.
+def cifar100(
+    size: int, data_dir: DataDir = None, splits: Sequence[str] = ("train", "test")
+) -> ClassImages:
+    """The images of CIFAR-100, in canonical order.
 
     Args:
       size: side in pixels; 32 is the original size.
       data_dir: TFDS's own data folder; ``None`` is its default.
+      splits: the official parts, all by default.
 
     Returns:
-      Images uint8 ``[60000, size, size, 3]``, 600 for each of the 100 classes.
+      Images uint8 ``[n, size, size, 3]``, 500 and 100 for each of the 100 classes in ``train`` and
+      in ``test``.
 
     Raises:
       ModuleNotFoundError: a package is not installed.
@@ -104,7 +108,7 @@ def cifar100(size: int, data_dir: DataDir = None) -> ClassImages:
         labels = features["label"].names
         return lambda row: labels[row["label"]]
 
-    return _load("cifar100", ("train", "test"), size, False, False, name_of, data_dir)
+    return _load("cifar100", splits, size, False, False, name_of, data_dir)
 
 
 def _load(

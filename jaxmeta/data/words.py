@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
-from jaxmeta.types import Batch, Key, PyTree, Sampler, Source
+from jaxmeta.data.placed import changed_tasks
+from jaxmeta.types import Batch, PyTree, Sampler, Source, Tasked
 
 PADDING, UNKNOWN = 0, 1
 INSTALLED = "glove.6B.50d"
@@ -226,16 +227,15 @@ def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
     """
     arrays = {name: jnp.asarray(table, jnp.float32) for name, table in tables.items()}
 
-    def sampler(sample: Sampler) -> Sampler:
-        def look_up(data: LookedUp, key: Key) -> PyTree:
-            task = sample(data.source, key)
-            return jax.tree.map(
-                lambda batch: with_rows(batch, data.tables),
-                task,
-                is_leaf=lambda node: isinstance(node, Batch),
-            )
+    def look_up(data: LookedUp, task: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda batch: with_rows(batch, data.tables),
+            task,
+            is_leaf=lambda node: isinstance(node, Batch),
+        )
 
-        return look_up
+    def sampler(sample: Sampler) -> Sampler:
+        return changed_tasks(sample, look_up, lambda data: data.source)
 
     def wrapped(make: Any) -> Any:
         return make and (lambda *given, **options: sampler(make(*given, **options)))
@@ -253,6 +253,9 @@ def looked_up(source: Source, tables: Mapping[str, Any]) -> Source:
 
 def with_rows(batch: Batch, tables: Mapping[str, jax.Array]) -> Batch:
     """The batch with the rows of its tokens in each table."""
+    if isinstance(batch.x, Tasked):
+        inside = with_rows(batch._replace(x=batch.x.x), tables)
+        return inside._replace(x=batch.x._replace(x=inside.x))
     rows = {name: table[batch.x["tokens"]] for name, table in tables.items()}
     return batch._replace(x={**batch.x, **rows})
 

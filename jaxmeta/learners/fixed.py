@@ -5,7 +5,9 @@ import jax
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Metrics, Model, PyTree
 
 
-def fixed_classifier(model: Model, head: Model, *, normalization: str = "running") -> Learner:
+def fixed_classifier(
+    model: Model, head: Model | None = None, *, normalization: str = "running"
+) -> Learner:
     r"""A network and its head, which learn nothing from a task.
 
     .. math:: z = h(f(x))
@@ -15,13 +17,15 @@ def fixed_classifier(model: Model, head: Model, *, normalization: str = "running
 
     Args:
       model: the embedding f.
-      head: the classifier h on its features.
+      head: the classifier h on its features; ``None`` if the outputs of ``model`` are logits, as
+        those of a multi-task network.
       normalization: ``"running"``, by the averages of training; or ``"transductive"``, by the
         statistics of the queries that are predicted together. The latter alone adapts a network
         with batch normalization to another domain, and is called AdaBN.
 
     Returns:
-      A learner with parameters and state ``{"model", "head"}``, which does not use support sets.
+      A learner with parameters and state ``{"model", "head"}``, or ``{"model"}`` without a head,
+      which does not use support sets.
 
     Raises:
       ValueError: the normalization is neither of these.
@@ -44,6 +48,8 @@ def fixed_classifier(model: Model, head: Model, *, normalization: str = "running
         model_key, head_key = jax.random.split(key)
         x = episode.query.x
         params, state = model.init(model_key, x)
+        if head is None:
+            return {"model": params}, {"model": state}
         features, _ = model.apply(params, state, x)
         of_head, head_state = head.init(head_key, features)
         return {"model": params, "head": of_head}, {"model": state, "head": head_state}
@@ -61,6 +67,8 @@ def fixed_classifier(model: Model, head: Model, *, normalization: str = "running
     ) -> tuple[Array, PyTree]:
         keys = (None, None) if key is None else jax.random.split(key)
         features, used = model.apply(params["model"], state["model"], x, mask, keys[0], own)
+        if head is None:
+            return features, {"model": used}
         outputs, of_head = head.apply(params["head"], state["head"], features, mask, keys[1], own)
         return outputs, {"model": used, "head": of_head}
 

@@ -1,12 +1,13 @@
 """Layers, models, and adapters that make models from flax modules."""
 
 from jaxmeta.nn.adapters import from_functions, from_linen, from_nnx
+from jaxmeta.nn.assembled import Use, assembled
 from jaxmeta.nn.chained import chained
 from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.decay import decay_mask
 from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
 from jaxmeta.nn.lenet import lenet
-from jaxmeta.nn.models import conv4, mlp, relation_module
+from jaxmeta.nn.models import conv4, conv_block, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
 from jaxmeta.nn.resnet import resnet12, resnet18
@@ -24,11 +25,14 @@ from jaxmeta.nn.vit import (
 __all__ = [
     "Patches",
     "Statistics",
+    "Use",
+    "assembled",
     "attention",
     "batch_norm",
     "chained",
     "conv2d",
     "conv4",
+    "conv_block",
     "conv_general_dilated",
     "decay_mask",
     "embed_patches",

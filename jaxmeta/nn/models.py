@@ -154,6 +154,49 @@ def conv4(
     return Model(init, apply)
 
 
+def conv_block(filters: int = 64, downsample: str | None = "pool") -> Model:
+    """One block of :func:`conv4` as a model of its own, to build networks that branch.
+
+    Four of them in :func:`jaxmeta.nn.chained`, named ``block0`` to ``block3``, have the parameters
+    of ``conv4(flatten=False)``.
+
+    Args:
+      filters: channels of the convolution.
+      downsample: ``"pool"``, ``"stride"`` or ``None``, as in :func:`conv4`.
+
+    Returns:
+      A model from maps ``[n, height, width, channels]`` to maps ``[n, rows, columns, filters]``.
+
+    Raises:
+      ValueError: ``downsample`` is none of these, or ``filters`` is not a positive integer.
+
+    >>> block, images = conv_block(8), jnp.ones((4, 28, 28, 1))
+    >>> params, state = block.init(jax.random.key(0), images)
+    >>> block.apply(params, state, images)[0].shape
+    (4, 14, 14, 8)
+    """
+    if downsample not in ("pool", "stride", None):
+        raise ValueError(f"downsample is {downsample!r}: choose 'pool', 'stride' or None.")
+    check_count("filters", filters, least=1)
+
+    def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
+        return init_convolution(key, 3, x.shape[-1], filters)
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: Array,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        both = {"block0": params}, {"block0": state}
+        maps, used = _blocks(*both, x, mask, batch_statistics, [downsample])
+        return maps, used["block0"]
+
+    return Model(init, apply)
+
+
 def relation_module(filters: int = 64, hidden: int = 8) -> Model:
     """Scores how similar two maps are, by two convolutional blocks and two linear layers.
 

@@ -5,8 +5,9 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``data``, the sources of tasks; ``ways``, ``shots`` and ``queries`` of the evaluation episodes;
   and ``sample``, what to train on: episodes, given the fields that differ from the evaluation's;
   episodes whose classes are single examples, ``{"instances": True}``; batches of examples,
-  ``{"batches": 64}``; or a sampler that a function makes from the ``source`` or from another
-  ``sample``, ``{"make": "mine.pairs", "sample": {"batches": 64}}``;
+  ``{"batches": 64}``, of several tasks in turn or, with an ``exponent``, by their sizes; or a
+  sampler that a function makes from the ``source`` or from another ``sample``,
+  ``{"make": "mine.pairs", "sample": {"batches": 64}}``;
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
   ``objective`` and ``estimator``. If a function takes an argument of one of these names and its
   spec leaves it out, it is filled in: ``{"make": "jaxmeta.objectives.episodic"}`` is an objective.
@@ -17,7 +18,8 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
   still starts from its ``init``;
 - ``evaluations``, by name: arguments of the learner that differ, or another learner; the first is
   used for validation, and chooses the checkpoint. With ``shots`` of 0 there is no support set, and
-  every example of the split is predicted once, ``queries`` at a time. With a ``split`` of its own,
+  every example of the split is predicted once, ``queries`` at a time or, if there are several
+  tasks, task by task, and the result also has each one's metrics. With a ``split`` of its own,
   an evaluation is on that split, and is also measured at each validation, without choosing. With
   ``outside``, its episodes have so many queries of none of the ways;
 - ``evaluation.checkpoint``, ``"best"`` or ``"last"``: which checkpoint the result is of.

@@ -93,7 +93,7 @@ def _check_sample(where: str, sample: Mapping[str, Any]) -> None:
     elif sample.get("instances"):
         check_names(where, sample, ("instances", *SAMPLE[:3]))
     elif "batches" in sample:
-        check_names(where, sample, ("batches", *SAMPLE[:3]))
+        check_names(where, sample, ("batches", "exponent", *SAMPLE[:3]))
         check_count(f"{where}.batches", sample["batches"], least=1)
     else:
         check_names(where, sample, SAMPLE)

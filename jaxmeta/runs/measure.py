@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxmeta.data import PlacedSampler
 from jaxmeta.distributed.microbatches import Spread
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator, over_all, summarize
@@ -48,6 +49,10 @@ class Judged(NamedTuple):
         self, episodes: int, chunk: int | None, spread: Spread
     ) -> Callable[[PyTree, PyTree, PyTree, Key], Metrics]:
         """Compiles the evaluation, on so many episodes or, without shots, on all examples."""
+        if isinstance(self.sample, PlacedSampler):
+            return evaluator(
+                self.learner, self.metrics, self.sample, self.sample.places, chunk, spread
+            )
         if self.protocol["shots"] == 0:
             batch = self.protocol["queries"]
             return over_all(self.learner, self.metrics, self.sample, batch, spread)
@@ -154,6 +159,7 @@ def measure(
         devices = jax.devices()
         run = tried.program(episodes, config["chunk"], by_shard_map(devices))
         key = tasks.evaluation_key(config, tried.split)
+        in_turn = isinstance(tried.sample, PlacedSampler)
         values = run(*replicate((restored.params, restored.state, source.data, key), devices))
         rows[name] = {
             "learner": name_of(tried.spec),
@@ -162,7 +168,11 @@ def measure(
             "split": tried.split,
             **tried.protocol,
             "metrics": {
-                each: {"mean": outcome.mean, "ci95": outcome.ci95}
+                each: {
+                    "mean": outcome.mean,
+                    "ci95": outcome.ci95,
+                    **({"tasks": values[each].tolist()} if in_turn else {}),
+                }
                 # In the config's order, as compiled programs sort names.
                 for each in tried.metrics
                 for outcome in [summarize(values[each])]

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 
 from jaxmeta.data import Drawn
-from jaxmeta.types import Batch, Carried, Episode, PyTree
+from jaxmeta.types import Batch, Carried, Episode, PyTree, Tasked
 
 NAMED: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (Batch, Carried, Drawn, Episode)
+    kind.__name__: kind for kind in (Batch, Carried, Drawn, Episode, Tasked)
 }
 """The named tuples that are preserved as such."""
 

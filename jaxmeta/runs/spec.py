@@ -22,7 +22,17 @@ EVERYTHING = ("*",)
 """The ``trust`` for specs that the caller wrote: anything that can be imported may be named."""
 
 ROOMS = (
-    *("learners", "objectives", "pretraining", "domains", "gradients", "nn", "inner", "data"),
+    *(
+        "learners",
+        "objectives",
+        "pretraining",
+        "domains",
+        "multitask",
+        "gradients",
+        "nn",
+        "inner",
+        "data",
+    ),
     "losses",
 )
 # The modules whose public functions may always be named. None of them runs a program, imports a
@@ -38,18 +48,22 @@ PUBLIC = (
 DATA_SETS = tuple(
     f"jaxmeta.data.{name}"
     for name in (
+        "cifar100_tasks",
         "cifar_fs",
+        "clinc150_tasks",
         "fc100",
         "fewrel",
         "folder",
         "load_images",
         "mnist",
         "mnist_m",
+        "multi_mnist",
         "omniglot",
         "pseudo_labeled",
         "read_vectors",
         "review_domains",
         "review_shift",
+        "review_tasks",
         "reviews",
         "short_texts",
         "texts",

@@ -107,7 +107,15 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
         return spec
 
     _mapped(checked, config["objective"])
-    return source.batches(fields["batches"])
+    exponent = fields.get("exponent")
+    if exponent is None:
+        return source.batches(fields["batches"])
+    if source.tasks is None:
+        raise ValueError(
+            f"config.sample.exponent is {exponent}, but the train split has no tasks to choose "
+            "from: leave it out."
+        )
+    return source.batches(fields["batches"], exponent=exponent)
 
 
 def _instances(source: Source, protocol: Mapping[str, Any]) -> Sampler:
@@ -130,7 +138,7 @@ def episode_sampler(
     ``shots``.
 
     Without shots, the task is the whole split, each of whose examples is a query, labeled among all
-    classes.
+    classes; or, if the split has several tasks, each of them in turn.
 
     Raises:
       ValueError: the split cannot fill such an episode, or the learner is built for fewer ways.

@@ -1,0 +1,58 @@
+"""What experiments over several seeds share: runs that are kept, and means with intervals."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from jaxmeta.distributed.processes import say
+from jaxmeta.runs import EVERYTHING, prepare, train, workdir
+from jaxmeta.runs.measure import measure
+
+
+def result_of(config: Mapping[str, Any], folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """The result of a run, which is trained if no run of this config is finished.
+
+    Args:
+      config: the complete config.
+      folder: the run's folder.
+      data_dir: the folder of data sets.
+
+    Raises:
+      Diverged: its training diverged.
+    """
+    path = folder / "result.json"
+    if not (path.exists() and workdir.read_config(folder) == json.loads(json.dumps(config))):
+        prepared = prepare(config, folder, data_dir)
+        for note in prepared.notes:
+            say(note)
+        train(prepared)
+        result = measure(folder, prepared.sources, "test", trust=EVERYTHING)
+        workdir.write_atomically(path, json.dumps(result, indent=2) + "\n")
+    stored: dict[str, Any] = json.loads(path.read_text())
+    return stored
+
+
+def mean_and_interval(values: Sequence[float]) -> dict[str, float | None]:
+    """The mean over runs and half of its 95% interval by Student's t; ``None`` for one run."""
+    half = None
+    if len(values) > 1:
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        half = float(stats.t.ppf(0.975, len(values) - 1) * error)
+    return {"mean": float(np.mean(values)), "ci95": half}
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def percent(figure: Mapping[str, float | None] | None, sign: str = "") -> str:
+    """A mean and its interval in percent, as in ``12.3 ± 0.4``."""
+    if figure is None or figure["mean"] is None:
+        return ""
+    text = f"{100 * figure['mean']:{sign}.1f}"
+    return text if figure["ci95"] is None else f"{text} ± {100 * figure['ci95']:.1f}"

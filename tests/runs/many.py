@@ -1,0 +1,16 @@
+"""Three small tasks of points, as a data set of configs."""
+
+import numpy as np
+
+from jaxmeta.data import task_source
+
+
+def points():
+    """Tasks of two classes, whose mean tells them apart."""
+    random = np.random.default_rng(0)
+
+    def source(each):
+        x = random.normal(size=(6 * each, 3)) + np.repeat(np.arange(6) % 2, each)[:, None]
+        return task_source(x, [[each, each]] * 3, ["ant", "bee", "cat"])
+
+    return {"train": source(20), "valid": source(5), "test": source(7)}
