@@ -5,6 +5,7 @@ Command: python -m experiments.train --config=experiments/configs/fewrel.py:METH
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from . import methods
 
@@ -13,6 +14,9 @@ DATA = methods.Data(
         {
             "make": "jaxmeta.data.fewrel",
             "test": "val_wiki",
+            "shared_with": placeholder(str),  # only test relations that this file has, too
+            "held_out": 0,  # sentences of each training relation that are kept for tests
+            "sentences": placeholder(int),  # the most of each relation to train on
             "vectors": "glove/glove.6B.50d.part.npy",
             "length": 40,
         }
