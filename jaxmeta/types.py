@@ -206,7 +206,8 @@ class Source(NamedTuple):
         (:func:`jaxmeta.data.class_source`). Like ``batches`` and ``instances``, it raises
         ``ValueError`` when the data cannot fill such a task.
       batches: ``(size) -> Sampler`` of ordinary :class:`Batch` es, labeled by each example's class
-        among all classes of the source; ``None`` if there are no classes.
+        among all classes of the source; ``None`` if there are no classes. With several tasks, it
+        also takes an ``exponent``.
       instances: ``(ways, shots, queries) -> Sampler`` of :class:`Episode` whose ways are single
         examples, each repeated ``shots + queries`` times, for unsupervised meta-learning;
         ``None`` if there are no fixed examples.
@@ -223,7 +224,7 @@ class Source(NamedTuple):
 
     data: PyTree
     episodes: Callable[..., Sampler]
-    batches: Callable[[int], Sampler] | None = None
+    batches: Callable[..., Sampler] | None = None
     instances: Callable[[int, int, int], Sampler] | None = None
     classes: int | None = None
     whole: Sampler | None = None

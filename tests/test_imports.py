@@ -21,7 +21,7 @@ ROOMS = (
     ("objectives", "gradients", "probes"),
     ("pretraining", "domains"),
     ("multitask",),
-    ("train", "evaluate", "runs.checkpoint", "runs.rates", "runs.shapes", "runs.config_checks"),
+    ("train", "evaluate", "runs.checkpoint", "runs.shapes", "runs.config_checks"),
     ("runs.config",),
     ("runs.workdir",),
     ("runs",),

@@ -340,7 +340,7 @@ TRANSFERRED: dict[str, ConfigDict] = {
     "fine_tuning_linear": transfer("fine_tuning"),
     "fine_tuning_cosine": transfer("fine_tuning", head="cosine"),
     "fine_tuning_entropy": transfer("fine_tuning", head="cosine", entropy=0.3),
-    "fine_tuning_whole": transfer("fine_tuning", whole=True, steps=30, learning_rate=1e-3),
+    "fine_tuning_whole": transfer("fine_tuning", trained="all", steps=30, learning_rate=1e-3),
     "logistic_regression": transfer("logistic_regression"),
 }
 """Learners that are evaluated on the features of a run of :data:`PRETRAINED`, by name."""

@@ -17,7 +17,7 @@ from jaxmeta.gradients.estimator import (
     reduce_reports,
     task_losses,
 )
-from jaxmeta.inner import path_name
+from jaxmeta.inner import path_name, within
 from jaxmeta.types import Array, Key, Objective, PyTree, Report
 
 Coefficients = Callable[[Array, Array, Key | None], Array]
@@ -77,9 +77,9 @@ def by_coefficients(coefficients: Coefficients, shared: Sequence[str] | None = N
         gradients, losses = per_task
         leaves, structure = jax.tree_util.tree_flatten_with_path(gradients)
         names = [path_name(path) for path, _ in leaves]
-        weighed = [shared is None or any(_within(name, part) for part in shared) for name in names]
+        weighed = [shared is None or any(within(name, part) for part in shared) for name in names]
         for part in shared or ():
-            if not any(_within(name, part) for name in names):
+            if not any(within(name, part) for name in names):
                 raise ValueError(
                     f"No parameter is in the shared part '{part}': give parts of "
                     f"{', '.join(names)}."
@@ -104,8 +104,3 @@ def gram_matrix(gradients: PyTree) -> Array:
     # In full precision: whether gradients conflict depends on the sign of a small difference.
     products = [jnp.matmul(row, row.T, precision=jax.lax.Precision.HIGHEST) for row in rows]
     return sum(products[1:], start=products[0])
-
-
-def _within(name: str, part: str) -> bool:
-    """Whether a leaf is in a part."""
-    return f"{name}/".startswith(f"{part}/")

@@ -7,11 +7,13 @@ your own consists of the same plain functions: ``init``, ``run`` and, if it has 
 """
 
 from jaxmeta.inner.implicit import implicit
-from jaxmeta.inner.leaves import check_differentiable, merge, partition, path_name
+from jaxmeta.inner.leaves import check_differentiable, merge, partition, path_name, within
 from jaxmeta.inner.loop import InnerLoop, InnerLoss, Run
 from jaxmeta.inner.minimize import minimize
 from jaxmeta.inner.mixed_mode import mixed_mode
+from jaxmeta.inner.part_rates import with_rates
 from jaxmeta.inner.rates import PerStep, learning_rates, per_step, sgd
+from jaxmeta.inner.stages import then
 from jaxmeta.inner.unroll import unroll
 
 __all__ = [
@@ -29,5 +31,8 @@ __all__ = [
     "path_name",
     "per_step",
     "sgd",
+    "then",
     "unroll",
+    "with_rates",
+    "within",
 ]

@@ -19,6 +19,15 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def within(name: str, part: str) -> bool:
+    """Whether a leaf is in a part, or is the part.
+
+    >>> within("block1/kernel", "block1"), within("block10/kernel", "block1")
+    (True, False)
+    """
+    return f"{name}/".startswith(f"{part}/")
+
+
 def partition(params: PyTree, fast: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
     """Splits parameters into those that adapt and the rest, with ``None`` in place of the others.
 

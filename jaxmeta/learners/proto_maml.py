@@ -45,5 +45,5 @@ def proto_maml(
     """
     inner = unroll(sgd(learning_rate), steps, first_order=first_order)
     return head_learner(
-        model, prototype_head(), inner, ways, whole=True, normalization=normalization
+        model, prototype_head(), inner, ways, fast=lambda name: True, normalization=normalization
     )

@@ -34,9 +34,9 @@ from typing import Any, TypeVar
 import optax
 
 from jaxmeta.gradients import Estimator
+from jaxmeta.inner import with_rates
 from jaxmeta.nn import mixed_precision
 from jaxmeta.runs.config_checks import check_config, check_fields, check_names, plain
-from jaxmeta.runs.rates import with_rates
 from jaxmeta.runs.spec import build, suggest
 from jaxmeta.types import Learner, Loss, Model, Objective
 

@@ -18,7 +18,7 @@ from jaxmeta.learners import (
     prototypical,
 )
 from jaxmeta.losses import cross_entropy
-from jaxmeta.nn import conv4, from_functions, mlp
+from jaxmeta.nn import chained, conv4, from_functions, mlp
 from jaxmeta.pretraining import supervised
 from jaxmeta.types import Batch, Episode
 
@@ -156,23 +156,23 @@ def test_fine_tuning_by_hand(head, entropy):
     np.testing.assert_allclose(solve(learner, {"model": {}}), by_hand, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_entropy_brings_the_entropy_down_and_without_it_there_is_none(whole):
+@pytest.mark.parametrize("trained", ["head", "all"])
+def test_entropy_brings_the_entropy_down_and_without_it_there_is_none(trained):
     def entropy_of(weight):
         learner = fine_tuning(
-            EMBEDDING, 3, steps=20, learning_rate=1e-2, entropy=weight, whole=whole
+            EMBEDDING, 3, steps=20, learning_rate=1e-2, entropy=weight, trained=trained
         )
         p = jax.nn.softmax(solve(learner, PARAMS))
         return float(-jnp.mean(jnp.sum(p * jnp.log(p), axis=1)))
 
-    PARAMS = fine_tuning(EMBEDDING, 3, whole=whole).init(KEY, TASK)[0]
+    PARAMS = fine_tuning(EMBEDDING, 3, trained=trained).init(KEY, TASK)[0]
     plain, least, strong = entropy_of(0.0), entropy_of(1e-9), entropy_of(2.0)
     assert strong < plain - 0.02
     assert least == pytest.approx(plain, rel=1e-4)
 
 
 def test_the_whole_network_moves_only_when_asked():
-    learner = fine_tuning(EMBEDDING, 3, steps=3, whole=True)
+    learner = fine_tuning(EMBEDDING, 3, steps=3, trained="all")
     params, _ = learner.init(KEY, TASK)
     adapted, metrics = learner.adapt(params, {}, SUPPORT, KEY)
     moved = optax.tree.norm(optax.tree.sub(adapted.fast["model"], params["model"]))
@@ -211,7 +211,7 @@ def test_features_of_a_classifier_serve_every_learner_that_transfers_them():
     for learner in (
         nearest_mean(EMBEDDING, 3),
         fine_tuning(EMBEDDING, 3, steps=1),
-        fine_tuning(EMBEDDING, 3, steps=1, whole=True, entropy=0.1),
+        fine_tuning(EMBEDDING, 3, steps=1, trained="all", entropy=0.1),
         logistic_regression(EMBEDDING, 3, steps=1),
         prototypical(EMBEDDING, 3),
     ):
@@ -268,3 +268,72 @@ def test_a_classifier_averages_the_statistics_of_its_batches():
 def test_wrong_arguments_are_told(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+BLOCKS = chained(block0=mlp(4, hidden=()), block1=mlp(4, hidden=()))
+
+
+def adapted_blocks(params, **options):
+    learner = fine_tuning(BLOCKS, 3, learning_rate=1e-2, **options)
+    adapted, metrics = learner.adapt(params, {"block0": {}, "block1": {}}, SUPPORT, KEY)
+    return learner, adapted, metrics
+
+
+def test_only_the_named_parts_are_trained_and_none_of_them_is_the_head_alone():
+    params, state = fine_tuning(BLOCKS, 3).init(KEY, TASK)
+    _, named, _ = adapted_blocks(params, trained=["block1"], steps=3)
+    assert named.fast["model"]["block0"] == {"head": {"bias": None, "kernel": None}}
+    moved = jax.tree.map(
+        lambda a, b: np.abs(a - b).max(), named.fast["model"]["block1"], params["model"]["block1"]
+    )
+    assert min(jax.tree.leaves(moved)) > 1e-3
+    # Depth 0 is feature transfer, bit for bit; all parts are the whole network.
+    for one, other in (([], "head"), (["block0", "block1"], "all")):
+        outputs = []
+        for trained in (one, other):
+            learner, adapted, _ = adapted_blocks(params, trained=trained, steps=3)
+            outputs.append(learner.predict(params, state, adapted, QUERY.x)[0])
+        np.testing.assert_array_equal(*outputs)
+
+
+def test_the_head_comes_first_and_sees_fixed_features():
+    params, _ = fine_tuning(BLOCKS, 3).init(KEY, TASK)
+    _, head, before = adapted_blocks(params, steps=4)
+    _, both, metrics = adapted_blocks(params, trained="all", head_steps=4, steps=2)
+    assert metrics["support_loss"].shape == (6,)
+    np.testing.assert_array_equal(metrics["support_loss"][:4], before["support_loss"])
+    _, none, _ = adapted_blocks(params, trained="all", head_steps=4, steps=0)
+    jax.tree.map(np.testing.assert_array_equal, none.fast["head"], head.fast["head"])
+    jax.tree.map(np.testing.assert_array_equal, none.fast["model"], params["model"])
+    assert np.abs(both.fast["model"]["block0"]["head"]["kernel"]).max() > 0
+
+
+def test_rates_fall_with_depth():
+    params, _ = fine_tuning(BLOCKS, 3).init(KEY, TASK)
+    trained = ["block0", "block1"]
+    _, even, _ = adapted_blocks(params, trained=trained, steps=1)
+    _, falling, _ = adapted_blocks(params, trained=trained, steps=1, depth_factor=2.0)
+    jax.tree.map(np.testing.assert_array_equal, falling.fast["head"], even.fast["head"])
+    # Adam's first step is as long as its rate.
+    for block, factor in (("block1", 2), ("block0", 4)):
+        steps = [
+            each.fast["model"][block]["head"]["kernel"] - params["model"][block]["head"]["kernel"]
+            for each in (even, falling)
+        ]
+        np.testing.assert_allclose(steps[0], factor * steps[1], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"trained": "block1"}, r"trained is 'block1'.*\['block3'\]"),
+        ({"trained": "all", "depth_factor": 2.0}, r"depth_factor is 2.0.*lowest first"),
+        ({"depth_factor": 0}, r"depth_factor is 0"),
+        ({"trained": ["block7"]}, r"fast must choose"),
+        ({"trained": ["block1", "block7"], "depth_factor": 2.0}, r"'model/block7'"),
+    ],
+)
+def test_parts_that_are_not_there_are_told(options, error):
+    params, _ = fine_tuning(BLOCKS, 3).init(KEY, TASK)
+    with pytest.raises(ValueError, match=error):
+        adapted_blocks(params, **options)

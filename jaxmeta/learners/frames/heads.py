@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.inner import InnerLoop
+from jaxmeta.inner import InnerLoop, merge, partition
 from jaxmeta.learners.frames.adaptation import Problem, by_inner_loop
 from jaxmeta.learners.frames.comparison import no_head_params
 from jaxmeta.learners.frames.normalized import normalized
@@ -122,23 +122,24 @@ def head_learner(
     inner: InnerLoop,
     ways: int,
     *,
-    whole: bool = False,
+    fast: Callable[[str], bool] | None = None,
     entropy: float = 0.0,
     normalization: str = "transductive",
 ) -> Learner:
-    r"""Adapts a head, and with ``whole`` its embedding too, to the support set by an inner loop.
+    r"""Adapts a head, and the parts of its embedding that ``fast`` names, by an inner loop.
 
     .. math:: L(w) = \operatorname*{mean}_{(x, y) \in S} -\log p_w(y \mid x)
               + \beta \operatorname*{mean}_{x \in Q} H\big(p_w(\cdot \mid x)\big)
 
-    Unless the embedding adapts, examples are embedded only once, whatever the number of steps.
+    Unless the embedding adapts too, examples are embedded only once, whatever the number of steps.
 
     Args:
       model: an embedding, ``[n, ...]`` to ``[n, d]``.
       head: the classifier.
       inner: the inner loop.
       ways: largest number of classes.
-      whole: adapt the whole network, embedding and head.
+      fast: whether a parameter of the embedding adapts too, by its name, as in
+        ``"block3/kernel"``; ``None`` for the head alone.
       entropy: beta, the weight of the entropy of the predictions on the query set. Unless it is 0,
         adaptation waits for the queries: it happens in ``predict`` and reports no metrics.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -168,10 +169,10 @@ def head_learner(
         params, state = model.init(model_key, episode.support.x)
         embedded, _ = model.apply(params, state, episode.support.x)
         head_params = head.init(head_key, embedded)
-        fast = {"head": head.start(head_params, embedded, membership(episode.support, ways))}
-        if whole:
-            fast["model"] = params
-        hyper = inner.init(hyper_key, fast)
+        start = {"head": head.start(head_params, embedded, membership(episode.support, ways))}
+        if fast is not None:
+            start["model"] = partition(params, fast)[0]
+        hyper = inner.init(hyper_key, start)
         return {"model": params, "head": head_params, "hyper": hyper}, state
 
     def problem(
@@ -190,22 +191,27 @@ def head_learner(
 
         initial = embed(params["model"])
         start = {"head": head.start(params.get("head", ()), initial[0], member)}
-        if whole:
-            start["model"] = params["model"]
+        slow: PyTree = ()
+        if fast is not None:
+            start["model"], slow = partition(params["model"], fast)
 
-        def inner_loss(fast: PyTree, key: Key) -> Array:
-            embedded, asked, _ = embed(fast["model"]) if whole else initial
-            logits = head.apply(fast["head"], embedded)
+        def inner_loss(leaves: PyTree, key: Key) -> Array:
+            embedded, asked, _ = initial
+            if fast is not None:
+                embedded, asked, _ = embed(merge(leaves["model"], slow))
+            logits = head.apply(leaves["head"], embedded)
             value = support_loss(cross_entropy, logits, support, present)
-            value += head.penalty(fast["head"], member)
+            value += head.penalty(leaves["head"], member)
             if query is None or asked is None:
                 return value
-            uncertainty = entropies(head.apply(fast["head"], asked), present)
+            uncertainty = entropies(head.apply(leaves["head"], asked), present)
             return value + entropy * masked_mean(uncertainty, query.mask)
 
-        def finish(fast: PyTree) -> Adapted:
-            kept = embedding.statistics(fast["model"], state, support) if whole else initial[2]
-            return Adapted(fast, kept, present)
+        def finish(leaves: PyTree) -> Adapted:
+            kept = initial[2]
+            if fast is not None:
+                kept = embedding.statistics(merge(leaves["model"], slow), state, support)
+            return Adapted(leaves, kept, present)
 
         return Problem(inner_loss, start, finish)
 
@@ -226,7 +232,9 @@ def head_learner(
         if adapted.waiting is not None:
             asked = jnp.ones(jax.tree.leaves(x)[0].shape[0], jnp.float32) if mask is None else mask
             adapted, _ = adapt(params, state, *adapted.waiting, Query(x, asked))
-        weights = adapted.fast["model"] if whole else params["model"]
+        weights = params["model"]
+        if fast is not None:
+            weights = merge(adapted.fast["model"], partition(weights, fast)[1])
         embedded, state = embedding.on_query(weights, state, adapted.statistics, x, mask, key)
         return mask_absent_classes(
             head.apply(adapted.fast["head"], embedded), adapted.present

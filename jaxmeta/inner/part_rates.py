@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxmeta.inner import path_name
-from jaxmeta.runs.spec import suggest
+from jaxmeta.inner.leaves import path_name, within
 from jaxmeta.types import PyTree
 
 
@@ -34,14 +33,13 @@ def with_rates(
     if not rates:
         return optimizer
 
-    def fits(name: str, part: str) -> bool:
-        return f"{name}/".startswith(f"{part}/")
-
     def init(params: PyTree) -> Any:
         names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         for part in rates:
-            if not any(fits(name, part) for name in names):
-                raise ValueError(f"No parameter is named '{part}': {suggest(part, names)}.")
+            if not any(within(name, part) for name in names):
+                raise ValueError(
+                    f"No parameter is in the part '{part}': give parts of {', '.join(names)}."
+                )
         return optimizer.init(params)
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
@@ -49,7 +47,7 @@ def with_rates(
 
         def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
             name = path_name(path)
-            chosen = max((part for part in rates if fits(name, part)), key=len, default=None)
+            chosen = max((part for part in rates if within(name, part)), key=len, default=None)
             return leaf if chosen is None else leaf * rates[chosen]
 
         return jax.tree_util.tree_map_with_path(scaled, updates), state
