@@ -12,6 +12,8 @@ from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.config import build_model, learner_spec, name_of
 
+from .judging.runs import examples as all_in_memory
+
 
 def cluster(
     folder: Path,
@@ -20,6 +22,7 @@ def cluster(
     seed: int,
     data_dir: str | None = None,
     trust: Sequence[str] = (),
+    checkpoint: str = "best",
 ) -> dict[str, Any]:
     """Writes ``clusters.npy`` into a run's folder.
 
@@ -30,6 +33,7 @@ def cluster(
       seed: seed of the first centers.
       data_dir: folder of the data.
       trust: packages whose functions the run's config may name.
+      checkpoint: ``"best"``, by validation tasks, or ``"last"``.
 
     Returns:
       How many clusters and images are left, and how well the clusters agree with the classes.
@@ -38,7 +42,7 @@ def cluster(
       ValueError: there is no such run, or it has fewer images than ``clusters``.
       ModuleNotFoundError: scikit-learn is not installed.
     """
-    features, classes = training_features(folder, data_dir, trust)
+    features, classes = training_features(folder, data_dir, trust, checkpoint)
     if clusters > len(features):
         raise ValueError(
             f"--clusters is {clusters} and there are {len(features)} images: give fewer."
@@ -57,11 +61,12 @@ def cluster(
         "left_out": int((labels < 0).sum()),
         "agreement_with_classes": agreement(classes, found),
         "seed": seed,
+        "checkpoint": checkpoint,
     }
 
 
 def training_features(
-    folder: Path, data_dir: str | None, trust: Sequence[str]
+    folder: Path, data_dir: str | None, trust: Sequence[str], checkpoint: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The features of a run's training images, and their classes."""
     config = workdir.read_config(folder)
@@ -71,9 +76,9 @@ def training_features(
             "data set: cluster the features of a run on the data set itself."
         )
     source = tasks.load_sources(config, data_dir, tuple(trust))["train"]
-    restored, _ = workdir.load_trained(folder, trust=tuple(trust))
+    restored, _ = workdir.load_trained(folder, trust=tuple(trust), checkpoint=checkpoint)
     own = learner_spec(config).get("normalization") != "running"
-    model, examples = build_model(config, tuple(trust)), probes.all_examples(source)
+    model, examples = build_model(config, tuple(trust)), all_in_memory(source)
     params = restored.params["model"]
     state = restored.state
     if own:  # it has no running averages of its own

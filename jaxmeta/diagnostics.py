@@ -44,9 +44,9 @@ def spread(z: Array, mask: Array | None = None) -> Array:
     (1.0, 0.0)
     """
     variance = moments(_to_unit_length(_features(z)), mask).variance
-    some = variance > 0
-    # Differentiating a square root of zero would give NaN.
-    deviation = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)), 0)
+    # Differentiating a square root of zero would give NaN; what is NaN stays it.
+    none = variance == 0
+    deviation = jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
     return jnp.mean(deviation) * math.sqrt(z.shape[1])
 
 
@@ -190,7 +190,8 @@ def alpha_req(z: Array, first: int = 1, last: int | None = None) -> Array:
     x = x - masked_mean(x, known)
     enough = jnp.sum(known) > 1
     alpha = -masked_mean(x * y, known) / jnp.where(enough, masked_mean(x**2, known), 1)
-    return jnp.where(enough, alpha, jnp.inf)
+    alpha = jnp.where(enough, alpha, jnp.inf)
+    return jnp.where(jnp.isnan(rounding), jnp.nan, alpha)
 
 
 def _features(z: Array) -> Array:
@@ -213,9 +214,9 @@ def _paired(first: Array, second: Array) -> tuple[Array, Array]:
 
 def _to_unit_length(rows: Array) -> Array:
     squared = jnp.sum(rows**2, axis=1, keepdims=True)
-    some = squared > 0
+    none = squared == 0
     # The inner `where` is for the derivative, which would be NaN at a length of zero.
-    return jnp.where(some, rows * jax.lax.rsqrt(jnp.where(some, squared, 1)), 0)
+    return jnp.where(none, 0, rows * jax.lax.rsqrt(jnp.where(none, 1, squared)))
 
 
 def _mask(mask: Array | None, rows: Array) -> Array:

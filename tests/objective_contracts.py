@@ -169,6 +169,7 @@ def keeps_its_promises(case: Case, folder: Path) -> None:
         jax.tree.map(lambda row: row[0], metrics),
         {**report.metrics, "outer_gradient_norm": optax.tree.norm(gradient)},
     )
+    same(_gradient_of(step.params, train_state), gradient)
     moved = case.objective.update(step.state, train_state.params, report.statistics)
     same((train_state.state, train_state.carry), (moved, report.carry))
     losses = [metrics["loss"]]
@@ -187,6 +188,14 @@ def keeps_its_promises(case: Case, folder: Path) -> None:
     assert update._cache_size() == 1
     assert train_state.state["constant"] == 1
     assert train_state.state["count"] == LARGE + STEPS
+
+
+def _gradient_of(before: PyTree, after: TrainState) -> PyTree:
+    """The gradient of the one step that led to a train state, by Adam or by SGD of rate 1."""
+    first_moment = optax.tree.get(after.optimizer, "mu")  # a tenth of the gradient
+    if first_moment is not None:
+        return jax.tree.map(lambda leaf: 10 * leaf, first_moment)
+    return jax.tree.map(lambda old, new: old - new, before, after.params)
 
 
 def same(one: PyTree, other: PyTree) -> None:

@@ -206,9 +206,15 @@ def test_every_shift_is_drawn_alike_often():
     assert max(abs(count - len(images) / 9) for count in counts) < 5 * np.sqrt(len(images) / 9)
 
 
-def test_a_crop_of_all_is_the_image_and_one_of_whole_pixels_is_a_slice():
+def test_a_crop_of_all_is_the_image_and_one_of_whole_pixels_is_a_slice_but_for_its_border():
     whole = resized_crop((1.0, 1.0), (1.0, 1.0))
     np.testing.assert_allclose(whole(KEY, IMAGE), IMAGE, atol=1e-6)
+    # Half of the sides, from the third pixel: within, the slice resized; its border is interpolated
+    # with the pixels around it, as nothing of the image is hidden.
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(8, 8, 1)), jnp.float32)
+    part = cut_and_resize(image, jnp.full(2, 2 / 8), jnp.full(2, 4 / 8))
+    resized = jax.image.resize(image[2:6, 2:6], (8, 8, 1), "linear")
+    np.testing.assert_allclose(part[1:7, 1:7], resized[1:7, 1:7], atol=1e-6)
     # Of twice the height and width, in its middle: each pixel becomes a quarter of itself.
     small = cut_and_resize(jnp.ones((8, 8, 1)), jnp.full(2, -0.5), jnp.full(2, 2.0))
     np.testing.assert_allclose(small[2:6, 2:6], 1, atol=1e-6)

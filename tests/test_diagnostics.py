@@ -144,3 +144,17 @@ def test_unpaired_features_and_empty_ranges_are_refused():
     for first, last in ((0, None), (6, None), (3, 3), (1, 7)):
         with pytest.raises(ValueError, match=r"ranks 1 to 6, .*: give a range"):
             alpha_req(Z, first, last)
+
+
+@pytest.mark.parametrize(
+    "diagnostic",
+    [
+        spread,
+        rankme,
+        alpha_req,
+        lambda z: positive_cosine(z, z),
+    ],
+)
+def test_features_that_are_not_numbers_have_no_figure(diagnostic):
+    features = jax.random.normal(jax.random.key(0), (6, 4)).at[2, 1].set(jnp.nan)
+    assert np.isnan(diagnostic(features))

@@ -31,12 +31,14 @@ CLEAN = 10_240
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The learners that were asked for; raises ``ValueError`` for an unknown one."""
+    """The learners that were asked for; raises ``ValueError`` for none or an unknown one."""
     for name in names:
         if name not in methods.TRANSFERRED:
             raise ValueError(
                 f"There is no learner '{name}' of features: {suggest(name, methods.TRANSFERRED)}."
             )
+    if not names:
+        raise ValueError(f"--learners is empty: give some of {', '.join(methods.TRANSFERRED)}.")
     return list(dict.fromkeys(names))
 
 

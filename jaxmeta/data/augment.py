@@ -291,9 +291,10 @@ def check_bounds(name: str, bounds: tuple[float, float]) -> None:
     """Raises ``ValueError`` unless a range is two positive numbers in order."""
     try:
         least, most = bounds
-    except TypeError as error:
-        raise ValueError(f"{name} is {bounds}: give a range, two numbers.") from error
-    if not 0 < least <= most:
+        ordered = 0 < least <= most
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {bounds!r}: give a range, two numbers.") from error
+    if not ordered:
         raise ValueError(f"{name} is {(least, most)}: give two positive numbers in order.")
 
 

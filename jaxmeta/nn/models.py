@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_count
+from jaxmeta.checks import check_count, check_sizes
 from jaxmeta.nn.convolution import conv2d
 from jaxmeta.nn.layers import (
     Statistics,
@@ -41,8 +41,8 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
     >>> model.apply(params, state, jnp.ones((4, 6)))[0].shape
     (4, 3)
     """
-    for size in (*hidden, outputs):
-        check_count("A layer's size", size, least=1)
+    check_sizes(hidden)
+    check_count("A layer's size", outputs, least=1)
     names = [f"layer{i}" for i in range(len(hidden))] + ["head"]
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:

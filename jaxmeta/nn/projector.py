@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_count
+from jaxmeta.checks import check_count, check_sizes
 from jaxmeta.nn.layers import Statistics, batch_norm, dense, init_dense
 from jaxmeta.types import Array, Key, Model, PyTree
 
@@ -44,8 +44,8 @@ def projector(outputs: int, hidden: Sequence[int] = (512,), *, normalized: bool 
     >>> model.apply(params, state, features)[0].shape
     (4, 16)
     """
-    for size in (*hidden, outputs):
-        check_count("A layer's size", size, least=1)
+    check_sizes(hidden)
+    check_count("A layer's size", outputs, least=1)
     names = [f"layer{i}" for i in range(len(hidden))]
 
     def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:

@@ -1,5 +1,6 @@
 """The sum of Objectives that share parameters by name."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,10 @@ def added(
     >>> few_shot = episodic(prototypical(conv4(), ways=5), cross_entropy)
     >>> objective = added({"few_shot": few_shot, "rotation": rotation(conv4())}, {"rotation": 0.5})
     """
+    if not isinstance(objectives, Mapping):
+        raise ValueError(
+            f"added got a {type(objectives).__name__}: give a dictionary of objectives by name."
+        )
     weights = weights or {}
     for name in weights:
         if name not in objectives:
@@ -51,6 +56,9 @@ def added(
                 f"weights names '{name}', and the objectives are {', '.join(objectives)}: give "
                 "weights of those."
             )
+    for name, weight in weights.items():
+        if not (isinstance(weight, int | float) and math.isfinite(weight)):
+            raise ValueError(f"The weight of '{name}' is {weight!r}: give a finite number.")
     if not objectives:
         raise ValueError("added got 0 objectives: give at least one.")
 

@@ -6,7 +6,7 @@ from jaxmeta.learners.frames.support import to_unit_length
 from jaxmeta.losses import masked_mean
 from jaxmeta.pretraining.prediction import prediction
 from jaxmeta.pretraining.shapes import check_shapes
-from jaxmeta.pretraining.teacher import Momentum
+from jaxmeta.pretraining.teacher import Momentum, check_momentum
 from jaxmeta.types import Array, Model, Objective
 
 
@@ -43,6 +43,7 @@ def byol(
     >>> momentum = rising(0.99, steps=10_000)
     >>> objective = byol(conv4(), projector(128), projector(128), momentum=momentum)
     """
+    check_momentum(momentum)
     return prediction(model, projector, predictor, byol_loss, momentum, decay)
 
 

@@ -7,7 +7,7 @@ from jaxmeta.learners.frames.support import MASK_VALUE, cosine_similarities
 from jaxmeta.losses import cross_entropy
 from jaxmeta.pretraining.prediction import prediction
 from jaxmeta.pretraining.shapes import check_shapes
-from jaxmeta.pretraining.teacher import Momentum
+from jaxmeta.pretraining.teacher import Momentum, check_momentum
 from jaxmeta.types import Array, Model, Objective
 
 
@@ -47,6 +47,7 @@ def moco_v3(
     >>> from jaxmeta.nn import conv4, projector
     >>> objective = moco_v3(conv4(), projector(128), projector(128))
     """
+    check_momentum(momentum)
     check_positive("temperature", temperature)
 
     def loss(predictions: Array, targets: Array, mask: Array) -> Array:

@@ -49,7 +49,15 @@ def rotation(model: Model, head: Model | None = None, *, decay: float = 0.9) -> 
     network = chained(model=model, rotation=mlp(TURNS, hidden=()) if head is None else head)
 
     def init(key: Key, task: Any) -> tuple[PyTree, PyTree]:
-        return network.init(key, turned(task).x)
+        x = turned(task).x
+        params, state = network.init(key, x)
+        shape = jax.eval_shape(network.apply, params, state, x)[0].shape
+        if shape != (len(x), TURNS):
+            raise ValueError(
+                f"The head's outputs have shape {shape} for {len(x)} images: give it {TURNS} "
+                "outputs, one for each quarter turn."
+            )
+        return params, state
 
     def loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
         x, turns, mask = turned(task)
@@ -84,6 +92,11 @@ def turned(task: Any) -> Batch:
                 f"rotation got inputs of shape {jax.tree.map(jnp.shape, batch.x)}: give square "
                 "images [n, size, size, channels]."
             )
+    shapes = {jnp.shape(batch.x)[1:] for batch in batches}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"rotation got batches of images of shapes {sorted(shapes)}: give images of one size."
+        )
     x = jnp.concatenate([batch.x for batch in batches])
     mask = jnp.concatenate([batch.mask for batch in batches])
     return Batch(

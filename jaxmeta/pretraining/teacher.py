@@ -102,10 +102,7 @@ def following(
     Raises:
       ValueError: a share is outside [0, 1].
     """
-    if not callable(momentum) and not 0 <= momentum <= 1:
-        raise ValueError(
-            f"momentum is {momentum}: give the share, from 0 to 1, that a teacher keeps in a step."
-        )
+    check_momentum(momentum)
     average = running_average(decay)
 
     def update(state: PyTree, params: PyTree, statistics: PyTree) -> dict[str, Any]:
@@ -119,6 +116,16 @@ def following(
         }
 
     return update
+
+
+def check_momentum(momentum: Any) -> None:
+    """Raises ``ValueError`` unless a momentum is a function or a number from 0 to 1."""
+    number = isinstance(momentum, int | float) and 0 <= momentum <= 1
+    if not callable(momentum) and not number:
+        raise ValueError(
+            f"momentum is {momentum!r}: give the share, from 0 to 1, that a teacher keeps in a "
+            "step, or a function of the step."
+        )
 
 
 def rising(start: float, steps: int) -> Callable[[Array], Array]:

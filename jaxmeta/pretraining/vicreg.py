@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_positive
 from jaxmeta.losses import masked_mean
 from jaxmeta.nn import moments
 from jaxmeta.nn.layers import widened
@@ -35,7 +34,7 @@ def vicreg(
       An objective over batches of two views; see :func:`jaxmeta.pretraining.joint_embedding`.
 
     Raises:
-      ValueError: a weight is not positive, or as for
+      ValueError: a weight is negative, or as for
         :func:`jaxmeta.pretraining.joint_embedding`.
 
     References:
@@ -47,7 +46,8 @@ def vicreg(
     """
     weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
     for name, weight in weights.items():
-        check_positive(name, weight)
+        if not weight >= 0:
+            raise ValueError(f"{name} is {weight}: give a number of 0 or more.")
     return joint_embedding(
         model,
         projector,

@@ -8,7 +8,7 @@ import pytest
 
 from jaxmeta import pretraining
 from jaxmeta.data import array_source, stream, streamed_source
-from jaxmeta.nn import projector
+from jaxmeta.nn import mlp, projector
 from jaxmeta.objectives import two_views
 from jaxmeta.pretraining import Teacher, rising
 from jaxmeta.train import init_train_state, outer_loop, streamed_loop
@@ -379,3 +379,39 @@ def test_bad_arguments():
         objective.carry(params, state, task, KEY)
     with pytest.raises(ValueError, match="start is -1: give the momentum of the first step"):
         rising(-1, 5)
+
+
+def test_a_head_of_rotation_has_an_output_for_each_turn():
+    images = Batch(jnp.ones((2, 4, 4, 1)), jnp.zeros(2, jnp.int32), jnp.ones(2))
+    for outputs in (3, 5):
+        with pytest.raises(ValueError, match=rf"\(8, {outputs}\).*4 outputs"):
+            pretraining.rotation(mlp(6), mlp(outputs)).init(jax.random.key(0), images)
+    larger = images._replace(x=jnp.ones((2, 6, 6, 1)))
+    with pytest.raises(ValueError, match=r"images of one size"):
+        pretraining.rotation(mlp(6)).init(jax.random.key(0), (images, larger))
+
+
+def test_padding_changes_nothing_about_rotation():
+    objective = pretraining.rotation(mlp(6))
+    x = jax.random.normal(jax.random.key(1), (3, 4, 4, 1))
+    images = Batch(x, jnp.zeros(3, jnp.int32), jnp.ones(3))
+    padded = Batch(
+        jnp.concatenate([x, 7 * x[:2]]), jnp.zeros(5, jnp.int32), jnp.array([1.0, 1, 1, 0, 0])
+    )
+    params, state = objective.init(jax.random.key(0), images)
+    value_and_grad = jax.jit(
+        jax.value_and_grad(lambda p, task: objective.loss(p, state, task, KEY)[0])
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        value_and_grad(params, images),
+        value_and_grad(params, padded),
+    )
+
+
+@pytest.mark.parametrize("method", ["byol", "moco_v3", "moco_v2"])
+@pytest.mark.parametrize("momentum", [None, 1.5, "high"])
+def test_a_teacher_needs_a_momentum(method, momentum):
+    parts = [mlp(4), mlp(4), mlp(4)][: 2 if method == "moco_v2" else 3]
+    with pytest.raises(ValueError, match=r"momentum is .*from 0 to 1"):
+        getattr(pretraining, method)(*parts, momentum=momentum)
