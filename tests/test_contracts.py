@@ -110,7 +110,7 @@ CASES = {
         learns=False,
     ),
     "fine_tuning_whole": Case(
-        fine_tuning(EMBEDDING, WAYS, steps=2, learning_rate=1e-3, whole=True, entropy=0.5),
+        fine_tuning(EMBEDDING, WAYS, steps=2, learning_rate=1e-3, trained="all", entropy=0.5),
         equivariant=True,
         learns=False,
     ),

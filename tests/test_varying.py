@@ -34,7 +34,7 @@ LEARNERS = {
     "maml_plus_plus": maml_plus_plus(small(WAYS), WAYS, steps=2),
     "imaml": imaml(small(WAYS), WAYS, steps=2, learning_rate=0.1, solver_steps=2),
     "fine_tuning": fine_tuning(
-        mlp(8, (4,)), WAYS, steps=2, learning_rate=1e-3, whole=True, entropy=0.5
+        mlp(8, (4,)), WAYS, steps=2, learning_rate=1e-3, trained="all", entropy=0.5
     ),
 }
 

@@ -46,9 +46,8 @@ def task_source(
         ``batches``, the data cannot fill such a task.
 
     References:
-      Devlin et al., 2019, BERT, section on multilingual models (exponents); Dou, Yu and
-      Anastasopoulos, 2019, Investigating Meta-Learning Algorithms for Low-Resource Natural Language
-      Understanding Tasks, section 3.3 (sampling in proportion to size).
+      Dou, Yu and Anastasopoulos, 2019, Investigating Meta-Learning Algorithms for Low-Resource
+      Natural Language Understanding Tasks (sampling in proportion to size).
 
     >>> source = task_source(np.arange(5.0)[:, None], [[1, 1], [2, 1]], ["ants", "bees"])
     >>> batch = source.batches(3)(source.data, jax.random.key(0))

@@ -34,7 +34,7 @@ def shared_private(shared: Model, private: Model, head: Model, tasks: int) -> Mo
       ValueError: ``tasks`` is not a positive integer or, when called, the inputs name no task.
 
     References:
-      Liu, Qiu and Huang, 2017, Adversarial Multi-task Learning for Text Classification, section 4.
+      Liu, Qiu and Huang, 2017, Adversarial Multi-task Learning for Text Classification.
 
     >>> from jaxmeta.nn import mlp
     >>> network = shared_private(mlp(8), mlp(4), mlp(2, hidden=()), tasks=3)
@@ -92,7 +92,7 @@ def orthogonality(shared: Array, private: Array, mask: Array) -> Array:
       mask: ``[n]``.
 
     References:
-      Liu, Qiu and Huang, 2017, equation 10.
+      Liu, Qiu and Huang, 2017, Adversarial Multi-task Learning for Text Classification.
 
     >>> orthogonality(jnp.array([[1.0], [0.0]]), jnp.array([[0.0], [1.0]]), jnp.ones(2)).item()
     0.0
@@ -137,7 +137,7 @@ def adversarial_sharing(
       ValueError: a weight is negative, or as for :func:`jaxmeta.multitask.multitask`.
 
     References:
-      Liu, Qiu and Huang, 2017, equations 8 to 11; the weights are those of its authors' code.
+      Liu, Qiu and Huang, 2017, Adversarial Multi-task Learning for Text Classification.
 
     >>> from jaxmeta.nn import mlp
     >>> objective = adversarial_sharing(mlp(8), mlp(4), mlp(2, hidden=()), mlp(3), tasks=3)
