@@ -214,7 +214,8 @@ class Source(NamedTuple):
       classes: the number of classes among the labels of ``batches``; ``None`` if there are no
         classes.
       whole: a sampler that always draws all examples, class by class, in one :class:`Batch` labeled
-        like those of ``batches``; ``None`` if there are no fixed examples.
+        like those of ``batches``, or of several tasks in turn all of each; ``None`` if there are no
+        fixed examples.
       relabeled: ``(labels [n]) -> Source`` of the same examples in other classes. The labels, in
         the order of ``data.examples``, count from 0; -1 leaves an example out. ``None`` if the
         data are not fixed examples in memory.

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.multitask.cross_stitch import check_stages
-from jaxmeta.multitask.heads import with_heads
+from jaxmeta.multitask.heads import check_stages, with_heads
 from jaxmeta.multitask.per_task import per_task, statistics_per_task
 from jaxmeta.nn import Use, assembled
 from jaxmeta.nn.layers import dense, init_dense

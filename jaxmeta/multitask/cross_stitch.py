@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.multitask.heads import with_heads
+from jaxmeta.multitask.heads import check_stages, with_heads
 from jaxmeta.multitask.per_task import columns, statistics_per_task
 from jaxmeta.nn import Use, assembled
 from jaxmeta.types import Array, Key, Model, PyTree, Tasked
@@ -95,9 +95,3 @@ def _chosen(encoder: Model) -> Model:
         return outputs[jnp.arange(x.task.size), x.task], used
 
     return Model(encoder.init, apply)
-
-
-def check_stages(stages: Sequence[Model]) -> None:
-    """Raises ``ValueError`` unless there are stages."""
-    if isinstance(stages, Model) or not stages:
-        raise ValueError(f"stages is {stages!r}: give a list of models, at least one.")

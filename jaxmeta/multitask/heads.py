@@ -1,5 +1,7 @@
 """A head for each task, on features that may depend on the task."""
 
+from collections.abc import Sequence
+
 from jaxmeta.multitask.per_task import per_task
 from jaxmeta.nn import Use, assembled
 from jaxmeta.types import Array, Model, Tasked
@@ -35,3 +37,9 @@ def with_heads(encoder: Model, head: Model, tasks: int) -> Model:
 def flat(features: Array) -> Array:
     """Features ``[n, d]`` from maps ``[n, ...]``."""
     return features.reshape(features.shape[0], -1)
+
+
+def check_stages(stages: Sequence[Model]) -> None:
+    """Raises ``ValueError`` unless there are stages."""
+    if isinstance(stages, Model) or not stages:
+        raise ValueError(f"stages is {stages!r}: give a list of models, at least one.")

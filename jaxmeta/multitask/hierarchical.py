@@ -5,8 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxmeta.multitask.cross_stitch import check_stages
-from jaxmeta.multitask.heads import flat
+from jaxmeta.multitask.heads import check_stages, flat
 from jaxmeta.multitask.per_task import per_task, statistics_per_task
 from jaxmeta.nn import Use, assembled
 from jaxmeta.types import Array, Model, Tasked
