@@ -154,9 +154,10 @@ def test_flags_that_do_not_go_together(tmp_path: Path, flags: list[str], sentenc
 @pytest.mark.slow
 def test_a_full_disk_stops_a_run_that_can_be_resumed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    wide = ["--config.model.hidden=(300, 300)"]
+    wide = ["--config.model.hidden=(600, 600)"]
 
-    # A file that may not grow, beyond 600 blocks, fails as on a disk that is full.
+    # A file that may not grow, beyond 600 blocks, fails as on a disk that is full. The largest
+    # array is written in as many pieces as there are devices: two pieces are of 1,300 blocks each.
     little_room = ["sh", "-c", 'ulimit -f 600; exec "$@"', "sh"]
     status, errors = finish(start_waves(folder, *wide, prefix=little_room))
     assert status == 1
