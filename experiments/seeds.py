@@ -24,16 +24,25 @@ def result_of(config: Mapping[str, Any], folder: Path, data_dir: str | None) -> 
     Raises:
       Diverged: its training diverged.
     """
-    path = folder / "result.json"
-    if not (path.exists() and workdir.read_config(folder) == json.loads(json.dumps(config))):
+    return results_of(config, folder, data_dir, ["test"])["test"]
+
+
+def results_of(
+    config: Mapping[str, Any], folder: Path, data_dir: str | None, splits: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Like :func:`result_of`, on several splits, by their names."""
+    names = {"test": "result.json"}
+    paths = {split: folder / names.get(split, f"result_{split}.json") for split in splits}
+    there = all(path.exists() for path in paths.values())
+    if not (there and workdir.read_config(folder) == json.loads(json.dumps(config))):
         prepared = prepare(config, folder, data_dir)
         for note in prepared.notes:
             say(note)
         train(prepared)
-        result = measure(folder, prepared.sources, "test", trust=EVERYTHING)
-        workdir.write_atomically(path, json.dumps(result, indent=2) + "\n")
-    stored: dict[str, Any] = json.loads(path.read_text())
-    return stored
+        for split, path in paths.items():
+            result = measure(folder, prepared.sources, split, trust=EVERYTHING)
+            workdir.write_atomically(path, json.dumps(result, indent=2) + "\n")
+    return {split: json.loads(path.read_text()) for split, path in paths.items()}
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, float | None]:

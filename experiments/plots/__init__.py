@@ -3,6 +3,7 @@
 from .curves import comparison, curve, learning
 from .domains import adaptation, domains
 from .episodes import episode
+from .evenness import evenness
 from .multitask import multitask
 from .pretraining import features, reconstructions, views
 
@@ -12,6 +13,7 @@ __all__ = [
     "curve",
     "domains",
     "episode",
+    "evenness",
     "features",
     "learning",
     "multitask",

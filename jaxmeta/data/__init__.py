@@ -37,7 +37,7 @@ from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.images import folder, load_images
-from jaxmeta.data.many_tasks import adapted_tasks, task_source
+from jaxmeta.data.many_tasks import adapted_tasks, splits_to_adapt, task_source
 from jaxmeta.data.multi_mnist import multi_mnist
 from jaxmeta.data.omniglot import omniglot
 from jaxmeta.data.placed import PlacedSampler
@@ -111,6 +111,7 @@ __all__ = [
     "sinusoid",
     "solarize",
     "sometimes",
+    "splits_to_adapt",
     "stream",
     "streamed_source",
     "task_source",

@@ -1,6 +1,6 @@
 """Many tasks of one kind, each with its own examples and labels, as one source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -185,20 +185,22 @@ def adapted_tasks(support: Source, query: Source) -> Source:
       query: what to evaluate on, of the same tasks.
 
     Returns:
-      A source whose ``whole`` draws an :class:`~jaxmeta.types.Episode` of each task in turn.
+      A source whose ``episodes(ways, shots, queries)`` draw the tasks in turn, each with all its
+      examples, whatever numbers of shots and queries are asked for.
 
     Raises:
-      ValueError: the sources differ in their tasks.
+      ValueError: the sources differ in their tasks or, from ``episodes``, the tasks have another
+        number of classes.
 
     >>> train = task_source(np.ones((4, 1)), [[2, 1], [1, 0]], ["ants", "bees"])
     >>> test = task_source(np.ones((2, 1)), [[1, 0], [0, 1]], ["ants", "bees"])
     >>> both = adapted_tasks(train, test)
-    >>> episode = both.whole.at(both.data, jax.random.key(0), 1)
+    >>> episode = both.episodes(ways=2, shots=1, queries=1).at(both.data, jax.random.key(0), 1)
     >>> episode.support.mask.tolist(), episode.query.y.tolist()
     ([1.0, 0.0, 0.0], [1])
     """
     shown, asked = support.whole, query.whole
-    tasks = query.tasks
+    tasks, classes = query.tasks, query.classes
     if shown is None or asked is None or tasks is None or support.tasks != tasks:
         raise ValueError(
             f"The tasks to adapt to are {support.tasks} and those to evaluate on {query.tasks}: "
@@ -211,10 +213,31 @@ def adapted_tasks(support: Source, query: Source) -> Source:
         keys = jax.random.split(key)
         return Episode(of_support(data[0], keys[0], place), of_query(data[1], keys[1], place))
 
-    return Source(
-        (support.data, query.data),
-        query.episodes,
-        classes=query.classes,
-        whole=PlacedSampler(at, tasks),
-        tasks=tasks,
-    )
+    def episodes(ways: int, shots: int, queries: int) -> Sampler:
+        if ways != classes:
+            raise ValueError(
+                f"An episode has {ways} ways and the tasks have {classes} classes: give that "
+                "number, as episodes have all classes of a task."
+            )
+        return PlacedSampler(at, tasks)
+
+    return Source((support.data, query.data), episodes, classes=classes, tasks=tasks)
+
+
+def splits_to_adapt(tasks: Mapping[str, Source]) -> dict[str, Source]:
+    """Splits of many tasks to train on, and then to adapt to one by one.
+
+    Args:
+      tasks: sources of the same tasks, by the names ``train``, ``valid`` and ``test``.
+
+    Returns:
+      ``train`` as it is, and ``valid`` and ``test`` as :func:`adapted_tasks` of ``train``.
+
+    Raises:
+      ValueError: as :func:`adapted_tasks`.
+    """
+    train = tasks["train"]
+    return {
+        "train": train,
+        **{name: adapted_tasks(train, tasks[name]) for name in ("valid", "test")},
+    }

@@ -7,6 +7,7 @@ from jaxmeta.multitask.hard_sharing import hard_sharing
 from jaxmeta.multitask.heads import with_heads
 from jaxmeta.multitask.hierarchical import hierarchical
 from jaxmeta.multitask.objective import by_uncertainty, multitask
+from jaxmeta.multitask.one_network import one_network
 from jaxmeta.multitask.per_task import columns, per_task, statistics_per_task
 from jaxmeta.multitask.shared_private import adversarial_sharing, orthogonality, shared_private
 
@@ -19,6 +20,7 @@ __all__ = [
     "hard_sharing",
     "hierarchical",
     "multitask",
+    "one_network",
     "orthogonality",
     "per_task",
     "shared_private",

@@ -5,8 +5,8 @@ A config is a dictionary of *specs* (:mod:`jaxmeta.runs.spec`) and numbers. It n
 - ``data``, the sources of tasks; ``ways``, ``shots`` and ``queries`` of the evaluation episodes;
   and ``sample``, what to train on: episodes, given the fields that differ from the evaluation's;
   episodes whose classes are single examples, ``{"instances": True}``; batches of examples,
-  ``{"batches": 64}``, of several tasks in turn or, with an ``exponent``, by their sizes; or a
-  sampler that a function makes from the ``source`` or from another ``sample``,
+  ``{"batches": 64}``; either of several tasks in turn or, with an ``exponent``, by their sizes; or
+  a sampler that a function makes from the ``source`` or from another ``sample``,
   ``{"make": "mine.pairs", "sample": {"batches": 64}}``;
 - ``model``, ``learner``, ``loss``, ``metrics`` (by name; the first chooses the checkpoint),
   ``objective`` and ``estimator``. If a function takes an argument of one of these names and its

@@ -19,7 +19,7 @@ CHECKPOINTS = ("best", "last")
 """The checkpoints that a run keeps for evaluation: by validation, and by time."""
 SAMPLE = (
     *("ways", "shots", "queries", "least_ways", "least_shots"),
-    *("imbalanced", "unlabeled", "distractors", "outside"),
+    *("imbalanced", "unlabeled", "distractors", "outside", "exponent"),
 )
 """The fields of ``sample`` for episodes."""
 

@@ -86,6 +86,11 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
             fields = {**fields, "sample": inner}
         made: Sampler = build(fields, EVERYTHING, fill={"source": source})
         return made
+    if fields.get("exponent") is not None and source.tasks is None:
+        raise ValueError(
+            f"config.sample.exponent is {fields['exponent']}, but the train split has no tasks to "
+            "choose from: leave it out."
+        )
     if "batches" not in fields:
         protocol = {**{name: config[name] for name in ("ways", "shots", "queries")}, **fields}
         if fields.get("instances"):
@@ -107,15 +112,9 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
         return spec
 
     _mapped(checked, config["objective"])
-    exponent = fields.get("exponent")
-    if exponent is None:
+    if fields.get("exponent") is None:
         return source.batches(fields["batches"])
-    if source.tasks is None:
-        raise ValueError(
-            f"config.sample.exponent is {exponent}, but the train split has no tasks to choose "
-            "from: leave it out."
-        )
-    return source.batches(fields["batches"], exponent=exponent)
+    return source.batches(fields["batches"], exponent=fields["exponent"])
 
 
 def _instances(source: Source, protocol: Mapping[str, Any]) -> Sampler:

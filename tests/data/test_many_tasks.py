@@ -143,10 +143,12 @@ def test_an_evaluation_has_the_tasks_in_order_on_any_number_of_devices():
 def test_a_task_is_adapted_to_with_its_own_examples():
     query = task_source(100 + np.arange(6)[:, None], [[1, 1, 0]] * 3, ["ant", "bee", "cat"])
     both = adapted_tasks(SOURCE, query)
-    episode = both.whole.at(both.data, KEY, 2)
+    episode = both.episodes(ways=3, shots=1, queries=1).at(both.data, KEY, 2)
     assert belongs(episode.support)
     assert episode.query.x.x[:, 0].tolist() == [104, 105]
     assert (episode.query.x.task == 2).all()
+    with pytest.raises(ValueError, match=r"2 ways.*3 classes"):
+        both.episodes(ways=2, shots=1, queries=1)
     with pytest.raises(ValueError, match=r"3.*1"):
         adapted_tasks(SOURCE, task_source(np.ones((1, 1)), [[1]], ["ant"]))
 

@@ -14,3 +14,17 @@ def points():
         return task_source(x, [[each, each]] * 3, ["ant", "bee", "cat"])
 
     return {"train": source(20), "valid": source(5), "test": source(7)}
+
+
+def sized(sizes):
+    """Such tasks with so many examples each for training."""
+    random = np.random.default_rng(0)
+
+    def source(each):
+        counts = np.repeat(np.asarray(each) // 2, 2)
+        labels = np.repeat(np.arange(counts.size) % 2, counts)
+        x = random.normal(size=(labels.size, 3)) + 2 * labels[:, None]
+        names = [str(i) for i in range(len(each))]
+        return task_source(x, counts.reshape(-1, 2), names)
+
+    return {"train": source(sizes), "valid": source([10] * 4), "test": source([14] * 4)}
