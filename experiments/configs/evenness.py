@@ -25,6 +25,7 @@ class Problem(NamedTuple):
       adaptations: the numbers of steps to choose from, of Adam on a task's own examples.
       batch: examples of such a step.
       learning_rate: Adam's, of such a step.
+      outer_rate: Adam's in training, which falls along a cosine.
       rotated: by how many places a rotation moves the sizes.
     """
 
@@ -36,6 +37,7 @@ class Problem(NamedTuple):
     adaptations: Sequence[int]
     batch: int
     learning_rate: float
+    outer_rate: float
     rotated: int
 
     def sizes_of(self, rotation: int) -> list[int]:
@@ -106,12 +108,14 @@ def configure(problem: Problem, way: str, exponent: float, rotation: int) -> Con
         config.learner = continued(problem, chosen.steps, descent, chosen.batch)
         config.evaluations = ConfigDict(evaluations(problem), sort_keys=False)
     config.model = ConfigDict({"make": "jaxmeta.multitask.one_network", "model": parts})
-    if way == "alone":
-        config.optimizer = ConfigDict({"make": "optax.identity"})
     if way == "reptile":
         config.objective.make = "jaxmeta.objectives.reptile"
         rate = common.cosine(config, 1.0)
         config.optimizer = ConfigDict({"make": "optax.sgd", "learning_rate": rate})
+    elif way == "alone":
+        config.optimizer = ConfigDict({"make": "optax.identity"})
+    else:
+        config.optimizer.learning_rate = common.cosine(config, problem.outer_rate)
     return config
 
 

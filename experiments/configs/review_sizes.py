@@ -18,10 +18,11 @@ PROBLEM = evenness.Problem(
     sizes=(20, 26, 34, 44, 58, 76, 98, 128, 168, 218, 284, 370, 482, 630, 820, 1070),
     classes=2,
     features={"make": "jaxmeta.nn.sentence_cnn", "filters": 50},
-    budget=512_000,
-    adaptations=(25, 100, 400),
+    budget=256_000,
+    adaptations=(25, 100, 300),
     batch=32,
     learning_rate=1e-3,
+    outer_rate=3e-3,
     rotated=3,
 )
 

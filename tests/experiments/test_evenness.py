@@ -19,6 +19,7 @@ PROBLEM = evenness.Problem(
     adaptations=(3,),
     batch=4,
     learning_rate=0.1,
+    outer_rate=1e-3,
     rotated=1,
 )
 RANDOM = np.random.default_rng(0)
@@ -66,7 +67,7 @@ def test_every_way_differentiates_as_many_examples(way: str) -> None:
     config = evenness.configure(review_sizes.PROBLEM, way, 0.5, 1)
     spent = config.steps * config.meta_batch * evenness.WAYS[way].cost(2)
     budget = review_sizes.PROBLEM.budget
-    assert 0.93 * budget <= spent <= budget
+    assert 0.85 * budget <= spent <= budget
     assert config.data.tasks.sizes[0] == review_sizes.PROBLEM.sizes[3]
 
 
