@@ -135,6 +135,7 @@ def test_what_cannot_be_is_told() -> None:
             rotating.exponents_of([wrong])
 
 
+@pytest.mark.slow
 def test_one_command_trains_tabulates_and_draws_and_stays(tmp_path: Path, launch, capsys) -> None:
     from experiments import evenness as program
 
