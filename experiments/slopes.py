@@ -74,7 +74,8 @@ def at_sizes(values: np.ndarray, sizes: np.ndarray, places: slice) -> np.ndarray
 def bootstrapped(statistic: Statistic, rotations: int) -> Figure:
     """The statistic, and its interval over resampled rotations, which are the same in every call.
 
-    So the difference of two statistics, :func:`difference`, is paired. With few rotations such intervals are too short.
+    So the :func:`difference` of two statistics is paired. With few rotations such intervals are
+    too short.
     """
     drawn = np.random.default_rng(0).integers(rotations, size=(RESAMPLES, rotations))
     counts = np.stack([(drawn == each).sum(axis=1) for each in range(rotations)], axis=1)

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from jaxmeta import domains, learners, multitask, pretraining
-from jaxmeta.data import array_source, beside, domain_shift, looked_up, task_source
+from jaxmeta.data import array_source, beside, domain_shift, held_out_task, looked_up, task_source
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp, projector, text_transformer, vit
@@ -170,6 +170,11 @@ CASES = {
             ),
         }.items()
     },
+    "mldg": Case(
+        domains.mldg(multitask.one_network(CLASSIFIER), metrics={"accuracy": accuracy}),
+        held_out_task(TASKS.batches(4)),
+        TASKS.data,
+    ),
     **{name: sketch(name) for name in SKETCHES},
 }
 
@@ -177,6 +182,7 @@ CASES = {
 SLOW = (
     "adversarial_sharing",
     "on_part",
+    "mldg",
     "source_only",
     "mmd",
     "coral",

@@ -3,8 +3,6 @@
 Command: python -m experiments.evenness --data=review_sizes --workdir=DIR --data_dir=DATA
 """
 
-from ml_collections import ConfigDict
-
 from . import evenness
 
 PROBLEM = evenness.Problem(
@@ -25,7 +23,3 @@ PROBLEM = evenness.Problem(
     outer_rate=3e-3,
     rotated=3,
 )
-
-
-def get_config(way: str = "joint") -> ConfigDict:
-    return evenness.configure(PROBLEM, way, exponent=1.0, rotation=0)

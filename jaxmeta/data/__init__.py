@@ -36,6 +36,7 @@ from jaxmeta.data.domain_shift import domain_shift, with_unlabeled
 from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
+from jaxmeta.data.held_out import held_out_task
 from jaxmeta.data.images import folder, load_images
 from jaxmeta.data.many_tasks import adapted_tasks, splits_to_adapt, task_source
 from jaxmeta.data.multi_mnist import multi_mnist
@@ -84,6 +85,7 @@ __all__ = [
     "folder",
     "glyphs",
     "gray",
+    "held_out_task",
     "hue",
     "load_images",
     "looked_up",

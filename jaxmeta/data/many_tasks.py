@@ -1,6 +1,6 @@
 """Many tasks of one kind, each with its own examples and labels, as one source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -92,6 +92,11 @@ def task_source(
             is_leaf=lambda node: isinstance(node, Batch),
         )
 
+    def in_turn(at: Callable[[ClassData, Key, Array], Any], exponent: float | None) -> Sampler:
+        if exponent is None:
+            return PlacedSampler(at, tasks)
+        return lambda data, key: at(data, key, jnp.zeros((), jnp.int32))  # the key tells the task
+
     def batches(size: int, exponent: float | None = None) -> Sampler:
         check_count("size", size, least=1)
 
@@ -103,7 +108,7 @@ def task_source(
             rows, blank = of_rows(data, task, rows, jnp.ones(size, jnp.float32))
             return taken(data, Choice(rows, None, blank), task)
 
-        return PlacedSampler(at, tasks)
+        return in_turn(at, exponent)
 
     def whole(data: ClassData, key: Key, place: Array) -> Batch:
         task = chosen_task(key, place, None)
@@ -145,7 +150,7 @@ def task_source(
             ]
             return taken(data, Choice(jnp.concatenate(parts), None, Episode(*blanks)), task)
 
-        return PlacedSampler(at, tasks)
+        return in_turn(at, exponent)
 
     return Source(
         class_data(jax.tree.map(jnp.asarray, examples), counts.reshape(-1)),

@@ -175,6 +175,7 @@ def review_tasks(
     length: int = 128,
     leaked: bool = False,
     sizes: Sequence[int] | None = None,
+    held_out: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
     """FDU-MTL as one task for each domain, to learn all of them together.
@@ -186,6 +187,8 @@ def review_tasks(
       leaked: as in :func:`reviews`.
       sizes: how many training texts each domain keeps, half of them of each class: the first ones
         in the order of the files. ``None`` for all.
+      held_out: one of the domains, which is left out of training and validation and alone makes
+        the test, for generalization to a domain of which nothing is known but words.
       data_dir: as in :func:`reviews`.
 
     Returns:
@@ -194,16 +197,25 @@ def review_tasks(
       unlabeled texts, whatever the sizes.
 
     Raises:
-      FileNotFoundError, ValueError: as :func:`reviews`, or a domain has no such number of texts.
+      FileNotFoundError, ValueError: as :func:`reviews`, a domain has no such number of texts, or
+        the one to hold out is not among the domains.
 
     References:
       Liu, Qiu and Huang, 2017, Adversarial Multi-task Learning for Text Classification.
     """
+    if held_out is not None and held_out not in domains:
+        raise ValueError(f"The domain to hold out is '{held_out}': choose of {', '.join(domains)}.")
     sources = review_domains(domains, vectors, length, leaked, data_dir)
     tables = next(iter(sources.values()))["train"].data.tables
+    learned = [domain for domain in domains if domain != held_out]
+    tested = learned if held_out is None else [held_out]
     return {
-        part: looked_up(_together({d: sources[d][part] for d in domains}, own), tables)
-        for part, own in (("train", sizes), ("valid", None), ("test", None))
+        part: looked_up(_together({d: sources[d][part] for d in own}, limits), tables)
+        for part, own, limits in (
+            ("train", learned, sizes),
+            ("valid", learned, None),
+            ("test", tested, None),
+        )
     }
 
 

@@ -6,6 +6,7 @@ from jaxmeta.domains.critic import critic_loss, rising_strength
 from jaxmeta.domains.dann import dann
 from jaxmeta.domains.discrepancy import coral, coral_loss, mmd, mmd_loss
 from jaxmeta.domains.frame import Domain, aligned
+from jaxmeta.domains.mldg import mldg
 from jaxmeta.domains.reversal import reverse
 from jaxmeta.domains.schedules import annealed
 from jaxmeta.domains.source_only import source_only
@@ -22,6 +23,7 @@ __all__ = [
     "coral_loss",
     "critic_loss",
     "dann",
+    "mldg",
     "mmd",
     "mmd_loss",
     "mutual_information",

@@ -11,6 +11,7 @@ from jaxmeta.data import (
     array_source,
     cifar100_tasks,
     clinc150_tasks,
+    held_out_task,
     looked_up,
     mnist,
     multi_mnist,
@@ -228,7 +229,30 @@ def test_review_tasks_are_the_reviews_of_each_domain(data_dir):
         each["train"].whole.at(each["train"].data, KEY, 1).x.x["tokens"] for each in (sources, few)
     )
     np.testing.assert_array_equal(cut[:4], whole[:4])
+    without = review_tasks(domains, held_out="books", data_dir=data_dir)
+    assert without["train"].tasks == without["test"].tasks == 1
+    for part, own in (("train", "dvd"), ("valid", "dvd"), ("test", "books")):
+        place, source = domains.index(own), without[part].data.source
+        expected = np.asarray(sources[part].data.source.counts).reshape(2, 2)[place]
+        np.testing.assert_array_equal(source.counts, expected)
+    with pytest.raises(ValueError, match=r"'music'.*books, dvd"):
+        review_tasks(domains, held_out="music", data_dir=data_dir)
     with pytest.raises(ValueError, match=r"sizes has 4000 for 'dvd'"):
         review_tasks(domains, sizes=[20, 4_000], data_dir=data_dir)
     with pytest.raises(ValueError, match=r"1 numbers.*2 domains"):
         review_tasks(domains, sizes=[20], data_dir=data_dir)
+
+
+def test_each_task_is_held_out_and_the_others_are_learned():
+    draw = jax.jit(held_out_task(SOURCE.batches(2)))
+    held = set()
+    for key in jax.random.split(KEY, 30):
+        episode = draw(SOURCE.data, key)
+        (task,) = set(episode.query.x.task.tolist())
+        assert sorted(episode.support.x.task.tolist()) == sorted(2 * [*({0, 1, 2} - {task})])
+        assert belongs(episode.query)
+        held.add(task)
+    assert held == {0, 1, 2}
+    for wrong in (SOURCE.batches(2, exponent=1.0), lambda data, key: None):
+        with pytest.raises(ValueError, match="without an exponent"):
+            held_out_task(wrong)

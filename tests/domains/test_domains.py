@@ -11,7 +11,7 @@ import pytest
 from jaxmeta import domains
 from jaxmeta.data import array_source, domain_shift
 from jaxmeta.nn import conv4, from_functions, lenet, mlp
-from jaxmeta.types import Batch
+from jaxmeta.types import Batch, Episode
 from tests.objective_contracts import normalized_mlp
 
 KEY = jax.random.key(0)
@@ -570,3 +570,34 @@ def test_methods_work_with_batch_normalization_and_images():
     assert np.isfinite(value)
     after = objective.update(state, params, report.statistics)
     assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def quadratic(outputs, y, mask):
+    """The loss c (t - a)^2 / 2 of a parameter t, for labels (a, c)."""
+    return jnp.mean(mask * y[:, 1] * (outputs[:, 0] - y[:, 0]) ** 2) / 2
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("alpha", [1e-9, 0.3])
+def test_mldg_on_two_quadratics(alpha, first_order):
+    a, f, b, g, beta, t = 1.5, 0.7, -0.4, 1.9, 0.6, 0.25
+    point = from_functions(lambda key, x: jnp.asarray(t), lambda t, x: jnp.full((len(x), 1), t))
+    seen, held = (
+        Batch(jnp.ones((3, 1)), jnp.tile(jnp.asarray([label]), (3, 1)), jnp.ones(3))
+        for label in ([a, f], [b, g])
+    )
+    objective = domains.mldg(
+        point, quadratic, learning_rate=alpha, weight=beta, first_order=first_order
+    )
+    params, state = objective.init(KEY, Episode(seen, held))
+    (value, report), gradient = jax.value_and_grad(objective.loss, has_aux=True)(
+        params, state, Episode(seen, held), KEY
+    )
+    after = (1 - alpha * f) * t + alpha * f * a
+    inner = 1 if first_order else 1 - alpha * f
+    expected = f * (t - a) + beta * g * inner * (after - b)
+    np.testing.assert_allclose(gradient["model"], expected, rtol=1e-5)
+    np.testing.assert_allclose(report.metrics["held_out_loss"], g * (after - b) ** 2 / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        value, f * (t - a) ** 2 / 2 + beta * g * (after - b) ** 2 / 2, rtol=1e-5
+    )
