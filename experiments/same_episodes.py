@@ -22,7 +22,7 @@ from jaxmeta.runs.spec import suggest
 from jaxmeta.types import Key, Learner, PyTree, Sampler
 
 from . import program
-from .configs import methods
+from .configs import methods, pretraining
 from .report import report
 
 PRETRAINED = "pretrained"
@@ -55,10 +55,12 @@ class Protocol(NamedTuple):
 
 def chosen(names: Sequence[str]) -> list[str]:
     """The methods that were asked for; raises ``ValueError`` for an unknown one."""
-    every = [*methods.TRAINED, *methods.TRANSFERRED]
-    others = [f"{run}+{learner}" for run in methods.PRETRAINED for learner in methods.TRANSFERRED]
+    every = [*methods.TRAINED, *pretraining.TRANSFERRED]
+    others = [
+        f"{run}+{learner}" for run in pretraining.PRETRAINED for learner in pretraining.TRANSFERRED
+    ]
     for name in names:
-        known = [*every, *methods.PRETRAINED, *others]
+        known = [*every, *pretraining.PRETRAINED, *others]
         if name not in (*known, "all"):
             raise ValueError(f"There is no method '{name}': {suggest(name, known)}.")
     if not names:
@@ -139,7 +141,7 @@ def run_of(name: str) -> str:
     >>> run_of("maml"), run_of("nearest_mean"), run_of("simclr+nearest_mean")
     ('maml', 'pretrained', 'simclr')
     """
-    return PRETRAINED if name in methods.TRANSFERRED else name.partition("+")[0]
+    return PRETRAINED if name in pretraining.TRANSFERRED else name.partition("+")[0]
 
 
 def compare_all(
@@ -189,7 +191,7 @@ def changes_of(name: str, data: methods.Data, protocol: Protocol) -> dict[str, A
         return {}
     own = learner_spec(configure(data, run, protocol))
     shared = {"ways": protocol.ways, "normalization": own["normalization"]}
-    return methods.TRANSFERRED[name.rpartition("+")[2]].to_dict() | shared
+    return pretraining.TRANSFERRED[name.rpartition("+")[2]].to_dict() | shared
 
 
 def recall(

@@ -42,6 +42,7 @@ def get_config(method: str = "adversarial") -> ConfigDict:
                 "few_shot": on_part(few_shot, "episode"),
                 "domain": on_part(domain, "batch"),
             },
+            "weights": {"domain": 1.0},
         }
     )
     config.sample = ConfigDict({"make": "jaxmeta.data.beside", "size": 50, "sample": config.sample})

@@ -12,10 +12,10 @@ labels; the last one gives 91.5 ± 0.5 % and 97.8 ± 0.2 %.
 
 from ml_collections import ConfigDict
 
-from . import methods, omniglot
+from . import omniglot, pretraining
 
 
 def get_config() -> ConfigDict:
-    config = methods.protoclr(omniglot.DATA)
+    config = pretraining.protoclr(omniglot.DATA)
     config.steps = 20_000
     return config

@@ -12,7 +12,7 @@ chosen on validation tasks, which have labels: step 8,000. The last one gives 90
 
 from ml_collections import ConfigDict
 
-from . import common, methods, omniglot
+from . import common, methods, omniglot, pretraining
 
 
 def get_config() -> ConfigDict:
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.sample.batches = 64
     config.evaluation.every = 2_000
     config.evaluation.validation_episodes = 300
-    config.objective.objective.projector = ConfigDict(methods.head(64))
+    config.objective.objective.projector = ConfigDict(pretraining.head(64))
     config.optimizer = ConfigDict(
         {"make": "optax.adam", "learning_rate": common.cosine(config, 1e-3)}
     )

@@ -12,7 +12,7 @@ validation tasks, which have labels, every 1,000 steps; the last one gives 82.1 
 
 from ml_collections import ConfigDict
 
-from . import common, methods
+from . import common, pretraining
 
 
 def get_config() -> ConfigDict:
@@ -32,5 +32,5 @@ def get_config() -> ConfigDict:
             {"make": "jaxmeta.data.shift", "pixels": 6},
         ],
     }
-    config.objective = methods.unsupervised(change)
+    config.objective = pretraining.unsupervised(change)
     return config

@@ -20,7 +20,7 @@ from jaxmeta.runs.spec import suggest
 from jaxmeta.types import PyTree
 
 from .. import plots
-from ..configs import methods
+from ..configs import pretraining
 from .features import diagnosed, divided, probed, summarized
 from .few_shot import check_tasks, choosing, few_shot_programs, reported, solve
 from .runs import examples, load_runs, normalized_by, thinned, variants_of
@@ -33,12 +33,11 @@ CLEAN = 10_240
 def chosen(names: Sequence[str]) -> list[str]:
     """The learners that were asked for; raises ``ValueError`` for none or an unknown one."""
     for name in names:
-        if name not in methods.TRANSFERRED:
-            raise ValueError(
-                f"There is no learner '{name}' of features: {suggest(name, methods.TRANSFERRED)}."
-            )
+        if name not in pretraining.TRANSFERRED:
+            known = suggest(name, pretraining.TRANSFERRED)
+            raise ValueError(f"There is no learner '{name}' of features: {known}.")
     if not names:
-        raise ValueError(f"--learners is empty: give some of {', '.join(methods.TRANSFERRED)}.")
+        raise ValueError(f"--learners is empty: give some of {', '.join(pretraining.TRANSFERRED)}.")
     return list(dict.fromkeys(names))
 
 

@@ -16,7 +16,7 @@ from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.config import build_model, evaluation_of
 from jaxmeta.types import Batch, Model, PyTree, Source
 
-from ..configs import methods
+from ..configs import pretraining
 from .types import Protocol, Run
 
 
@@ -88,7 +88,7 @@ def normalized_by(run: Run, statistics: str) -> str | None:
 def transferring(name: str, ways: int) -> dict[str, Any]:
     """The spec of a learner that normalizes features with the statistics in its state."""
     shared = {"ways": ways, "normalization": "running"}
-    return methods.TRANSFERRED[name].to_dict() | shared
+    return pretraining.TRANSFERRED[name].to_dict() | shared
 
 
 def examples(source: Source) -> Batch:

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from experiments import report, same_episodes
-from experiments.configs import cifar_fs, fewrel, methods, omniglot
+from experiments.configs import cifar_fs, fewrel, methods, omniglot, pretraining
 from jaxmeta.runs import EVERYTHING, Diverged, build, tasks, workdir
 from jaxmeta.runs.config import (
     build_learner,
@@ -39,7 +39,7 @@ EXAMPLES = {
 }
 OF_TEXTS = ["mean_of_words", "masked_words"]
 OF_BOTH = ["pretrained", "random"]
-OF_IMAGES = [name for name in methods.PRETRAINED if name not in OF_TEXTS + OF_BOTH]
+OF_IMAGES = [name for name in pretraining.PRETRAINED if name not in OF_TEXTS + OF_BOTH]
 CONFIGS = [
     *((data, name) for data in (omniglot, cifar_fs) for name in methods.TRAINED),
     *((data, name) for data in (omniglot, cifar_fs) for name in OF_IMAGES + OF_BOTH),
@@ -83,7 +83,7 @@ def test_every_config_can_be_trained(data, method):
     assert jax.tree.structure(report.carry) == jax.tree.structure(carry)
     updated = jax.eval_shape(objective.update, state, params, report.statistics)
     assert jax.tree.structure(updated) == jax.tree.structure(state)
-    others = methods.TRANSFERRED if method in ("pretrained", "simclr") else {}
+    others = pretraining.TRANSFERRED if method in ("pretrained", "simclr") else {}
     state = state[part] if (part := evaluation_of(config)["state"]) else state
     mode = data.DATA.normalization
     specs = [spec.to_dict() | {"ways": 5, "normalization": mode} for spec in others.values()]
@@ -98,7 +98,7 @@ def test_every_config_can_be_trained(data, method):
 )
 def test_only_transferred_features_are_normalized_as_the_data_say(data, mode):
     protocol = same_episodes.Protocol(3, [1], 15, 2, 50, 0, None)
-    for name in methods.TRANSFERRED:
+    for name in pretraining.TRANSFERRED:
         asked = same_episodes.question(name, data.DATA, protocol)
         assert (asked["spec"]["normalization"], asked["spec"]["ways"]) == (mode, 3)
         (evaluation,) = asked["config"]["evaluations"].values()
@@ -154,7 +154,7 @@ def test_a_method_that_there_is_not_is_told():
         omniglot.get_config("nearest_mean")
     assert same_episodes.chosen(["ridge", "all"])[0] == "siamese"
     assert same_episodes.chosen(["ridge", "maml", "ridge"]) == ["ridge", "maml"]
-    assert not set(methods.PRETRAINED) & set(same_episodes.chosen(["all"]))
+    assert not set(pretraining.PRETRAINED) & set(same_episodes.chosen(["all"]))
     assert same_episodes.chosen(["byol", "simclr+nearest_mean"]) == ["byol", "simclr+nearest_mean"]
     with pytest.raises(ValueError, match=r"There is no method 'simclr\+ridge': .*simclr"):
         same_episodes.chosen(["simclr+ridge"])
@@ -298,7 +298,7 @@ def test_methods_are_compared_on_the_same_episodes_and_a_killed_run_goes_on(tmp_
     for method in written:
         name, run = method["name"], tmp_path / method["run"]
         values = json.loads((tmp_path / "results" / f"{name}.json").read_text())["values"]
-        changes = {**methods.TRANSFERRED.get(name, {})} | {"ways": 3}
+        changes = {**pretraining.TRANSFERRED.get(name, {})} | {"ways": 3}
         for shots in (1, 2):
             np.testing.assert_allclose(values[str(shots)], by_hand(run, changes, shots), atol=1e-6)
         params = workdir.restore(run).params

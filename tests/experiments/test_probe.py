@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from experiments import judging, plots
-from experiments.configs import glyphs, methods
+from experiments.configs import glyphs, pretraining
 from jaxmeta import probes
 from jaxmeta.data import array_source, class_source, decode_inputs, decode_rotated_image
 from jaxmeta.runs import CollapseWarning, JsonLines, prepare, train, workdir
@@ -41,7 +41,7 @@ def small() -> ConfigDict:
     config.data.update(classes=(12, CLASSES, CLASSES), examples=EXAMPLES, size=14)
     config.model.filters = 8
     config.objective.augment = ConfigDict({"make": "jaxmeta.data.shift", "pixels": 2})
-    config.objective.objective.projector = ConfigDict(methods.head(8, 16))
+    config.objective.objective.projector = ConfigDict(pretraining.head(8, 16))
     config.sample.batches, config.meta_batch = 16, 1
     config.steps, config.log_every, config.evaluation.every = 4, 2, 4
     config.evaluation.validation_episodes = config.evaluation.episodes = 4
@@ -163,12 +163,14 @@ def test_runs_of_other_models_meet_the_same_tasks(trained: Path, tmp_path: Path)
     config.model = ConfigDict({"make": "jaxmeta.nn.mlp", "outputs": 6, "hidden": (8,)})
     config.evaluation.seed, config.queries = 3, 2
     train(prepare(config, tmp_path / "mlp"), writers=[])
-    given = prepared(trained, tmp_path / "mlp", learners=[*methods.TRANSFERRED], statistics="best")
+    given = prepared(
+        trained, tmp_path / "mlp", learners=[*pretraining.TRANSFERRED], statistics="best"
+    )
     first, second = judging.judge_all(given)
     assert second["statistics"] == {"used": None, "asked": "best"}
     assert second["features"]["dimensions"] == 6
     assert second["few_shot"]["queries"] == first["few_shot"]["queries"] == 4
-    assert first["few_shot"]["accuracy"].keys() == methods.TRANSFERRED.keys()
+    assert first["few_shot"]["accuracy"].keys() == pretraining.TRANSFERRED.keys()
     apart = second["values"]["nearest_mean", 1] - first["values"]["nearest_mean", 1]
     compared = second["few_shot"]["accuracy"]["nearest_mean"]["1"]["minus_reference"]
     assert compared["mean"] == pytest.approx(apart.mean())
