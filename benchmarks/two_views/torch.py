@@ -69,7 +69,7 @@ def _loss(first: Any, second: Any) -> Any:
 
 
 def _network(side: int) -> Any:
-    blocks = OrderedDict((f"block{i}", _block(FILTERS if i else 3)) for i in range(4))
+    blocks = OrderedDict((f"block{i}", convolution_block(FILTERS if i else 3)) for i in range(4))
     layers = OrderedDict(
         layer0=nn.Sequential(
             OrderedDict(
@@ -87,7 +87,8 @@ def _network(side: int) -> Any:
     )
 
 
-def _block(inputs: int) -> Any:
+def convolution_block(inputs: int) -> Any:
+    """A block of a conv4, by the statistics of the batch."""
     return nn.Sequential(
         OrderedDict(
             convolution=nn.Conv2d(inputs, FILTERS, 3, padding=1, bias=False),

@@ -81,6 +81,7 @@ def test_what_a_process_cannot_do_is_told():
         "compile",
         "scaling",
         "simclr_step",
+        "pcgrad_step",
     ],
 )
 def test_entry_points_import_no_library(module: str):
@@ -148,6 +149,15 @@ def test_simclr_step():
     assert names.keys() == {"jaxmeta", "augmented", "torch"}
     assert not names["jaxmeta"]
     assert not names["augmented"]
+
+
+@pytest.mark.slow
+def test_pcgrad_step():
+    small = ("--tasks=3", "--size=2", "--image_size=16", "--repetitions=1")
+    names = {row["name"]: "skipped" in row for row in rows(start("pcgrad_step", *small))}
+    assert names.keys() == {"jaxmeta", "unprojected", "torch"}
+    assert not names["jaxmeta"]
+    assert not names["unprojected"]
 
 
 @pytest.mark.slow
