@@ -15,7 +15,7 @@ from absl import flags
 
 from benchmarks import command
 from benchmarks.machine import describe
-from benchmarks.many_tasks.problem import conflicting, make_tasks
+from benchmarks.many_tasks.problem import Tasks, conflicting, make_tasks
 from benchmarks.problem import Arrays, relative_difference
 from benchmarks.report import Row, show, spread, tell
 from benchmarks.timing import again
@@ -29,26 +29,29 @@ IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Side of the images.", lower
 REPETITIONS = command.define_repetitions()
 
 
-def start(name: str, count: int, conflict: bool = False) -> tuple[Worker, Arrays]:
-    """An implementation in its process, and its gradient of so many tasks; raises ``Failure``."""
+def given(count: int) -> tuple[Tasks, Arrays]:
+    """So many tasks, and initial parameters."""
     sizes = (count, SIZE.value, IMAGE_SIZE.value)
     parameters = in_own_process("benchmarks.many_tasks.jaxmeta:make_parameters", *sizes)
-    tasks = make_tasks(*sizes)
-    if conflict:
-        tasks, parameters = conflicting(tasks, parameters)
+    return make_tasks(*sizes), parameters
+
+
+def start(name: str, tasks: Tasks, parameters: Arrays) -> tuple[Worker, Arrays]:
+    """An implementation in its process, and its gradient; raises ``Failure``."""
     worker = Worker("benchmarks.many_tasks.problem:Contestant", name, tasks, parameters)
     return worker, worker.call("first")[1]
 
 
 def main() -> None:
     """Checks, times and reports."""
+    two, many = conflicting(*given(2)), given(TASKS.value)
     workers, gradients, skipped = {}, {}, {}
     for name in ("jaxmeta", "torch", "unprojected"):
         try:
             if name != "unprojected":
-                small, gradients[name] = start(name, 2, conflict=True)
+                small, gradients[name] = start(name, *two)
                 small.close()
-            workers[name], _ = start(name, TASKS.value)
+            workers[name], _ = start(name, *many)
         except Failure as failure:
             if name == "jaxmeta":
                 raise
