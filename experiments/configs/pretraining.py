@@ -1,6 +1,6 @@
 """Methods that train features on one data set, with labels or without, and what they are used for.
 
-They are among those of ``methods.py``.
+``methods.configure`` takes them as well.
 """
 
 from collections.abc import Callable, Mapping
