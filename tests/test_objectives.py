@@ -15,7 +15,15 @@ import optax
 import pytest
 
 from jaxmeta import domains, learners, multitask, pretraining
-from jaxmeta.data import array_source, beside, domain_shift, held_out_task, looked_up, task_source
+from jaxmeta.data import (
+    array_source,
+    beside,
+    domain_shift,
+    held_out_task,
+    looked_up,
+    task_source,
+    unchanged,
+)
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.nn import mlp, projector, text_transformer, vit
@@ -92,6 +100,13 @@ CASES = {
     "along": of_episodes(along(MAML, cross_entropy, even)),
     "augmented": of_episodes(
         augmented(episodic(learners.prototypical(EMBEDDING, 3), cross_entropy), noisy)
+    ),
+    "protoclr": Case(
+        augmented(
+            episodic(learners.prototypical(EMBEDDING, 3), cross_entropy), noisy, support=unchanged
+        ),
+        SOURCE.instances(3, 1, 2),
+        SOURCE.data,
     ),
     "supervised": Case(pretraining.supervised(EMBEDDING, SOURCE.classes), BATCHES, SOURCE.data),
     **{
@@ -183,6 +198,7 @@ SLOW = (
     "adversarial_sharing",
     "on_part",
     "mldg",
+    "protoclr",
     "source_only",
     "mmd",
     "coral",

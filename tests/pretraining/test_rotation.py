@@ -44,6 +44,13 @@ def test_of_an_episode_it_sees_support_and_queries():
     np.testing.assert_allclose(one[0], other[0], rtol=1e-6)
 
 
+def test_labels_are_not_looked_at():
+    params, state = ROTATION.init(KEY, BATCH)
+    other = BATCH._replace(y=BATCH.y + 1)
+    one, two = (ROTATION.loss(params, state, task, KEY)[0] for task in (BATCH, other))
+    np.testing.assert_array_equal(one, two)
+
+
 def test_a_head_that_knows_nothing_is_at_the_logarithm_of_four():
     params, state = ROTATION.init(KEY, BATCH)
     params["rotation"] = jax.tree.map(jnp.zeros_like, params["rotation"])
