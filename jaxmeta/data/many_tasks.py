@@ -93,9 +93,10 @@ def task_source(
         )
 
     def in_turn(at: Callable[[ClassData, Key, Array], Any], exponent: float | None) -> Sampler:
-        if exponent is None:
+        if exponent is None and tasks > 1:
             return PlacedSampler(at, tasks)
-        return lambda data, key: at(data, key, jnp.zeros((), jnp.int32))  # the key tells the task
+        # There is one task, or the key tells which.
+        return lambda data, key: at(data, key, jnp.zeros((), jnp.int32))
 
     def batches(size: int, exponent: float | None = None) -> Sampler:
         check_count("size", size, least=1)
@@ -157,7 +158,7 @@ def task_source(
         episodes=episodes,
         batches=batches,
         classes=classes,
-        whole=PlacedSampler(whole, tasks),
+        whole=in_turn(whole, None),
         tasks=tasks,
     )
 

@@ -23,7 +23,7 @@ from jaxmeta.data import (
 )
 from jaxmeta.data.placed import at_place
 from jaxmeta.distributed.parallel import by_shard_map
-from jaxmeta.evaluate import evaluator, without_support
+from jaxmeta.evaluate import evaluator, over_all, summarize, without_support
 from jaxmeta.learners import fixed_classifier
 from jaxmeta.nn import from_functions
 from jaxmeta.types import Episode
@@ -241,6 +241,16 @@ def test_review_tasks_are_the_reviews_of_each_domain(data_dir):
         review_tasks(domains, sizes=[20, 4_000], data_dir=data_dir)
     with pytest.raises(ValueError, match=r"1 numbers.*2 domains"):
         review_tasks(domains, sizes=[20], data_dir=data_dir)
+
+
+def test_one_task_is_predicted_like_any_other_examples():
+    source = task_source(np.ones((3, 1), np.float32), [[1, 2]], ["ant"])
+    assert source.whole(source.data, KEY).y.tolist() == [0, 1, 1]
+    learner = fixed_classifier(from_functions(lambda key, x: (), lambda _, x: -x.x))
+    metrics = {"zeros": lambda z, y, mask: jnp.sum((y == 0) * mask) / jnp.sum(mask)}
+    run = over_all(learner, metrics, without_support(source.whole))
+    values = run({"model": ()}, {"model": ()}, source.data, KEY)
+    assert summarize(values["zeros"]).mean == pytest.approx(1 / 3)
 
 
 def test_each_task_is_held_out_and_the_others_are_learned():
