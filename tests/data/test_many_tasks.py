@@ -247,7 +247,7 @@ def test_one_task_is_predicted_like_any_other_examples():
     source = task_source(np.ones((3, 1), np.float32), [[1, 2]], ["ant"])
     assert source.whole(source.data, KEY).y.tolist() == [0, 1, 1]
     learner = fixed_classifier(from_functions(lambda key, x: (), lambda _, x: -x.x))
-    metrics = {"zeros": lambda z, y, mask: jnp.sum((y == 0) * mask) / jnp.sum(mask)}
+    metrics = {"zeros": lambda z, y, mask: jnp.sum(jnp.where(y == 0, mask, 0.0)) / jnp.sum(mask)}
     run = over_all(learner, metrics, without_support(source.whole))
     values = run({"model": ()}, {"model": ()}, source.data, KEY)
     assert summarize(values["zeros"]).mean == pytest.approx(1 / 3)
