@@ -9,6 +9,7 @@ import pytest
 from experiments import rotating, slopes
 from experiments.configs import evenness, review_sizes
 from experiments.rotating import ALONE, Outcome, Run
+from tests.experiments.conftest import start
 
 PROBLEM = evenness.Problem(
     data={"make": "tests.runs.many.sized"},
@@ -136,23 +137,27 @@ def test_what_cannot_be_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_one_command_trains_tabulates_and_draws_and_stays(tmp_path: Path, launch, capsys) -> None:
-    from experiments import evenness as program
-
+def test_one_command_trains_tabulates_and_draws_and_stays(tmp_path: Path) -> None:
     options = [f"--workdir={tmp_path}", "--data=tests.experiments.test_evenness"]
     options += ["--rotations=2", "--exponents=1", "--methods=joint,joint_tuned"]
-    launch(program, *options)
-    first = capsys.readouterr()
+    first, _ = run(*options)
     found = json.loads((tmp_path / "evenness.json").read_text())
     assert len(found["outcomes"]) == 2 * 3
     assert {row["method"] for row in found["rows"]} == {ALONE, *METHODS}
     learned = {row["method"]: row["accuracy"]["value"] for row in found["rows"]}
     assert min(learned.values()) > 70
     assert (tmp_path / "evenness.png").stat().st_size > 10_000
-    launch(program, *options)
-    again = capsys.readouterr()
-    assert again.out == first.out
-    assert "step/s" not in again.err
+    again, progress = run(*options)
+    assert again == first
+    assert "step/s" not in progress
+
+
+def run(*options: str) -> tuple[str, str]:
+    """What the command writes on stdout and stderr."""
+    process = start("evenness", *options)
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return out, errors
 
 
 METHODS = ("joint", "joint_tuned")
