@@ -17,7 +17,6 @@ from jaxmeta.runs.writers import read_json_lines
 from .configs import adaptation
 from .seeds import markdown, mean_and_interval, percent, result_of
 
-BASELINE = "source_only"
 VALIDATORS = {"accuracy": 1, "unlabeled_mutual_information": 1, "unlabeled_prediction_entropy": -1}
 """Metrics without labels of the target, and whether they are better when higher."""
 END = 0.1  # the last share of a run, over which its spread is reported
@@ -96,12 +95,10 @@ def cells_of(
     steps: int | None,
 ) -> list[Cell]:
     """The runs of a table, all methods of one seed and pair together."""
-    chosen = [*adaptation.METHODS] if "all" in methods else list(dict.fromkeys(methods))
+    chosen = [*shift.methods] if "all" in methods else list(dict.fromkeys(methods))
     for method in chosen:
-        if method not in adaptation.METHODS:
-            raise ValueError(
-                f"There is no method '{method}': {suggest(method, adaptation.METHODS)}."
-            )
+        if method not in shift.methods:
+            raise ValueError(f"There is no method '{method}': {suggest(method, shift.methods)}.")
     if not chosen:
         raise ValueError("--methods is empty: give all, or some.")
     cells = []
@@ -161,18 +158,15 @@ def summary(outcome: Outcome) -> dict[str, float]:
 def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """A row for each pair and method, with gains over the baseline of the same pair and seed."""
     rows: list[dict[str, Any]] = []
-    baseline = {
-        (each.pair, each.seed): summary(each)["last"]
-        for each in outcomes
-        if each.method == BASELINE
-    }
+    last = {(each.pair, each.method, each.seed): summary(each)["last"] for each in outcomes}
     for pair, method in dict.fromkeys((each.pair, each.method) for each in outcomes):
         own = [each for each in outcomes if (each.pair, each.method) == (pair, method)]
         figures = [summary(each) for each in own]
+        baseline = adaptation.BASELINES.get(method, "source_only")
         gains = [
-            figure["last"] - baseline[each.pair, each.seed]
+            figure["last"] - last[pair, baseline, each.seed]
             for each, figure in zip(own, figures, strict=True)
-            if method != BASELINE and (each.pair, each.seed) in baseline
+            if method != baseline and (pair, baseline, each.seed) in last
         ]
         means = {name: mean_and_interval([f[name] for f in figures]) for name in figures[0]}
         about = {"pair": pair, "method": method, "seeds": [each.seed for each in own]}

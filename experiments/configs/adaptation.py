@@ -24,6 +24,7 @@ class Shift(NamedTuple):
       steps: outer steps.
       adam: learning rate of Adam, which falls along a cosine; ``None`` for descent with momentum,
         as Ganin et al. train digits.
+      normalized: the spec of an encoder with batch normalization, for the methods that need one.
     """
 
     data: Mapping[str, Any]
@@ -33,6 +34,12 @@ class Shift(NamedTuple):
     critic: tuple[int, ...]
     steps: int = 8_600
     adam: float | None = None
+    normalized: Mapping[str, Any] | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that there are for these domains."""
+        return METHODS if self.normalized is None else (*METHODS, *NORMALIZED)
 
 
 def digits(source: str, target: str) -> Shift:
@@ -44,14 +51,19 @@ def digits(source: str, target: str) -> Shift:
             **{domain: {"make": f"jaxmeta.data.{name}"} for domain, name in sets.items()},
         },
         classes=10,
-        model={"make": "jaxmeta.nn.lenet", "filters": [20, 50]},
+        model={"make": "jaxmeta.nn.lenet", "filters": [20, 50], "center": 0.2},
         hidden=(500,),
         critic=(500, 500),
+        normalized={"make": "jaxmeta.nn.conv4", "filters": 32, "halvings": 3},
     )
 
 
 CRITICS = ("dann", "cdan", "adda")
 METHODS = ("source_only", "mmd", "coral", *CRITICS)
+NORMALIZED = ("batch_norm", "adabn")
+"""Source only, by another encoder: tested with averages of the source, or statistics of batches."""
+BASELINES = dict.fromkeys(NORMALIZED, "batch_norm")
+"""What gains are over, where it is not ``source_only``."""
 
 
 def configure(shift: Shift, method: str, steps: int | None = None) -> ConfigDict:
@@ -60,19 +72,22 @@ def configure(shift: Shift, method: str, steps: int | None = None) -> ConfigDict
     Raises:
       ValueError: there is no method of that name.
     """
-    if method not in METHODS:
-        raise ValueError(f"There is no method '{method}': choose {', '.join(METHODS)}.")
+    if method not in shift.methods:
+        raise ValueError(f"There is no method '{method}': choose {', '.join(shift.methods)}.")
+    encoder, objective = shift.model, method
+    if method in NORMALIZED and shift.normalized is not None:
+        encoder, objective = shift.normalized, "source_only"
     config = common.classification(ways=shift.classes, shots=0, queries=500)
     config.steps = steps or shift.steps
     # Some twenty validations.
     config.evaluation.every = max(config.steps // 20 // config.log_every, 1) * config.log_every
     # A step has 64 examples of each domain, in one task where statistics of a batch are compared.
-    config.meta_batch = 2 if method in (*CRITICS, "source_only") else 1
+    config.meta_batch = 2 if method in (*CRITICS, "source_only", *NORMALIZED) else 1
     config.sample = ConfigDict({"batches": 64 // config.meta_batch})
     config.data = ConfigDict(dict(shift.data))
-    config.model = ConfigDict(dict(shift.model))
+    config.model = ConfigDict(dict(encoder))
     head = perceptron(shift.classes, shift.hidden)
-    config.objective = ConfigDict({"make": f"jaxmeta.domains.{method}", "head": head})
+    config.objective = ConfigDict({"make": f"jaxmeta.domains.{objective}", "head": head})
     if method in CRITICS:
         config.objective.critic = perceptron(2, shift.critic)
         if method == "adda":
@@ -89,7 +104,7 @@ def configure(shift: Shift, method: str, steps: int | None = None) -> ConfigDict
     learner = {
         "make": "jaxmeta.learners.fixed_classifier",
         "head": head,
-        "normalization": "running",
+        "normalization": "transductive" if method == "adabn" else "running",
     }
     shared = {"learner": learner, "ways": shift.classes, "shots": 0, "queries": 500}
     accuracy = "jaxmeta.losses.accuracy"

@@ -16,7 +16,7 @@ SHIFT = adaptation.Shift(
         "target": {"make": "jaxmeta.data.mnist_m"},
     },
     classes=10,
-    model={"make": "jaxmeta.nn.lenet"},
+    model={"make": "jaxmeta.nn.lenet", "center": 0.3},  # the mean of both domains
     hidden=(100, 100),
     critic=(100,),
 )

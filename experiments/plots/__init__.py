@@ -4,6 +4,7 @@ from .curves import comparison, curve, learning
 from .domains import adaptation, domains
 from .episodes import episode
 from .evenness import evenness
+from .layers import layers
 from .multitask import multitask
 from .pretraining import features, reconstructions, views
 
@@ -15,6 +16,7 @@ __all__ = [
     "episode",
     "evenness",
     "features",
+    "layers",
     "learning",
     "multitask",
     "reconstructions",

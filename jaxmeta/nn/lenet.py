@@ -13,7 +13,7 @@ from jaxmeta.types import Array, Key, Model, PyTree
 WINDOW = 5
 
 
-def lenet(filters: Sequence[int] = (32, 48)) -> Model:
+def lenet(filters: Sequence[int] = (32, 48), center: float = 0.0) -> Model:
     """Blocks of 5x5 convolution, ReLU and 2x2 max-pooling, without normalization or padding.
 
     The default channels are those of Ganin et al., 2016, figure 4a, whose classifier on top is
@@ -22,6 +22,8 @@ def lenet(filters: Sequence[int] = (32, 48)) -> Model:
 
     Args:
       filters: channels of each convolution.
+      center: is subtracted from every pixel; best the mean of the training images, without which an
+        adversary's training of such a network may fail.
 
     Returns:
       A model from images ``[n, height, width, channels]`` to features ``[n, d]``; of 28 x 28 pixels
@@ -69,6 +71,7 @@ def lenet(filters: Sequence[int] = (32, 48)) -> Model:
         key: Key | None = None,
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
+        x = x - center
         for i in range(len(filters)):
             block = params[f"block{i}"]
             # The maximum is taken first: adding a bias and ReLU keep the order.

@@ -51,6 +51,21 @@ def test_the_last_step_counts_and_gains_are_paired_by_seed() -> None:
     assert dann["spread"]["mean"] == pytest.approx(0.1)  # between steps 95 and 100
 
 
+def test_adabn_gains_over_the_same_network() -> None:
+    shift = SHIFT._replace(normalized={"make": "jaxmeta.nn.conv4", "filters": 4})
+    cells = adapting.cells_of(shift, ["all"], 1, [], steps=4)
+    assert [cell.method for cell in cells] == [*adaptation.METHODS, "batch_norm", "adabn"]
+    plain, adabn = (cell.config for cell in cells[-2:])
+    assert plain["model"] == adabn["model"] != cells[0].config["model"]
+    modes = [each["evaluations"]["target"]["learner"]["normalization"] for each in (plain, adabn)]
+    assert modes == ["running", "transductive"]
+    renamed = {"source_only": "batch_norm", "dann": "adabn"}
+    others = [each._replace(method=renamed[each.method]) for each in OUTCOMES]
+    rows = adapting.tabulated([OUTCOMES[0], *others])
+    assert [row["gain"] is None for row in rows] == [True, True, False]
+    assert rows[2]["gain"]["mean"] == pytest.approx(0.25)
+
+
 def test_validators_are_ranked_by_what_they_prefer() -> None:
     ranks = adapting.validator_ranks(OUTCOMES)
     assert ranks["unlabeled_mutual_information"] == pytest.approx(1)
