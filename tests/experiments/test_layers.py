@@ -17,6 +17,7 @@ from jaxmeta.losses import accuracy
 from jaxmeta.nn import mlp
 from jaxmeta.runs import prepare, tasks, train, workdir
 from jaxmeta.types import PyTree
+from tests.experiments.conftest import finish, start
 
 PROTOCOL = copied.Protocol(shots=[1], episodes=4, steps=2, learning_rates=[0.01, 0.1], split="test")
 SIZES = {"classes": (12, 8, 8), "examples": 10, "size": 14}
@@ -83,16 +84,17 @@ def test_with_all_parts_copied_it_is_transfer_of_features(run: copied.Run) -> No
 
 
 def test_rows_are_measured_once_and_rates_chosen_by_validation(run: copied.Run) -> None:
-    *_, rows = copied.evaluated(run, PROTOCOL)
+    depths = copied.rows_of(run.parts)
     names = [f"{count} {how}" for count in (2, 1) for how in ("frozen", "trained")]
-    assert [row["name"] for row in rows] == [*names, "0 trained"]
+    assert [depth.name for depth in depths] == [*names, "0 trained"]
     depth = copied.Row(1, frozen=True)
+    rows = [copied.evaluate(run, each, PROTOCOL) for each in (depths[0], depth, depths[-1])]
     valid = [
         np.mean(copied.accuracies(run, depth, copied.spec_of(run, depth, 2, rate), 1, "valid", 2))
         for rate in PROTOCOL.learning_rates
     ]
     best = PROTOCOL.learning_rates[int(np.argmax(valid))]
-    assert rows[names.index(depth.name)]["learning_rates"]["1"] == best
+    assert rows[1]["learning_rates"]["1"] == best
     copied.write(run.folder, rows)
     plots.layers(run.folder, rows)
     assert (run.folder / "layers.png").stat().st_size > 10_000
@@ -104,6 +106,17 @@ def test_rows_are_measured_once_and_rates_chosen_by_validation(run: copied.Run) 
     again = PROTOCOL._replace(episodes=3)
     assert copied.recalled(run, copied.Row(2, True), PROTOCOL) == stored["rows"][0]
     assert copied.recalled(run, copied.Row(2, True), again) is None
+
+
+@pytest.mark.slow
+def test_the_command_evaluates_every_depth_once(run: copied.Run) -> None:
+    options = (f"--workdir={run.folder}", "--parts=layer0,head", "--shots=1", "--episodes=2")
+    first = finish(start("layers", *options, "--steps=1"))
+    kept = {path: path.stat().st_mtime_ns for path in (run.folder / "layers").iterdir()}
+    assert first[0] == 0, first[1]
+    assert len(json.loads((run.folder / "layers.json").read_text())["rows"]) == len(kept) == 5
+    assert finish(start("layers", *options, "--steps=1"))[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_mistakes_are_told(run: copied.Run, tmp_path: Path) -> None:
