@@ -357,6 +357,66 @@ def test_any_hyperparameter_of_any_transformation_learns():
         np.testing.assert_allclose(gradient[name], (ends[0] - ends[1]) / (2 * step), rtol=2e-2)
 
 
+@pytest.mark.parametrize("mode", ["mixed", "reverse", "rematerialized"])
+@pytest.mark.parametrize(("steps", "cut"), [(6, 2), (7, 3), (4, 4), (3, 5)])
+def test_truncation_is_its_closed_form(mode, steps, cut):
+    """The loss h theta^2 / 2 after every step, whose rate reaches back to the stretch's start."""
+    h, rate, theta = 0.7, 0.3, jnp.float32(2)
+
+    def losses(rate, theta):
+        loop = unroll(sgd, steps, hyper=learning_rates(0.1), truncate=cut, differentiation=mode)
+        return 0.5 * h * loop.path(lambda leaf, key: 0.5 * h * leaf**2, theta, rate, KEY)[0] ** 2
+
+    gradients = jax.jit(jax.grad(lambda *given: losses(*given).sum(), argnums=(0, 1)))
+    of_rate, of_start = gradients(jnp.float32(rate), theta)
+    shrinks, t = 1 - rate * h, np.arange(1, steps + 1)
+    back = (t - 1) % cut + 1
+    closed = -(h**2) * theta**2 * np.sum(back * shrinks ** (2 * t - 1))
+    np.testing.assert_allclose(of_rate, closed, rtol=1e-5)
+    reached = np.arange(min(cut, steps) + 1)
+    np.testing.assert_allclose(of_start, np.sum(h * theta * shrinks ** (2 * reached)), rtol=1e-5)
+
+
+def test_truncation_changes_no_value_and_forgets_the_optimizer_too():
+    optimizer = optax.adam(0.1, eps_root=1e-8)
+    loops = [unroll(optimizer, 5, truncate=cut) for cut in (None, 2)]
+    whole, cut = (loop.path(quadratic, START, (), KEY) for loop in loops)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, cut)
+    # The last step is a stretch of its own, from leaves and moments that are constants.
+    gradient = jax.grad(lambda theta: jnp.sum(adapt(loops[1], theta)))(START)
+    np.testing.assert_array_equal(gradient, jnp.zeros(3))
+
+
+def test_truncation_keeps_what_one_stretch_computes():
+    wide = jnp.ones((4_000, 10))
+
+    def loss(theta, key):
+        return jnp.sum(jnp.tanh(wide @ theta))
+
+    def memory(cut):
+        loop = unroll(sgd(0.1), 64, truncate=cut, differentiation="reverse")
+        final = jax.grad(lambda theta: jnp.sum(loop.run(loss, theta, (), KEY)[0]))
+        compiled = jax.jit(final).lower(jnp.ones(10)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert memory(8) < memory(None) / 4
+
+
+def test_an_optimizer_may_read_the_loss():
+    def update(gradient, state, params=None, *, value, **others):
+        return jax.tree.map(lambda leaf: -0.1 * value * leaf, gradient), state
+
+    reading = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    value, gradient = quadratic(START, KEY), CURVATURE @ START
+    moved = START - 0.1 * value * gradient
+    np.testing.assert_allclose(adapt(unroll(reading, 1), START), moved, rtol=1e-6)
+    # In first order both are constants; in second order neither is.
+    summed = lambda loop: jax.grad(lambda theta: jnp.sum(adapt(loop, theta)))(START)  # noqa: E731
+    np.testing.assert_array_equal(summed(unroll(reading, 1, first_order=True)), jnp.ones(3))
+    both = 1 - 0.1 * (gradient * gradient.sum() + value * CURVATURE.sum(axis=0))
+    np.testing.assert_allclose(summed(unroll(reading, 1)), both, rtol=1e-5)
+
+
 def test_metrics_are_of_each_step_before_it_is_taken():
     _, metrics = unroll(sgd(0.1), 3).run(quadratic, START, (), KEY)
     theta, values, norms = START, [], []
@@ -437,6 +497,7 @@ def test_partition_and_merge_are_inverse():
     ("call", "error", "words"),
     [
         (lambda: unroll(sgd(0.1), -1), ValueError, "steps.*-1"),
+        (lambda: unroll(sgd(0.1), 1, truncate=0), ValueError, "truncate.*0"),
         (lambda: unroll(sgd(0.1), 1, hyper=learning_rates(0.1)), ValueError, "hyper.*function"),
         (
             lambda: unroll(sgd(0.1), 1, differentiation="forward"),

@@ -15,6 +15,9 @@ from jaxmeta.inner.mixed_mode import mixed_mode
 from jaxmeta.inner.rates import PerStep
 from jaxmeta.types import Array, Key, Metrics, PyTree
 
+Step = Callable[[Any, Array], tuple[Any, Any]]
+"""``(carry, number) -> (carry, outputs)``: one step."""
+
 
 def unroll(
     optimizer: optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation],
@@ -22,6 +25,7 @@ def unroll(
     *,
     hyper: Callable[[Key, PyTree], PyTree] | None = None,
     first_order: bool = False,
+    truncate: int | None = None,
     differentiation: str = "mixed",
 ) -> InnerLoop:
     r"""Takes ``steps`` steps of an optax transformation, to be differentiated through.
@@ -30,13 +34,19 @@ def unroll(
 
     Args:
       optimizer: an optax transformation, or a function ``(hyper) -> transformation`` if something
-        about it is to be learned. Adam needs ``eps_root > 0`` to be differentiated: the square root
-        of a zero second moment has no derivative.
+        about it is to be learned. It is also given the loss, as ``value``, if its ``update`` takes
+        extra arguments. Adam needs ``eps_root > 0`` to be differentiated: the square root of a zero
+        second moment has no derivative.
       steps: T, number of steps; with 0, the leaves are unchanged.
       hyper: ``(key, fast) -> hyper``, the initial value of what is learned about adapting; see
         :func:`learning_rates`, and :func:`per_step` for values that differ from step to step.
       first_order: treat the inner gradient as a constant when differentiating (Finn et al., 2017,
         section 5.2). ``hyper`` still learns: only second derivatives of the loss are dropped.
+      truncate: k, after how many steps the outer gradient is cut: the leaves and the optimizer's
+        state are constants at the start of each stretch of k steps but the first. The memory of
+        differentiating is that of k steps and of the stretches' ends. Losses along the path then
+        learn from no more than k steps each, and with a loss at the end only what was learned for
+        the last stretch has a gradient, which does not reach the initial leaves.
       differentiation: how the outer gradient goes through the inner ones; the three agree to
         rounding. ``"mixed"``, forward over reverse (Kemaev et al., 2025, MixFlow-MG), keeps only
         the parameters, the gradient and the optimizer's state of each step, in the same time.
@@ -50,8 +60,8 @@ def unroll(
       ``[steps]``, both measured before the step.
 
     Raises:
-      ValueError: ``steps`` is negative, ``hyper`` is given but the optimizer is not a function of
-        it, or ``differentiation`` is none of the three.
+      ValueError: ``steps`` is negative, ``truncate`` is not positive, ``hyper`` is given but the
+        optimizer is not a function of it, or ``differentiation`` is none of the three.
       TypeError: when run, a fast leaf does not have a floating type.
 
     >>> loop = unroll(optax.sgd(0.5), steps=2)
@@ -63,6 +73,8 @@ def unroll(
     [[4.0], [2.0], [1.0]]
     """
     check_count("steps", steps)
+    if truncate is not None:
+        check_count("truncate", truncate, least=1)
     if differentiation not in ("mixed", "reverse", "rematerialized"):
         raise ValueError(
             "differentiation must be 'mixed', 'reverse' or 'rematerialized', but is "
@@ -101,12 +113,11 @@ def unroll(
             fast, optimizer_state = carry
             value, gradient = value_and_gradient(fast, jax.random.fold_in(key, step))
             if first_order:
-                gradient = jax.lax.stop_gradient(gradient)
+                value, gradient = jax.lax.stop_gradient((value, gradient))
             # Optax raises floats to the power of an integer count, which "strict" would refuse.
             with jax.numpy_dtype_promotion("standard"):
-                updates, optimizer_state = transformation(hyper, step).update(
-                    gradient, optimizer_state, fast
-                )
+                update = optax.with_extra_args_support(transformation(hyper, step)).update
+                updates, optimizer_state = update(gradient, optimizer_state, fast, value=value)
                 updated = optax.apply_updates(fast, updates)
             # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
             metrics = jax.lax.stop_gradient(
@@ -118,7 +129,7 @@ def unroll(
         if differentiation == "rematerialized":
             one_step = jax.checkpoint(one_step)
         start = (fast, transformation(hyper, 0).init(fast))
-        (last, _), (metrics, after) = jax.lax.scan(one_step, start, jnp.arange(steps))
+        (last, _), (metrics, after) = in_stretches(one_step, start, steps, truncate or steps)
         if not every:
             return last, metrics
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), fast, after), metrics
@@ -130,3 +141,25 @@ def unroll(
         return take_steps(loss, fast, hyper, key, every=True)
 
     return InnerLoop(init, run, path)
+
+
+def in_stretches(step: Step, start: Any, steps: int, length: int) -> tuple[Any, Any]:
+    """``jax.lax.scan`` over the numbers of steps, whose derivative is cut after each stretch."""
+    if length >= steps:
+        return jax.lax.scan(step, start, jnp.arange(steps))
+
+    # What happens in a stretch is computed again when it is differentiated.
+    @jax.checkpoint
+    def stretch(carry: Any, numbers: Array) -> tuple[Any, Any]:
+        constant = jax.lax.stop_gradient(carry)
+        # The initial leaves are what an outer loop may learn.
+        carry = jax.tree.map(lambda a, b: jnp.where(numbers[0] > 0, a, b), constant, carry)
+        return jax.lax.scan(step, carry, numbers)
+
+    whole = steps - steps % length
+    carry, outputs = jax.lax.scan(stretch, start, jnp.arange(whole).reshape(-1, length))
+    outputs = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), outputs)
+    if whole < steps:
+        carry, rest = stretch(carry, jnp.arange(whole, steps))
+        outputs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outputs, rest)
+    return carry, outputs
