@@ -8,20 +8,23 @@ your own consists of the same plain functions: ``init``, ``run`` and, if it has 
 
 from jaxmeta.inner.implicit import implicit
 from jaxmeta.inner.leaves import check_differentiable, merge, partition, path_name, within
-from jaxmeta.inner.loop import InnerLoop, InnerLoss, Run
+from jaxmeta.inner.loop import InnerLoop, InnerLoss, LearnedOptimizer, Run
 from jaxmeta.inner.minimize import minimize
 from jaxmeta.inner.mixed_mode import mixed_mode
 from jaxmeta.inner.part_rates import with_rates
 from jaxmeta.inner.rates import PerStep, learning_rates, per_step, sgd
+from jaxmeta.inner.recurrent import coordinatewise_lstm
 from jaxmeta.inner.stages import then
 from jaxmeta.inner.unroll import unroll
 
 __all__ = [
     "InnerLoop",
     "InnerLoss",
+    "LearnedOptimizer",
     "PerStep",
     "Run",
     "check_differentiable",
+    "coordinatewise_lstm",
     "implicit",
     "learning_rates",
     "merge",

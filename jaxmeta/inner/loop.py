@@ -1,7 +1,9 @@
-"""What an inner loop is."""
+"""What an inner loop is, and what a learned optimizer."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+import optax
 
 from jaxmeta.types import Array, Key, Metrics, PyTree
 
@@ -32,3 +34,15 @@ class InnerLoop(NamedTuple):
     init: Callable[[Key, PyTree], PyTree]
     run: Run
     path: Run | None = None
+
+
+class LearnedOptimizer(NamedTuple):
+    """Optax transformations that have weights to be learned, for :func:`unroll`.
+
+    Attributes:
+      hyper: ``(key, fast) -> weights``, the initial weights.
+      optimizer: ``(weights) -> transformation``. It may be used in any training loop.
+    """
+
+    hyper: Callable[[Key, PyTree], PyTree]
+    optimizer: Callable[[PyTree], optax.GradientTransformation]

@@ -10,7 +10,7 @@ import optax
 from jaxmeta.checks import check_count
 from jaxmeta.distributed.varying import varying_as
 from jaxmeta.inner.leaves import check_differentiable
-from jaxmeta.inner.loop import InnerLoop, InnerLoss
+from jaxmeta.inner.loop import InnerLoop, InnerLoss, LearnedOptimizer
 from jaxmeta.inner.mixed_mode import mixed_mode
 from jaxmeta.inner.rates import PerStep
 from jaxmeta.types import Array, Key, Metrics, PyTree
@@ -20,7 +20,9 @@ Step = Callable[[Any, Array], tuple[Any, Any]]
 
 
 def unroll(
-    optimizer: optax.GradientTransformation | Callable[[PyTree], optax.GradientTransformation],
+    optimizer: optax.GradientTransformation
+    | Callable[[PyTree], optax.GradientTransformation]
+    | LearnedOptimizer,
     steps: int,
     *,
     hyper: Callable[[Key, PyTree], PyTree] | None = None,
@@ -33,8 +35,9 @@ def unroll(
     .. math:: \theta_{t+1} = \theta_t + u(\nabla L(\theta_t);\, h_t), \qquad t = 0 \dots T-1
 
     Args:
-      optimizer: an optax transformation, or a function ``(hyper) -> transformation`` if something
-        about it is to be learned. It is also given the loss, as ``value``, if its ``update`` takes
+      optimizer: an optax transformation; a function ``(hyper) -> transformation`` if something
+        about it is to be learned; or a learned optimizer with a ``hyper`` of its own, such as
+        :func:`coordinatewise_lstm`. The loss is given to it, as ``value``, if its ``update`` takes
         extra arguments. Adam needs ``eps_root > 0`` to be differentiated: the square root of a zero
         second moment has no derivative.
       steps: T, number of steps; with 0, the leaves are unchanged.
@@ -80,6 +83,8 @@ def unroll(
             "differentiation must be 'mixed', 'reverse' or 'rematerialized', but is "
             f"{differentiation!r}."
         )
+    if isinstance(optimizer, LearnedOptimizer):
+        hyper, optimizer = hyper or optimizer.hyper, optimizer.optimizer
     fixed = isinstance(optimizer, optax.GradientTransformation)
     if fixed and hyper is not None:
         raise ValueError(
