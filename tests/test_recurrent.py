@@ -80,7 +80,7 @@ def test_a_step_of_memory_is_that_of_flax() -> None:
         ]
     )
     # Ours remembers by a 1, which flax leaves to the bias.
-    bias = jnp.concatenate([params[f"h{gate}"]["bias"] - (gate == "f") for gate in gates])
+    bias = jnp.concatenate([params[f"h{gate}"]["bias"] - float(gate == "f") for gate in gates])
     own_h, own_c = lstm_step({"kernel": kernel, "bias": bias}, x, h, c)
     np.testing.assert_allclose(own_h, next_h, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(own_c, next_c, rtol=1e-5, atol=1e-6)
