@@ -1,7 +1,7 @@
 """Losses and metrics of one task: mask-aware, and without an axis of tasks.
 
-Each is ``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean over the examples whose
-mask is 1, and 0 when there are none.
+Each is ``(outputs [n, ...], y [n, ...], mask [n]) -> scalar``, the mean (unless it says otherwise)
+over the examples whose mask is 1, and 0 when there are none.
 """
 
 import jax
@@ -65,6 +65,19 @@ def squared_error(outputs: Array, y: Array, mask: Array) -> Array:
             f"Outputs have shape {outputs.shape} and targets {y.shape}: give both as [n, d]."
         )
     return masked_mean(jnp.mean((outputs - y) ** 2, axis=-1), mask)
+
+
+def sum_of_squares(outputs: Array, y: Array, mask: Array) -> Array:
+    r"""The sum of squared errors, :math:`\sum_{ij} (z_{ij} - y_{ij})^2`; not a mean.
+
+    Raises:
+      ValueError: outputs and targets are not both ``[n, d]``.
+
+    >>> sum_of_squares(jnp.array([[1.0], [5.0]]), jnp.zeros((2, 1)), jnp.ones(2)).item()
+    26.0
+    """
+    count = jnp.sum(mask).astype(outputs.dtype) * outputs.shape[-1]
+    return squared_error(outputs, y, mask) * count
 
 
 def pair_verification(outputs: Array, y: Array, mask: Array) -> Array:

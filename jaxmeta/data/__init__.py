@@ -43,6 +43,7 @@ from jaxmeta.data.multi_mnist import multi_mnist
 from jaxmeta.data.omniglot import omniglot
 from jaxmeta.data.placed import PlacedSampler
 from jaxmeta.data.pseudo_labels import pseudo_labeled
+from jaxmeta.data.quadratics import quadratics
 from jaxmeta.data.reviews import review_domains, review_shift, review_tasks, reviews
 from jaxmeta.data.sinusoid import sinusoid
 from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
@@ -100,6 +101,7 @@ __all__ = [
     "omniglot",
     "paired",
     "pseudo_labeled",
+    "quadratics",
     "read_vectors",
     "resized_crop",
     "review_domains",

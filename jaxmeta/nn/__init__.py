@@ -7,7 +7,7 @@ from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.decay import decay_mask
 from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
 from jaxmeta.nn.lenet import lenet
-from jaxmeta.nn.models import conv4, conv_block, mlp, relation_module
+from jaxmeta.nn.models import conv4, conv_block, linear, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
 from jaxmeta.nn.resnet import resnet12, resnet18
@@ -43,6 +43,7 @@ __all__ = [
     "init_encoder",
     "layer_norm",
     "lenet",
+    "linear",
     "max_pool",
     "mean_of_words",
     "mixed_precision",

@@ -70,6 +70,42 @@ def mlp(outputs: int, hidden: Sequence[int] = (40, 40)) -> Model:
     return Model(init, apply)
 
 
+def linear(outputs: int, spread: float = 0.01) -> Model:
+    r"""Linear functions :math:`x \mapsto \theta^\top x` without a bias; no state.
+
+    Args:
+      outputs: size of the outputs.
+      spread: standard deviation of the initial weights, which are normal.
+
+    Returns:
+      A model from ``[n, ...]`` (flattened) to ``[n, outputs]``; its parameters are ``{"kernel"}``.
+
+    Raises:
+      ValueError: ``outputs`` is not a positive integer.
+
+    >>> model = linear(1)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((4, 6)))
+    >>> model.apply(params, state, jnp.ones((4, 6)))[0].shape
+    (4, 1)
+    """
+    check_count("outputs", outputs, least=1)
+
+    def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
+        return {"kernel": spread * jax.random.normal(key, (x[0].size, outputs), jnp.float32)}, {}
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: Array,
+        mask: Array | None = None,
+        key: Key | None = None,
+        batch_statistics: bool = True,
+    ) -> tuple[Array, PyTree]:
+        return x.reshape(len(x), -1) @ params["kernel"], state
+
+    return Model(init, apply)
+
+
 def conv4(
     outputs: int | None = None,
     filters: int | Sequence[int] = 64,
