@@ -1,6 +1,7 @@
 """FewRel: which relation a sentence states between two of its entities."""
 
 import gzip
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -69,8 +70,9 @@ def fewrel(
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: no relation is left to test or no sentence to train on, a number is negative, or
-        as :func:`jaxmeta.data.read_vectors`.
+      ValueError: two of the three have a relation in common (but for ``"held_out"``), no relation
+        is left to test or no sentence to train on, a number is negative, or as
+        :func:`jaxmeta.data.read_vectors`.
 
     References:
       Han et al., 2018, FewRel: A Large-Scale Supervised Few-Shot Relation Classification Dataset;
@@ -89,7 +91,8 @@ def fewrel(
     if train:
         trained = {}
         for file in train:
-            trained |= read_relations(folder, f"{file}.json")
+            for name, rows in read_relations(folder, f"{file}.json").items():
+                trained[name] = [*trained.get(name, []), *rows]
     kept = {name: rows[:held_out] for name, rows in trained.items()}
     trained = {name: rows[held_out:] for name, rows in trained.items()}
     if sentences is not None:
@@ -113,6 +116,9 @@ def fewrel(
             f"{held_out}): give other files, or a held_out of 1 or more."
         )
     parts = {"train": trained, "valid": validated, "test": tested}
+    check_apart(
+        {part: rows for part, rows in parts.items() if test != "held_out" or part != "test"}
+    )
     if unlabeled is not None:
         parts["unlabeled"] = read_relations(folder, f"{unlabeled}.json")
     words = {part: [*map(_words, _rows(each))] for part, each in parts.items()}
@@ -130,6 +136,17 @@ def fewrel(
     if unlabeled is not None:
         sources["train"] = with_unlabeled(sources["train"], sources.pop("unlabeled"))
     return sources
+
+
+def check_apart(parts: Mapping[str, Sentences]) -> None:
+    """Raises ``ValueError`` if two parts have a relation in common."""
+    for (one, few), (other, more) in itertools.combinations(parts.items(), 2):
+        common = sorted(few.keys() & more.keys())
+        if common:
+            raise ValueError(
+                f"The {one} and {other} parts have {len(common)} relations in common, such as "
+                f"'{common[0]}': give files of different relations."
+            )
 
 
 def read_relations(folder: Path, *files: str) -> Sentences:

@@ -62,8 +62,8 @@ def critic_loss(
       how: ``"reverse"`` or ``"swap"``.
 
     Returns:
-      The loss, whose value is the critic's for both; and the metrics ``critic_accuracy``, 0.5 when
-      the domains cannot be told apart, and ``critic_loss``.
+      The loss, whose value is the critic's for both; and the metrics ``critic_accuracy``, the
+      mean of those on both domains, 0.5 when they cannot be told apart, and ``critic_loss``.
 
     Raises:
       ValueError: ``how`` is neither, or there are not two logits.
@@ -95,9 +95,10 @@ def critic_loss(
         fooled, _ = told(jax.lax.stop_gradient(params), both, 1 - domains)
         # Its value is not the critic's, and its gradient is that of the features alone.
         loss = loss + strength * (fooled - jax.lax.stop_gradient(fooled))
-    counted = jnp.concatenate([source_mask, target_mask]) > 0
-    right = accuracy(logits, domains, counted.astype(jnp.float32))
-    return loss, {"critic_accuracy": right, "critic_loss": loss}
+    here, there = ((mask > 0).astype(jnp.float32) for mask in (source_mask, target_mask))
+    right = accuracy(logits[:count], domains[:count], here)
+    right += accuracy(logits[count:], domains[count:], there)
+    return loss, {"critic_accuracy": right / 2, "critic_loss": loss}
 
 
 HOW = ("reverse", "swap")

@@ -62,8 +62,9 @@ def hierarchical(stages: Sequence[Model], head: Model, depths: Sequence[int]) ->
             count = list(depths).count(i)
             if not count:
                 continue
-            # Tasks of another depth take the first head, and are not chosen.
-            place = jnp.where(depth == i, jnp.array(places, jnp.int32)[task], 0)
+            # Tasks of another depth have no head here: what they get is not chosen, and they change
+            # no statistics.
+            place = jnp.where(depth == i, jnp.array(places, jnp.int32)[task], count)
             logits = use(f"heads{i}", per_task(head, count), Tasked(flat(maps), place))
             chosen = logits if chosen is None else jnp.where(depth[:, None] == i, logits, chosen)
         return chosen

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
+from jaxmeta.learners.frames.support import labeled
 from jaxmeta.losses import cross_entropy
 from jaxmeta.multitask.per_task import check_tasked
 from jaxmeta.objectives import running_average
@@ -22,6 +23,8 @@ def multitask(
     r"""The loss of a batch of one task; the outer loop takes the mean over tasks.
 
     .. math:: \ell(\theta) = \frac1k \sum_{i=1}^k L\big(f_\theta(x_i, t_i), y_i\big)
+
+    Examples that are labeled -1 have no label, and count only in statistics of the batch.
 
     Where a step has every task once, estimators such as :func:`jaxmeta.gradients.pcgrad` weigh the
     tasks' gradients.
@@ -58,8 +61,9 @@ def multitask(
     def of_batch(params: PyTree, state: PyTree, batch: Batch, key: Key) -> tuple[Array, Report]:
         inputs = params["model"], state["model"], batch.x, batch.mask, key
         outputs, used = model.apply(*inputs)
-        seen = {name: each(outputs, batch.y, batch.mask) for name, each in (metrics or {}).items()}
-        return loss(outputs, batch.y, batch.mask), Report({"model": used}, seen)
+        mask = labeled(batch)
+        seen = {name: each(outputs, batch.y, mask) for name, each in (metrics or {}).items()}
+        return loss(outputs, batch.y, mask), Report({"model": used}, seen)
 
     return Objective(init, of_batch, average)
 
@@ -115,6 +119,8 @@ def by_uncertainty(objective: Objective, tasks: int) -> Objective:
         log_variance = params["log_variance"][batch.x.task[0]]
         weight = jnp.exp(-log_variance) / 2
         metrics = {**report.metrics, "loss": value, "weight": weight}
-        return weight * value + log_variance / 2, report._replace(metrics=metrics)
+        # A batch without a label says nothing about how uncertain its task is.
+        known = jnp.any(labeled(batch) > 0).astype(value.dtype)
+        return known * (weight * value + log_variance / 2), report._replace(metrics=metrics)
 
     return objective._replace(init=init, loss=loss)

@@ -13,7 +13,8 @@ def per_task(model: Model, tasks: int) -> Model:
     r"""A network of its own for each task: :math:`f(x, t) = f_{\theta_t}(x)`.
 
     Only the network of the batch's task is computed, so a batch must be of one task, as
-    :func:`jaxmeta.data.task_source` draws it; the outputs of an example of another task are NaN.
+    :func:`jaxmeta.data.task_source` draws it. The outputs of an example of another task are NaN,
+    and so are those of a task that there is not.
 
     Args:
       model: the network that each task gets, such as a head or a whole classifier.
@@ -50,7 +51,7 @@ def per_task(model: Model, tasks: int) -> Model:
         check_tasked(x)
         own, kept = jax.tree.map(lambda leaf: leaf[x.task[0]], (params, state))
         outputs, used = model.apply(own, kept, x.x, mask, key, batch_statistics)
-        return _of_one_task(outputs, x.task), _with_row(state, used, x.task)
+        return _of_one_task(outputs, x.task, tasks), _with_row(state, used, x.task)
 
     return Model(init, apply)
 
@@ -96,7 +97,7 @@ def statistics_per_task(model: Model, tasks: int) -> Model:
         check_tasked(x)
         own = jax.tree.map(lambda leaf: leaf[x.task[0]], state)
         outputs, used = model.apply(params, own, x.x, mask, key, batch_statistics)
-        return _of_one_task(outputs, x.task), _with_row(state, used, x.task)
+        return _of_one_task(outputs, x.task, tasks), _with_row(state, used, x.task)
 
     return Model(init, apply)
 
@@ -150,12 +151,13 @@ def check_tasked(x: Any) -> None:
         )
 
 
-def _of_one_task(outputs: Array, task: Array) -> Array:
-    """The outputs ``[n, ...]``, NaN for examples of another task than the first."""
-    alike = jnp.expand_dims(task == task[0], range(1, outputs.ndim))
-    return jnp.where(alike, outputs, jnp.full_like(outputs, jnp.nan))
+def _of_one_task(outputs: Array, task: Array, tasks: int) -> Array:
+    """The outputs ``[n, ...]``, NaN for examples of another task than the first, or of none."""
+    right = (task == task[0]) & (task >= 0) & (task < tasks)
+    kept = jnp.expand_dims(right, range(1, outputs.ndim))
+    return jnp.where(kept, outputs, jnp.full_like(outputs, jnp.nan))
 
 
 def _with_row(rows: PyTree, new: PyTree, task: Array) -> PyTree:
-    """Leaves ``[tasks, ...]`` with that of the batch's task replaced."""
+    """Leaves ``[tasks, ...]`` with that of the batch's task, if it is one of them, replaced."""
     return jax.tree.map(lambda leaf, row: leaf.at[task[0]].set(row.astype(leaf.dtype)), rows, new)

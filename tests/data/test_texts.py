@@ -148,8 +148,17 @@ def test_a_part_of_fewrel(data_dir):
         for part in ("train", "test")
     )
     assert len(train & test) < 5, "but for sentences that occur twice"
-    sources = fewrel(train=["pubmed_unsupervised", "val_nyt"], valid="val_wiki", data_dir=data_dir)
+    sources = fewrel(
+        "val_pubmed", ["pubmed_unsupervised", "val_nyt"], "val_semeval", data_dir=data_dir
+    )
     assert sources["train"].data.counts.tolist() == [2500] + [100] * 25
+    # Relations that two files have in common have the sentences of both.
+    sources = fewrel("val_pubmed", ["val_nyt", "val_wiki"], "val_semeval", data_dir=data_dir)
+    counts = sources["train"].data.counts
+    assert sorted(set(counts.tolist())) == [100, 700, 800]
+    assert counts.tolist().count(800) == 8
+    with pytest.raises(ValueError, match="train and test parts have 8 relations in common"):
+        fewrel(train=["val_nyt"], data_dir=data_dir)
     with pytest.raises(ValueError, match="No sentence of 'held_out' is left to test"):
         fewrel(test="held_out", data_dir=data_dir)
     with pytest.raises(ValueError, match="held_out is 200, which leaves relations without"):

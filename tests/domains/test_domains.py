@@ -287,6 +287,15 @@ def test_a_critic_learns_to_tell_domains_apart_unless_they_are_equal():
     assert apart["critic_accuracy"] > 0.9
 
 
+def test_a_critic_that_cannot_tell_is_right_half_the_time_however_many_examples_there_are():
+    constant = from_functions(lambda key, x: jnp.array([1.0, 0.0]), lambda b, x: b + 0 * x[:, :2])
+    here, there = jnp.ones((30, D)), jnp.ones((10, D))
+    metrics = domains.critic_loss(
+        constant, jnp.array([[1.0, 0.0]]), here, there, jnp.ones(30), jnp.ones(10)
+    )[1]
+    assert metrics["critic_accuracy"] == 0.5
+
+
 def test_a_critic_needs_two_outputs_and_a_known_way():
     wide = mlp(3, ())
     with pytest.raises(ValueError, match="two outputs"):

@@ -101,6 +101,9 @@ def test_a_batch_of_several_tasks_gives_nan_and_never_a_wrong_number(name):
     mixed = Tasked(X, jnp.array([1, 1, 1, 0, 1, 1]))
     outputs, _ = jax.jit(model.apply)(params, state, mixed)
     assert np.isnan(outputs[3]).all()
+    for absent in (TASKS, -1):
+        outputs, _ = jax.jit(model.apply)(params, state, of_task(absent))
+        assert np.isnan(outputs).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -269,6 +272,34 @@ def test_layers_above_the_depth_of_a_task_get_no_gradient_from_it():
     # Tasks 1 and 2 have the first and the second head of their depth.
     assert np.any(high["heads2"][0])
     assert not np.any(high["heads2"][1])
+
+
+def test_statistics_of_a_head_are_those_of_its_own_task():
+    model = multitask.hierarchical(STAGES, normalized_mlp(CLASSES), depths=[1, 2, 2])
+    params, state = begin(model)
+    for task, own in ((0, ("heads1", 0)), (1, ("heads2", 0)), (2, ("heads2", 1))):
+        _, used = jax.jit(model.apply)(params, state, of_task(task), HERE)
+        for heads in ("heads1", "heads2"):
+            new, old = (jax.tree.leaves(tree[heads])[0] for tree in (used, state))
+            for row in range(len(new)):
+                assert np.any(new[row] != old[row]) == ((heads, row) == own)
+
+
+def test_examples_without_a_label_do_not_count():
+    objective = multitask.multitask(MODELS["hard_sharing"], metrics={"accuracy": accuracy})
+    batch = Batch(of_task(1), Y.at[4:].set(-1), HERE)
+    params, state = objective.init(KEY, batch)
+    value, report = objective.loss(params, state, batch, KEY)
+    outputs, _ = MODELS["hard_sharing"].apply(params["model"], state["model"], batch.x, HERE)
+    np.testing.assert_allclose(value, cross_entropy(outputs[:4], Y[:4], HERE[:4]), rtol=1e-6)
+    right = accuracy(outputs[:4], Y[:4], HERE[:4])
+    np.testing.assert_allclose(report.metrics["accuracy"], right)
+    # Without any label a task says nothing, not even how uncertain it is.
+    weighed = multitask.by_uncertainty(objective, TASKS)
+    params, state = weighed.init(KEY, batch)
+    for nothing in (Batch(of_task(1), jnp.full(6, -1), HERE), Batch(of_task(1), Y, 0 * HERE)):
+        gradient = jax.grad(lambda p: weighed.loss(p, state, nothing, KEY)[0])(params)  # noqa: B023
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 def test_uncertainty_ends_where_the_gradient_is_that_of_half_the_logarithm():
