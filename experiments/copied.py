@@ -1,6 +1,7 @@
 """Fine-tuning with a part of the layers copied from a run, for ``experiments.layers``."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ class Run(NamedTuple):
       config: its config.
       sources: its data.
       parts: the parts of its model, the lowest first.
+      step: the step of the checkpoint that is evaluated.
       trust: packages whose functions the config may name.
     """
 
@@ -52,6 +54,7 @@ class Run(NamedTuple):
     config: Mapping[str, Any]
     sources: Mapping[str, Source]
     parts: Sequence[str]
+    step: int
     trust: Sequence[str]
 
 
@@ -90,32 +93,52 @@ def load(folder: Path, parts: Sequence[str], data_dir: str | None, trust: Sequen
 
     Args:
       folder: the run's folder.
-      parts: the parts of its model, the lowest first; if there are none, in the order of their
-        names.
+      parts: the parts of its model, the lowest first; if there are none, by the numbers in their
+        names, as in ``block0``.
       data_dir: the folder of data sets.
       trust: packages whose functions the run's config may name.
 
     Raises:
-      ValueError: these are not the model's parts, or the run's evaluation is given no model.
+      ValueError: these are not the model's parts, their names do not say which is the lowest, or
+        the run's evaluation is given no model.
     """
     config = workdir.read_config(folder)
     ways = evaluation_of(config)["ways"]
     spec = {"make": "jaxmeta.learners.nearest_mean", "ways": ways, "normalization": "transductive"}
     try:
-        params = workdir.restore(folder, trust=trust, **spec).params["model"]
+        restored, info = workdir.load_trained(folder, None, spec, trust)
+        named = sorted(restored.params["model"])
     except KeyError as error:
         raise ValueError(
             f"The first evaluation of '{folder}' is given no model (there is no {error} in its "
             "parameters or its state): give a run whose evaluations transfer features."
         ) from error
-    named = sorted(params)
     if parts and sorted(parts) != named:
         raise ValueError(
             f"--parts is '{','.join(parts)}' and the model has the parts {', '.join(named)}: give "
             "all of them once, the lowest first."
         )
+    ordered = list(parts) or numbered(named)
     sources = tasks.load_sources(config, data_dir, trust)
-    return Run(folder, config, sources, list(parts) or named, trust)
+    return Run(folder, config, sources, ordered, info["step"], trust)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Names such as ``block0`` in the order of their numbers.
+
+    Raises:
+      ValueError: one has no number, or they differ in more than that.
+
+    >>> numbered(["block0", "block10", "block2"])
+    ['block0', 'block2', 'block10']
+    """
+    found = [re.fullmatch(r"(\D*)(\d+)", name) for name in names]
+    if None in found or len({each[1] for each in found if each}) != 1:
+        raise ValueError(
+            f"The parts of the model are {', '.join(names)}, which do not say their order: give "
+            "--parts, the lowest first."
+        )
+    return sorted(names, key=lambda name: int(re.sub(r"\D", "", name)))
 
 
 def rows_of(parts: Sequence[str]) -> list[Row]:
@@ -170,7 +193,16 @@ def accuracies(
 
 
 def evaluated(run: Run, protocol: Protocol) -> Iterator[list[dict[str, Any]]]:
-    """The results of the rows, after each."""
+    """The results of the rows, after each.
+
+    Raises:
+      ValueError: learning rates would be chosen on the tasks that are reported.
+    """
+    if protocol.split == "valid" and len(protocol.learning_rates) > 1:
+        raise ValueError(
+            "--split=valid is what learning rates are chosen on: give one of --learning_rates, or "
+            "leave --split out."
+        )
     results: list[dict[str, Any]] = []
     for row in rows_of(run.parts):
         results.append(recalled(run, row, protocol) or evaluate(run, row, protocol))
@@ -179,7 +211,8 @@ def evaluated(run: Run, protocol: Protocol) -> Iterator[list[dict[str, Any]]]:
 
 def question(run: Run, row: Row, protocol: Protocol) -> dict[str, Any]:
     """What a result answers."""
-    return {"name": row.name, **row._asdict(), "parts": run.parts, "protocol": protocol._asdict()}
+    about = {"parts": run.parts, "step": run.step, "protocol": protocol._asdict()}
+    return {"name": row.name, **row._asdict(), **about}
 
 
 def path_of(run: Run, row: Row) -> Path:

@@ -22,8 +22,10 @@ from . import copied, plots, program, same_episodes
 SHOTS = flags.DEFINE_list("shots", ["1", "5"], "Support examples per class; each is evaluated.")
 EPISODES = flags.DEFINE_integer("episodes", 200, "Tasks for each number of shots.", lower_bound=2)
 STEPS = flags.DEFINE_integer("steps", 30, "Training steps on a task.", lower_bound=1)
-RATES = flags.DEFINE_list("learning_rates", ["0.001"], "Adam's, to choose from by validation.")
-PARTS = flags.DEFINE_list("parts", [], "The model's, lowest first; else in the order of names.")
+RATES = flags.DEFINE_list(
+    "learning_rates", ["0.001", "0.003"], "Adam's, to choose from by validation."
+)
+PARTS = flags.DEFINE_list("parts", [], "The model's, lowest first; else as they are numbered.")
 SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Whose classes tasks are of.")
 TRUST = flags.DEFINE_list("trust", [], "Packages whose functions the run's config may name.")
 

@@ -125,6 +125,11 @@ def test_mistakes_are_told(run: copied.Run, tmp_path: Path) -> None:
             copied.rates_of(wrong)
     with pytest.raises(ValueError, match="no run"):
         copied.load(tmp_path, [], None, ())
+    with pytest.raises(ValueError, match=r"head, layer0, .* order: give --parts"):
+        copied.load(run.folder, [], None, ())
+    chosen = PROTOCOL._replace(split="valid")
+    with pytest.raises(ValueError, match="--split=valid is what learning rates are chosen on"):
+        next(copied.evaluated(run, chosen))
     for wrong in (["layer0"], ["layer0", "head", "head"], ["layer0", "tail"]):
         with pytest.raises(ValueError, match="parts head, layer0: give all"):
             copied.load(run.folder, wrong, None, ())
