@@ -19,6 +19,9 @@ from .seeds import markdown, mean_and_interval, percent, result_of
 
 VALIDATORS = {"accuracy": 1, "unlabeled_mutual_information": 1, "unlabeled_prediction_entropy": -1}
 """Metrics without labels of the target, and whether they are better when higher."""
+CHOSEN_BY = {"accuracy": "source", "unlabeled_mutual_information": "mutual information"}
+CHOSEN_BY |= {"unlabeled_prediction_entropy": "entropy"}
+"""What the table calls them."""
 END = 0.1  # the last share of a run, over which its spread is reported
 
 
@@ -149,9 +152,12 @@ def summary(outcome: Outcome) -> dict[str, float]:
         "last": target[-1],
         "balanced": outcome.scores["target_balanced_accuracy"][-1],
         "source": outcome.scores["accuracy"][-1],
-        "source_validated": target[int(np.argmax(outcome.scores["accuracy"]))],
         "oracle": max(target),
         "spread": float(np.ptp(late)),
+        **{
+            f"by_{name}": target[int(np.argmax(sign * np.asarray(outcome.scores[name])))]
+            for name, sign in VALIDATORS.items()
+        },
     }
 
 
@@ -170,7 +176,8 @@ def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         ]
         means = {name: mean_and_interval([f[name] for f in figures]) for name in figures[0]}
         about = {"pair": pair, "method": method, "seeds": [each.seed for each in own]}
-        rows.append({**about, **means, "gain": mean_and_interval(gains) if gains else None})
+        gain = {"gain": mean_and_interval(gains) if gains else None, "over": baseline}
+        rows.append({**about, **means, **gain})
     return rows
 
 
@@ -186,53 +193,78 @@ def pooled(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     ]
 
 
-def validator_ranks(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
+def validator_ranks(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, Any] | None]]:
     """Spearman's correlation of each validator with the accuracy on the target.
 
-    It is over all validations of all methods of a pair and seed, and averaged over these; ``None``
-    if there is no difference to be ranked.
+    ``"checkpoints"`` is over the validations of one run, as for stopping early, averaged over runs;
+    ``"methods"`` over the last checkpoints of the methods of a pair and seed with the same network,
+    averaged over pairs and seeds. ``None`` if there is no difference to be ranked.
     """
-    ranks: dict[str, list[float]] = {name: [] for name in VALIDATORS}
-    for pair, seed in dict.fromkeys((each.pair, each.seed) for each in outcomes):
-        own = [each for each in outcomes if (each.pair, each.seed) == (pair, seed)]
-        target = [value for each in own for value in each.scores["target_accuracy"]]
-        for name, sign in VALIDATORS.items():
-            seen = [sign * value for each in own for value in each.scores[name]]
-            if min(len(set(seen)), len(set(target))) > 1:
-                ranks[name].append(float(stats.spearmanr(seen, target).statistic))
-    return {name: float(np.mean(each)) if each else None for name, each in ranks.items()}
+    within: dict[str, list[float]] = {name: [] for name in VALIDATORS}
+    between: dict[str, list[float]] = {name: [] for name in VALIDATORS}
+    alike: dict[tuple[str, int], list[Outcome]] = {}
+    for each in outcomes:
+        if each.method not in adaptation.NORMALIZED:
+            alike.setdefault((each.pair, each.seed), []).append(each)
+    for name, sign in VALIDATORS.items():
+        for each in outcomes:
+            target = each.scores["target_accuracy"]
+            rank([sign * value for value in each.scores[name]], target, within[name])
+        for own in alike.values():
+            last = [each.scores["target_accuracy"][-1] for each in own]
+            rank([sign * each.scores[name][-1] for each in own], last, between[name])
+    return {
+        name: {
+            "checkpoints": mean_and_interval(within[name]) if within[name] else None,
+            "methods": mean_and_interval(between[name]) if between[name] else None,
+        }
+        for name in VALIDATORS
+    }
 
 
-def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
-    """Writes ``adaptation.json`` and ``adaptation.md``."""
+def rank(seen: Sequence[float], target: Sequence[float], found: list[float]) -> None:
+    """Adds the rank correlation, if there are three values and differences, to those found."""
+    if len(seen) > 2 and min(len(set(seen)), len(set(target))) > 1:
+        found.append(float(stats.spearmanr(seen, target).statistic))
+
+
+def write(folder: Path, outcomes: Sequence[Outcome], left_out: Sequence[str] = ()) -> None:
+    """Writes ``adaptation.json`` and ``adaptation.md``; ``left_out`` are runs that diverged."""
     rows, over_pairs, ranks = tabulated(outcomes), pooled(outcomes), validator_ranks(outcomes)
     found = {
         "rows": rows,
         "pooled": over_pairs,
         "validator_rank_correlation": ranks,
+        "diverged": [*left_out],
         "outcomes": [each._asdict() for each in outcomes],
     }
     folder.mkdir(parents=True, exist_ok=True)
     workdir.write_atomically(folder / "adaptation.json", json.dumps(found, indent=2) + "\n")
-    workdir.write_atomically(folder / "adaptation.md", table(rows, over_pairs, ranks))
+    text = table(rows, over_pairs, ranks)
+    if left_out:
+        text += f"\nDiverged, and left out: {', '.join(left_out)}.\n"
+    workdir.write_atomically(folder / "adaptation.md", text)
 
 
 def table(
     rows: Sequence[Mapping[str, Any]],
     over_pairs: Sequence[Mapping[str, Any]],
-    ranks: Mapping[str, float | None],
+    ranks: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
 ) -> str:
     """The tables in Markdown, accuracies in percent."""
     with_pairs = any(row["pair"] for row in rows)
     head = ["domains"] if with_pairs else []
-    head += ["method", "target, %", "minus source only", "balanced, %", "source, %"]
-    head += ["[source-validated]", "[best on the target]", "range over the last tenth"]
+    head += ["method", "seeds", "target, %", "gain", "over", "balanced, %", "source, %"]
+    head += [f"[by {CHOSEN_BY[name]}]" for name in VALIDATORS]
+    head += ["[best on the target]", "range over the last tenth"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         cells = [row["pair"].replace(":", " to ")] if with_pairs else []
-        cells += [f"`{row['method']}`", percent(row["last"]), percent(row["gain"], "+")]
+        cells += [f"`{row['method']}`", str(len(row["seeds"])), percent(row["last"])]
+        cells += [percent(row["gain"], "+"), f"`{row['over']}`" if row["gain"] else ""]
         cells += [percent(row["balanced"]), percent(row["source"])]
-        cells += [f"[{percent(row[name])}]" for name in ("source_validated", "oracle")]
+        names = [*(f"by_{name}" for name in VALIDATORS), "oracle"]
+        cells += [f"[{percent(row[name])}]" for name in names]
         lines.append([*cells, percent(row["spread"])])
     text = markdown(lines)
     if len({row["pair"] for row in rows}) > 1:
@@ -240,7 +272,16 @@ def table(
         for row in over_pairs:
             means.append([f"`{row['method']}`", str(row["pairs"]), percent(row["gain"], "+")])
         text += "\n" + markdown(means)
-    lines = [["validator", "rank correlation with the target's accuracy"], ["---"] * 2]
-    for name, value in ranks.items():
-        lines.append([f"`{name}`", "" if value is None else f"{value:.2f}"])
+    lines = [["rank correlation with the target's accuracy", "of checkpoints", "of methods"]]
+    lines.append(["---"] * 3)
+    for name, found in ranks.items():
+        lines.append([CHOSEN_BY[name], *(correlation(each) for each in found.values())])
     return text + "\n" + markdown(lines)
+
+
+def correlation(figure: Mapping[str, Any] | None) -> str:
+    """A mean and its interval, as in ``0.52 ± 0.10``."""
+    if figure is None:
+        return ""
+    half = "" if figure["ci95"] is None else f" ± {figure['ci95']:.2f}"
+    return f"{figure['mean']:.2f}{half}"

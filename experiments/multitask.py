@@ -35,14 +35,16 @@ def main(arguments: list[str]) -> None:
         if DATA.value is None:
             raise ValueError("--data is needed, as in --data=cifar100_tasks.")
         tasks = multitasking.load_tasks(DATA.value)
-        methods = multitasking.methods_of(METHODS.value)
+        methods = multitasking.methods_of(tasks, METHODS.value)
         rates = multitasking.rates_of(RATES.value) or [tasks.rate]
         tasks = tasks._replace(steps=STEPS.value or tasks.steps)
         folder = Path(program.WORKDIR.value or f"runs/multitask_{DATA.value}")
     outcomes: list[multitasking.Outcome] = []
+    left_out: list[str] = []
 
     def run(method: str, rate: float, seed: int) -> None:
-        print(f"{method}, rate {rate:g}, seed {seed}:", file=sys.stderr)
+        name = f"{method}, rate {rate:g}, seed {seed}"
+        print(f"{name}:", file=sys.stderr)
         try:
             with program.one_sentence():
                 outcomes.append(
@@ -53,9 +55,10 @@ def main(arguments: list[str]) -> None:
         except Stopped as stopped:
             sys.exit(str(stopped))
         except Diverged as error:
-            print(f"{method}: left out, {error}", file=sys.stderr)
+            print(f"{name}: left out, {error}", file=sys.stderr)
+            left_out.append(name)
             return
-        plots.multitask(folder, multitasking.write(folder, outcomes))
+        plots.multitask(folder, multitasking.write(folder, outcomes, left_out))
 
     for seed in range(SEEDS.value):
         for method in methods:

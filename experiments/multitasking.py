@@ -51,14 +51,12 @@ def load_tasks(name: str) -> multitask.Tasks:
     return tasks
 
 
-def methods_of(given: Sequence[str]) -> list[str]:
+def methods_of(tasks: multitask.Tasks, given: Sequence[str]) -> list[str]:
     """The methods to compare; raises ``ValueError`` if there is none of a name."""
-    chosen = [*multitask.METHODS] if "all" in given else list(dict.fromkeys(given))
+    chosen = [*tasks.methods] if "all" in given else list(dict.fromkeys(given))
     for method in chosen:
-        if method not in multitask.METHODS:
-            raise ValueError(
-                f"There is no method '{method}': {suggest(method, multitask.METHODS)}."
-            )
+        if method not in tasks.methods:
+            raise ValueError(f"There is no method '{method}': {suggest(method, tasks.methods)}.")
     if not chosen:
         raise ValueError("--methods is empty: give all, or some.")
     return chosen
@@ -133,21 +131,44 @@ def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
-def write(folder: Path, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Writes ``multitask.json`` and ``multitask.md``, and returns the rows."""
+def write(
+    folder: Path, outcomes: Sequence[Outcome], left_out: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Writes ``multitask.json`` and ``multitask.md``, and returns the rows.
+
+    Args:
+      folder: where to write.
+      outcomes: what the runs reached.
+      left_out: the runs that diverged.
+    """
     rows = tabulated(outcomes)
-    found = {"rows": rows, "outcomes": [each._asdict() for each in outcomes]}
+    found = {
+        "rows": rows,
+        "outcomes": [each._asdict() for each in outcomes],
+        "diverged": [*left_out],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     workdir.write_atomically(folder / "multitask.json", json.dumps(found, indent=2) + "\n")
-    workdir.write_atomically(folder / "multitask.md", table(rows))
+    text = table(rows)
+    if left_out:
+        text += f"\nDiverged, and left out: {', '.join(left_out)}.\n"
+    workdir.write_atomically(folder / "multitask.md", text)
     return rows
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The table in Markdown, accuracies in percent."""
-    head = ["method", "accuracy, %", f"minus `{BASELINE}`", "worst task, %", "learning rate"]
+    head = [
+        "method",
+        "seeds",
+        "accuracy, %",
+        f"minus `{BASELINE}`",
+        "worst task, %",
+        "learning rate",
+    ]
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        cells = [f"`{row['method']}`", percent(row["accuracy"]), percent(row["gain"], "+")]
+        cells = [f"`{row['method']}`", str(len(row["seeds"]))]
+        cells += [percent(row["accuracy"]), percent(row["gain"], "+")]
         lines.append([*cells, percent(row["worst"]), f"{row['rate']:g}"])
     return markdown(lines)

@@ -26,7 +26,7 @@ class Tasks(NamedTuple):
       batch: examples of a task in a step.
       steps: outer steps.
       rate: learning rate of Adam, which falls along a cosine.
-      depths: for the hierarchical network, how many stages each task has.
+      depths: for the hierarchical network, how many stages each task has; ``None`` for none.
     """
 
     data: Spec
@@ -37,6 +37,13 @@ class Tasks(NamedTuple):
     steps: int
     rate: float = 1e-3
     depths: Sequence[int] | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that differ on these tasks."""
+        alike = {"ple"} if len(self.stages) == 1 else set()  # one level of experts is cgc
+        alike |= {"hierarchical"} if self.depths is None else set()  # one depth is hard sharing
+        return tuple(method for method in METHODS if method not in alike)
 
 
 WEIGHING = (
@@ -53,8 +60,8 @@ def configure(tasks: Tasks, method: str, steps: int | None = None) -> ConfigDict
     Raises:
       ValueError: there is no method of that name.
     """
-    if method not in METHODS:
-        raise ValueError(f"There is no method '{method}': choose {', '.join(METHODS)}.")
+    if method not in tasks.methods:
+        raise ValueError(f"There is no method '{method}': choose {', '.join(tasks.methods)}.")
     config = common.classification(ways=tasks.classes, shots=0, queries=500)
     config.steps = steps or tasks.steps
     config.evaluation.every = max(config.steps // 10 // config.log_every, 1) * config.log_every
@@ -92,7 +99,7 @@ def model(tasks: Tasks, method: str) -> ConfigDict:
     elif method in ("shared_private", "adversarial_sharing"):
         fields = {"make": "shared_private", "shared": whole, "private": whole, **shared}
     elif method == "hierarchical":
-        depths = [*(tasks.depths or [len(stages)] * tasks.tasks)]
+        depths = [*(tasks.depths or ())]
         fields = {"make": method, "stages": stages, "head": head, "depths": depths}
     else:
         fields = {"make": "hard_sharing", "features": whole, **shared}

@@ -46,7 +46,10 @@ def test_the_last_step_counts_and_gains_are_paired_by_seed() -> None:
     # Gains of 0.2 and 0.3: their interval by Student's t of one degree of freedom.
     assert dann["gain"]["mean"] == pytest.approx(0.25)
     assert dann["gain"]["ci95"] == pytest.approx(12.706 * 0.05, rel=1e-3)
-    assert dann["source_validated"]["mean"] == pytest.approx((0.2 + 0.8) / 2)
+    assert dann["by_accuracy"]["mean"] == pytest.approx((0.2 + 0.8) / 2)
+    assert dann["by_unlabeled_mutual_information"]["mean"] == pytest.approx(0.9)
+    assert dann["by_unlabeled_prediction_entropy"]["mean"] == pytest.approx(0.2)
+    assert dann["over"] == "source_only"
     assert dann["oracle"]["mean"] == pytest.approx(0.9)
     assert dann["spread"]["mean"] == pytest.approx(0.1)  # between steps 95 and 100
 
@@ -67,10 +70,18 @@ def test_adabn_gains_over_the_same_network() -> None:
 
 
 def test_validators_are_ranked_by_what_they_prefer() -> None:
-    ranks = adapting.validator_ranks(OUTCOMES)
-    assert ranks["unlabeled_mutual_information"] == pytest.approx(1)
-    assert ranks["unlabeled_prediction_entropy"] == pytest.approx(-1)
-    assert abs(ranks["accuracy"]) < 1
+    # Among checkpoints, and among methods at their last one; other networks are not compared.
+    third = outcome("mmd", 0, [0.2, 0.9, 0.7, 0.5], [0.5, 0.6, 0.8, 0.65])
+    others = [outcome("batch_norm", 0, [0.9] * 4, [0.1] * 4)]
+    ranks = adapting.validator_ranks([*OUTCOMES, third, *others])
+    for kind in ("checkpoints", "methods"):
+        means = [each[kind]["mean"] for each in ranks.values()]
+        assert means[1:] == pytest.approx([1, -1])
+    # At the end of seed 0 the source has 0.7, 0.6 and 0.65, and the target 0.4, 0.6 and 0.5.
+    assert ranks["accuracy"]["methods"]["mean"] == pytest.approx(-1)
+    rows = adapting.tabulated(OUTCOMES[:2])
+    table = adapting.table(rows, [], adapting.validator_ranks(OUTCOMES[:2]))
+    assert table.endswith("| entropy | -1.00 ± 0.00 |  |\n")
 
 
 def test_gains_over_pairs_count_each_pair_once() -> None:
@@ -94,7 +105,9 @@ def test_runs_are_trained_once_and_reported(tmp_path: Path, capsys) -> None:
     assert (tmp_path / "adaptation.png").stat().st_size
     stored = json.loads((tmp_path / "adaptation.json").read_text())
     last = stored["rows"][0]["last"]["mean"]
-    assert f"| `source_only` | {100 * last:.1f} |" in (tmp_path / "adaptation.md").read_text()
+    assert f"| `source_only` | 1 | {100 * last:.1f} |" in (tmp_path / "adaptation.md").read_text()
+    adapting.write(tmp_path, found, ["dann_3"])
+    assert "Diverged, and left out: dann_3." in (tmp_path / "adaptation.md").read_text()
     result = json.loads((tmp_path / "source_only_0" / "result.json").read_text())
     measured = result["evaluations"]["target"]["metrics"]["accuracy"]["mean"]
     assert np.isclose(last, measured, atol=1e-6)

@@ -22,6 +22,7 @@ TASKS = multitask.Tasks(
     stages=[{"make": "jaxmeta.nn.mlp", "outputs": 4, "hidden": []}] * 2,
     batch=4,
     steps=100,
+    depths=(1, 2, 2),
 )
 OUTCOMES = [
     Outcome("hard_sharing", 0.1, 0, [0.4, 0.6], 0.6),
@@ -51,11 +52,17 @@ def test_rates_and_methods_that_are_none_are_told() -> None:
         with pytest.raises(ValueError, match=f"'{wrong}'"):
             multitasking.rates_of([wrong])
     with pytest.raises(ValueError, match=r"'pcgrads'.*pcgrad"):
-        multitasking.methods_of(["pcgrads"])
+        multitasking.methods_of(TASKS, ["pcgrads"])
     with pytest.raises(ValueError, match=r"'omniglot'.*cifar100_tasks"):
         multitasking.load_tasks("omniglot")
     with pytest.raises(ValueError, match=r"'pcgrads'"):
         multitask.configure(TASKS, "pcgrads")
+    # No two rows are the same network.
+    same = TASKS._replace(stages=TASKS.stages[:1], depths=None)
+    chosen = multitasking.methods_of(same, ["all"])
+    assert {*multitask.METHODS} - {*chosen} == {"ple", "hierarchical"}
+    with pytest.raises(ValueError, match="'hierarchical'"):
+        multitask.configure(same, "hierarchical")
 
 
 def test_runs_are_trained_once_reported_and_have_every_task(tmp_path: Path, capsys) -> None:
@@ -70,7 +77,9 @@ def test_runs_are_trained_once_reported_and_have_every_task(tmp_path: Path, caps
     assert len(again.accuracies) == 3
     plots.multitask(tmp_path, multitasking.write(tmp_path, found))
     assert (tmp_path / "multitask.png").stat().st_size
-    assert "| `pcgrad` |" in (tmp_path / "multitask.md").read_text()
+    assert "| `pcgrad` | 1 |" in (tmp_path / "multitask.md").read_text()
+    multitasking.write(tmp_path, found, ["mgda, rate 1, seed 2"])
+    assert "left out: mgda, rate 1, seed 2." in (tmp_path / "multitask.md").read_text()
     stored = json.loads((tmp_path / "multitask.json").read_text())
     assert [row["method"] for row in stored["rows"]] == ["hard_sharing", "pcgrad"]
     # The result of a run has the metrics of each task, whose mean is the one it reports.
