@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,19 +167,24 @@ def _of_folder(path: Path) -> Labeled:
                 f"{path} holds the text {file.name} outside of any class folder; put the texts of "
                 "each class into a folder of their own."
             )
-    return [(file.read_text(), file.parent.relative_to(path).as_posix()) for file in files]
+    return [(read_text(file), file.parent.relative_to(path).as_posix()) for file in files]
 
 
 def _of_file(path: Path, text: str, label: str) -> Labeled:
     """The rows of a table or of JSON lines."""
-    content = _content(path)
+    content = read_text(path)
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     rows: list[dict[str, Any]]
     if kind in ("csv", "tsv"):
+        csv.field_size_limit(2**31 - 1)  # otherwise a text has at most 131,072 characters
         rows = [*csv.DictReader(io.StringIO(content), delimiter="\t" if kind == "tsv" else ",")]
     elif kind in ("jsonl", "json"):
         try:
-            rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+            if content.lstrip().startswith("["):
+                rows = json.loads(content)
+            else:
+                # Not splitlines, as a text may have a line separator of Unicode.
+                rows = [json.loads(line) for line in content.split("\n") if line.strip()]
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} has a line that is no JSON ({error}): mend it.") from error
     else:
@@ -194,9 +200,23 @@ def _of_file(path: Path, text: str, label: str) -> Labeled:
     return [(str(row[text]), str(row[label])) for row in rows]
 
 
-def _content(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, which may be compressed or begin with a byte order mark.
+
+    Raises:
+      ValueError: it is no such file.
+    """
     data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    try:
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no whole gzip file ({error}): fetch it again.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not in UTF-8 ({error}): convert it, as by iconv -f latin1 -t utf-8."
+        ) from error
 
 
 def _bao(train: int, valid: int) -> Callable[[Labeled], Split]:
@@ -235,7 +255,7 @@ def _banking(folder: Path) -> Labeled:
 
 
 def _clinc(folder: Path) -> Labeled:
-    parts = json.loads(_content(folder / "clinc150_full.json.gz"))
+    parts = json.loads(read_text(folder / "clinc150_full.json.gz"))
     return [(text, name) for part in ("train", "val", "test") for text, name in parts[part]]
 
 

@@ -18,9 +18,11 @@ from jaxmeta.data.placed import changed_tasks
 from jaxmeta.types import Batch, PyTree, Sampler, Source, Tasked
 
 PADDING, UNKNOWN = 0, 1
+_NUMBERS = re.compile(r"(-?\d+\.\d+ ?)+")
 INSTALLED = "glove.6B.50d"
-# GloVe's vocabulary splits off English clitics, as in "do n't" and "it 's".
-_WORD = re.compile(r"n't|'\w+|\w+?(?=n't)|\w+|[^\w\s]")
+# GloVe's vocabulary splits off English clitics, as in "do n't" and "it 's", but not "o'clock".
+_CLITIC = r"'(?:s|re|ve|ll|d|m)\b"
+_WORD = re.compile(rf"n't\b|{_CLITIC}|\w+?(?=n't\b)|\w+(?:(?!{_CLITIC})'\w+)*|[^\w\s]")
 
 
 def tokenize(text: str) -> list[str]:
@@ -28,8 +30,10 @@ def tokenize(text: str) -> list[str]:
 
     >>> tokenize("It's Monday; don't panic!")
     ['it', "'s", 'monday', ';', 'do', "n't", 'panic', '!']
+    >>> tokenize("'O'Neill's' at six o'clock")
+    ["'", "o'neill", "'s", "'", 'at', 'six', "o'clock"]
     """
-    return _WORD.findall(text.lower())
+    return _WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
 class Vocabulary(NamedTuple):
@@ -279,11 +283,25 @@ def _of_lines(path: Path, wanted: set[str]) -> tuple[list[str], np.ndarray]:
     """The wanted words of a text file, and their vectors."""
     words: list[str] = []
     rows: list[np.ndarray] = []
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as lines:
+        size = 0
         for number, line in enumerate(lines, start=1):
-            word, *numbers = line.rstrip().split(" ")
-            # fastText's first line has the number of words and of dimensions.
-            if word not in wanted or (number == 1 and len(numbers) == 1):
+            fields = line.rstrip().split(" ")
+            if number == 1:
+                # fastText's first line has the number of words and of dimensions.
+                header = len(fields) == 2 and all(map(str.isdigit, fields))
+                size = int(fields[1]) if header else len(fields) - 1
+                if header:
+                    continue
+            # Some words of GloVe's largest file have spaces, as ". . ." has.
+            word, numbers = " ".join(fields[:-size]), fields[-size:]
+            if not word or _NUMBERS.fullmatch(word.partition(" ")[2]):
+                raise ValueError(
+                    f"Line {number} of {path} has {len(fields) - 1} numbers, and others {size}: "
+                    "fetch the file again."
+                )
+            if word not in wanted:
                 continue
             try:
                 row = np.array(numbers, np.float32)
@@ -291,11 +309,6 @@ def _of_lines(path: Path, wanted: set[str]) -> tuple[list[str], np.ndarray]:
                 raise ValueError(
                     f"Line {number} of {path} is no word and numbers: {error}."
                 ) from error
-            if rows and row.shape != rows[0].shape:
-                raise ValueError(
-                    f"Line {number} of {path} has {row.size} numbers, and others {rows[0].size}: "
-                    "fetch the file again."
-                )
             words.append(word)
             rows.append(row)
     return words, np.stack(rows) if rows else np.zeros((0, 0), np.float32)

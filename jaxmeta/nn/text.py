@@ -18,6 +18,7 @@ from jaxmeta.nn.transformer import encode_tokens, init_encoder
 from jaxmeta.types import Array, Key, Model, PyTree
 
 REACH = 128
+PADDING, UNKNOWN = 0, 1
 
 
 def sentence_cnn(
@@ -120,6 +121,8 @@ def mean_of_words(
 
     .. math:: f(x) = \frac{\sum_i w_i v_i}{\sum_i w_i}
 
+    Words that have no vector do not count.
+
     Args:
       outputs: size of a linear head, whose parameters are named ``"head"``; with ``None`` there is
         no head, and the model is an embedding.
@@ -161,7 +164,9 @@ def mean_of_words(
         batch_statistics: bool = True,
     ) -> tuple[Array, PyTree]:
         vectors = _word_vectors(params, x)
-        weights = (x["tokens"] > 0).astype(vectors.dtype)
+        # An unknown word has a vector only where one is trained.
+        least = PADDING if vocabulary is not None else UNKNOWN
+        weights = (x["tokens"] > least).astype(vectors.dtype)
         if weighted and "weights" in x:
             weights = weights * x["weights"]
         features = _weighted_mean(vectors, weights)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from csv import DictWriter
 
 import jax
 import numpy as np
@@ -49,7 +50,29 @@ def test_every_kind_of_file_is_the_same_tasks(write, name, tmp_path):
     assert np.count_nonzero(ours["test"].data.source.examples["tokens"] == 1) == 3
 
 
+def test_files_of_other_programs_are_read(tmp_path):
+    rows = [{"text": text, "label": name} for text, name in ROWS]
+    rows[0]["text"] += " \N{LINE SEPARATOR} and more, " + "on " * 50_000
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows))
+    with (tmp_path / "t.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        table = DictWriter(file, ["text", "label"])
+        table.writeheader()
+        table.writerows(rows)
+    kinds = ("json", "jsonl", "csv")
+    expected, *others = (texts(tmp_path / f"t.{kind}", length=9) for kind in kinds)
+    for other in others:
+        for part, source in other.items():
+            jax.tree.map(np.testing.assert_array_equal, source.data, expected[part].data)
+
+
 def test_bad_files_are_told(tmp_path):
+    (tmp_path / "old.csv").write_bytes("text,label\ncaf\xe9,a\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"old\.csv is not in UTF-8 .* iconv"):
+        texts(tmp_path / "old.csv")
+    (tmp_path / "t.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match=r"t\.csv\.gz is no whole gzip file .* fetch it again"):
+        texts(tmp_path / "t.csv.gz")
     with pytest.raises(FileNotFoundError, match="There is no file or folder at"):
         texts(tmp_path / "none.csv")
     csv(tmp_path / "t.csv")

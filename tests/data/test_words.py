@@ -64,6 +64,14 @@ def test_vectors_are_read_of_every_kind_of_file(glove, tmp_path):
         np.testing.assert_array_equal(values, vectors)
 
 
+def test_a_word_may_have_spaces(tmp_path):
+    path = tmp_path / "glove.840B.txt"
+    path.write_text(", 0.5 1.0\n. . . 9.0 9.0\nat name@x.com 8.0 8.0\n. 2.0 3.0\nat 1.0 0.0\n")
+    words, vectors = read_vectors(str(path), [".", "at", ","])
+    assert words == [",", ".", "at"]
+    np.testing.assert_array_equal(vectors, [[0.5, 1], [2, 3], [1, 0]])
+
+
 def test_what_cannot_be_read_is_told(glove, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*none\.txt; check the path"):
         read_vectors(str(tmp_path / "none.txt"), ["the"])
@@ -75,6 +83,9 @@ def test_what_cannot_be_read_is_told(glove, tmp_path):
         read_vectors(str(tmp_path / "short.npy"), ["the"])
     glove.write_text("the 1.0 2.0\ncat 1.0 2.0 3.0\n")
     with pytest.raises(ValueError, match=r"Line 2 of .* has 3 numbers, and others 2"):
+        read_vectors(str(glove), ["the", "cat"])
+    glove.write_text("the 1.0 2.0\ncat 1.0\n")
+    with pytest.raises(ValueError, match=r"Line 2 of .* has 1 numbers, and others 2"):
         read_vectors(str(glove), ["the", "cat"])
     glove.write_text("the 1.0 x\n")
     with pytest.raises(ValueError, match=r"Line 1 of .* is no word and numbers"):
@@ -88,7 +99,10 @@ def test_what_cannot_be_read_is_told(glove, tmp_path):
 
 def test_tokens_and_padding():
     assert tokenize("She didn't pay $3.50, O'Neill's!") == [
-        "she", "did", "n't", "pay", "$", "3", ".", "50", ",", "o", "'neill", "'s", "!",
+        "she", "did", "n't", "pay", "$", "3", ".", "50", ",", "o'neill", "'s", "!",
+    ]  # fmt: skip
+    assert tokenize("'I can\N{RIGHT SINGLE QUOTATION MARK}t,' we'll say") == [
+        "'", "i", "ca", "n't", ",", "'", "we", "'ll", "say",
     ]  # fmt: skip
     ids = token_ids([["a", "b", "c"], [], ["c"]], {"a": 2, "c": 3}, length=2)
     assert ids.tolist() == [[2, 1], [0, 0], [3, 0]]

@@ -136,8 +136,15 @@ def test_means_are_weighed():
     value, _ = mean_of_words().apply({}, {}, X)
     for i in range(3):
         weights, words = X["weights"][i, : ENDS[i]], X["words"][i, : ENDS[i]]
+        weights = weights * (X["tokens"][i, : ENDS[i]] > 1)
         expected = np.average(words, axis=0, weights=weights)
         np.testing.assert_allclose(value[i], expected, atol=1e-6)
+    # A word without a vector does not shorten the mean.
+    unknown = {**X, "tokens": X["tokens"].at[:, 0].set(1)}
+    known = {**X, "weights": X["weights"].at[:, 0].set(0)}
+    np.testing.assert_array_equal(
+        mean_of_words().apply({}, {}, unknown)[0], mean_of_words().apply({}, {}, known)[0]
+    )
 
 
 def test_of_single_words_prototypes_are_means_of_their_vectors():
