@@ -138,8 +138,8 @@ def over_all(
       learner: adapts to the support set, if there is one; predictions are made without noise.
       metrics: metrics of the query set, by name.
       sample: draws the task.
-      batch: the largest number of queries predicted at a time. Each batch is evenly spaced among
-        the queries, so it mixes classes if they are sorted; it matters where a batch is normalized
+      batch: the largest number of queries predicted at a time. Which queries are together is
+        random, and the same for every model; it matters where a batch is normalized
         by its own statistics.
       spread: how the batches are spread over devices.
 
@@ -184,6 +184,11 @@ def over_all(
         if not total:
             raise ValueError("The task has 0 queries: give one with examples to predict.")
         count = -(-total // batch)  # of batches
+        # At random, and the same for every model. Batches in the order of the queries would have
+        # equal shares of each class if these are sorted, and transductive statistics would know.
+        order = jax.random.permutation(jax.random.key(0), total)
+        groups = (order % min(GROUPS, total))[order]
+        query = jax.tree.map(lambda leaf: leaf[order], query)
 
         def divided(leaf: Array) -> Array:
             padding = [(0, -total % count)] + [(0, 0)] * (leaf.ndim - 1)
@@ -192,8 +197,6 @@ def over_all(
         batches = jax.tree.map(divided, query)
         outputs = spread(share)((params, state, adapted), batches, even_weights(count))[1]
         outputs = outputs.swapaxes(0, 1).reshape(-1, *outputs.shape[2:])[:total]
-        # At random, as queries may be sorted by class; the same for every model.
-        groups = jax.random.permutation(jax.random.key(0), total) % min(GROUPS, total)
         return {
             name: pseudo_values(metric, outputs, query, groups) for name, metric in metrics.items()
         }

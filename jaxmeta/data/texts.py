@@ -37,8 +37,9 @@ def texts(
     tokens in the training split; and, with vectors, ``"words"`` ``[length, d]``.
 
     Args:
-      path: a table with a header, ``.csv`` or ``.tsv``, or JSON lines, ``.jsonl``, each also
-        compressed as ``.gz``; or a folder of class folders with ``.txt`` files.
+      path: a table with a header, ``.csv`` or ``.tsv``; JSON lines, ``.jsonl``, or an array,
+        ``.json``; each also compressed as ``.gz``; or a folder of class folders with ``.txt``
+        files.
       text: the column, or field, of the text.
       label: the column, or field, of its class.
       vectors: word vectors, as in :func:`jaxmeta.data.read_vectors`; ``None`` for none.

@@ -22,6 +22,9 @@ def cagrad(c: float = 0.5, shared: Sequence[str] | None = None) -> Estimator:
     :math:`g_w^\top g_0 + c \lVert g_0 \rVert \lVert g_w \rVert`. As in the authors' code, d is
     divided by :math:`1 + c^2`.
 
+    w is found to a few percent of the gain where the lengths of the gradients differ up to a
+    hundred times, and not where they differ much more.
+
     Args:
       c: how far d may be from the mean gradient: from 0, the mean gradient itself, to below 1.
       shared: as in :func:`jaxmeta.gradients.by_coefficients`.

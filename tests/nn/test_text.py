@@ -136,7 +136,7 @@ def test_means_are_weighed():
     value, _ = mean_of_words().apply({}, {}, X)
     for i in range(3):
         weights, words = X["weights"][i, : ENDS[i]], X["words"][i, : ENDS[i]]
-        weights = weights * (X["tokens"][i, : ENDS[i]] > 1)
+        weights = jnp.where(X["tokens"][i, : ENDS[i]] > 1, weights, 0)
         expected = np.average(words, axis=0, weights=weights)
         np.testing.assert_allclose(value[i], expected, atol=1e-6)
     # A word without a vector does not shorten the mean.
