@@ -9,7 +9,7 @@ from jaxmeta.checks import check_count
 from jaxmeta.learners.frames.support import labeled
 from jaxmeta.losses import cross_entropy
 from jaxmeta.multitask.per_task import check_tasked
-from jaxmeta.objectives import running_average
+from jaxmeta.objectives import changes, running_average_of_tasks
 from jaxmeta.types import Array, Batch, Key, Loss, Model, Objective, PyTree, Report
 
 
@@ -35,7 +35,7 @@ def multitask(
       loss: the loss of a batch.
       metrics: metrics of a batch, by name.
       decay: decay of the running averages of the model's statistics; see
-        :func:`jaxmeta.objectives.running_average`.
+        :func:`jaxmeta.objectives.running_average_of_tasks`.
 
     Returns:
       An objective over the batches of a :func:`jaxmeta.data.task_source`, with parameters and state
@@ -51,7 +51,7 @@ def multitask(
     >>> from jaxmeta.nn import mlp
     >>> objective = multitask(hard_sharing(mlp(8), mlp(2, hidden=()), tasks=3))
     """
-    average = running_average(decay)
+    average = running_average_of_tasks(decay)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         check_batch(batch)
@@ -63,7 +63,7 @@ def multitask(
         outputs, used = model.apply(*inputs)
         mask = labeled(batch)
         seen = {name: each(outputs, batch.y, mask) for name, each in (metrics or {}).items()}
-        return loss(outputs, batch.y, mask), Report({"model": used}, seen)
+        return loss(outputs, batch.y, mask), Report(changes(state, {"model": used}), seen)
 
     return Objective(init, of_batch, average)
 

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.domains import reverse
+from jaxmeta.learners.frames.support import labeled
 from jaxmeta.losses import accuracy, cross_entropy
 from jaxmeta.multitask.heads import flat
 from jaxmeta.multitask.objective import check_batch
 from jaxmeta.multitask.per_task import per_task, statistics_per_task
 from jaxmeta.nn import Use, assembled
-from jaxmeta.objectives import running_average
+from jaxmeta.objectives import changes, running_average_of_tasks
 from jaxmeta.types import Array, Batch, Key, Model, Objective, PyTree, Report, Tasked
 
 
@@ -146,7 +147,7 @@ def adversarial_sharing(
         if not weight >= 0:
             raise ValueError(f"{name} is {weight}: give a number of 0 or more.")
     network = _with_features(shared, private, head, tasks)
-    average = running_average(decay)
+    average = running_average_of_tasks(decay)
 
     def init(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
         check_batch(batch)
@@ -168,13 +169,14 @@ def adversarial_sharing(
                 "each task."
             )
         overlap = orthogonality(outputs.shared, outputs.private, batch.mask)
-        value = cross_entropy(outputs.logits, batch.y, batch.mask)
+        mask = labeled(batch)
+        value = cross_entropy(outputs.logits, batch.y, mask)
         value += adversary * cross_entropy(told, batch.x.task, batch.mask) + orthogonal * overlap
         metrics = {
-            "accuracy": accuracy(outputs.logits, batch.y, batch.mask),
+            "accuracy": accuracy(outputs.logits, batch.y, mask),
             "critic_accuracy": accuracy(told, batch.x.task, batch.mask),
             "orthogonality": overlap,
         }
-        return value, Report({"model": used}, metrics)
+        return value, Report(changes(state, {"model": used}), metrics)
 
     return Objective(init, loss, average)

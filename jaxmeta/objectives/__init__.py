@@ -3,7 +3,7 @@
 from jaxmeta.objectives.added import added
 from jaxmeta.objectives.along import along
 from jaxmeta.objectives.augmented import augmented
-from jaxmeta.objectives.averages import running_average
+from jaxmeta.objectives.averages import changes, running_average, running_average_of_tasks
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.multi_step import multi_step
 from jaxmeta.objectives.on_part import on_part
@@ -14,10 +14,12 @@ __all__ = [
     "added",
     "along",
     "augmented",
+    "changes",
     "episodic",
     "multi_step",
     "on_part",
     "reptile",
     "running_average",
+    "running_average_of_tasks",
     "two_views",
 ]

@@ -285,6 +285,35 @@ def test_statistics_of_a_head_are_those_of_its_own_task():
                 assert np.any(new[row] != old[row]) == ((heads, row) == own)
 
 
+@pytest.mark.parametrize("make", ["multitask", "adversarial"])
+def test_an_average_moves_with_every_batch_of_its_task_and_with_no_other(make):
+    if make == "multitask":
+        objective = multitask.multitask(MODELS["hard_sharing"], decay=0.75)
+    else:
+        critic = linear(TASKS)
+        objective = multitask.adversarial_sharing(BODY, BODY, HEAD, critic, TASKS, decay=0.75)
+    order = [0, 2, 2, 2]
+    batches = [Batch(of_task(t, X + i), Y, HERE) for i, t in enumerate(order)]
+    several = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    params, state = objective.init(KEY, batches[0])
+    reports = jax.vmap(lambda task: objective.loss(params, state, task, KEY)[1])(several)
+    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), reports.statistics)
+    moved = objective.update(state, params, mean)
+    alone = [objective.loss(params, state, each, KEY)[1].statistics.amount for each in batches]
+    for task in range(TASKS):
+        own = [each for each, t in zip(alone, order, strict=True) if t == task]
+        amount = jax.tree.map(lambda leaf: leaf[task], state)  # noqa: B023
+        expected = amount
+        if own:
+            visits = jax.tree.map(lambda *leaves: sum(leaves)[task] / len(leaves), *own)  # noqa: B023
+            expected = jax.tree.map(lambda old, step: old + 0.25 * step, amount, visits)
+        jax.tree.map(
+            lambda new, right: np.testing.assert_allclose(new[task], right, rtol=1e-5),  # noqa: B023
+            moved,
+            expected,
+        )
+
+
 def test_examples_without_a_label_do_not_count():
     objective = multitask.multitask(MODELS["hard_sharing"], metrics={"accuracy": accuracy})
     batch = Batch(of_task(1), Y.at[4:].set(-1), HERE)
