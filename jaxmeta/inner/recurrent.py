@@ -43,8 +43,8 @@ def coordinatewise_lstm(
 
     References:
       Andrychowicz et al., 2016, Learning to Learn by Gradient Descent by Gradient Descent,
-      sections 2.1 and 3 and appendix A. They have p = 10 and s = 0.1; their published code has 5
-      and 0.01 for networks, and neither for quadratics.
+      section 2.1 and appendix A, where p = 10. Their published code has p = 5 and s = 0.01 for
+      networks, and reads the gradients of quadratics as they are, with s = 1.
 
     >>> from jaxmeta.inner import unroll
     >>> lstm = coordinatewise_lstm()

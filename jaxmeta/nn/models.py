@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count, check_sizes
+from jaxmeta.nn.adapters import from_functions
 from jaxmeta.nn.convolution import conv2d
 from jaxmeta.nn.layers import (
     Statistics,
@@ -90,20 +91,10 @@ def linear(outputs: int, spread: float = 0.01) -> Model:
     """
     check_count("outputs", outputs, least=1)
 
-    def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
-        return {"kernel": spread * jax.random.normal(key, (x[0].size, outputs), jnp.float32)}, {}
+    def init(key: Key, x: Array) -> PyTree:
+        return {"kernel": spread * jax.random.normal(key, (x[0].size, outputs), jnp.float32)}
 
-    def apply(
-        params: PyTree,
-        state: PyTree,
-        x: Array,
-        mask: Array | None = None,
-        key: Key | None = None,
-        batch_statistics: bool = True,
-    ) -> tuple[Array, PyTree]:
-        return x.reshape(len(x), -1) @ params["kernel"], state
-
-    return Model(init, apply)
+    return from_functions(init, lambda params, x: x.reshape(len(x), -1) @ params["kernel"])
 
 
 def conv4(
