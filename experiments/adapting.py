@@ -15,7 +15,7 @@ from jaxmeta.runs.spec import suggest
 from jaxmeta.runs.writers import read_json_lines
 
 from .configs import adaptation
-from .seeds import markdown, mean_and_interval, percent, result_of
+from .seeds import left_out_of, markdown, mean_and_interval, percent, result_of
 
 VALIDATORS = {"accuracy": 1, "unlabeled_mutual_information": 1, "unlabeled_prediction_entropy": -1}
 """Metrics without labels of the target, and whether they are better when higher."""
@@ -240,9 +240,7 @@ def write(folder: Path, outcomes: Sequence[Outcome], left_out: Sequence[str] = (
     }
     folder.mkdir(parents=True, exist_ok=True)
     workdir.write_atomically(folder / "adaptation.json", json.dumps(found, indent=2) + "\n")
-    text = table(rows, over_pairs, ranks)
-    if left_out:
-        text += f"\nDiverged, and left out: {', '.join(left_out)}.\n"
+    text = table(rows, over_pairs, ranks) + left_out_of(left_out)
     workdir.write_atomically(folder / "adaptation.md", text)
 
 

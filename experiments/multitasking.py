@@ -14,7 +14,7 @@ from jaxmeta.runs.spec import suggest
 from jaxmeta.runs.writers import read_json_lines
 
 from .configs import multitask
-from .seeds import markdown, mean_and_interval, percent, result_of
+from .seeds import left_out_of, markdown, mean_and_interval, percent, result_of
 
 BASELINE = "hard_sharing"
 
@@ -149,10 +149,7 @@ def write(
     }
     folder.mkdir(parents=True, exist_ok=True)
     workdir.write_atomically(folder / "multitask.json", json.dumps(found, indent=2) + "\n")
-    text = table(rows)
-    if left_out:
-        text += f"\nDiverged, and left out: {', '.join(left_out)}.\n"
-    workdir.write_atomically(folder / "multitask.md", text)
+    workdir.write_atomically(folder / "multitask.md", table(rows) + left_out_of(left_out))
     return rows
 
 

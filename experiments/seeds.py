@@ -59,6 +59,11 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
+def left_out_of(names: Sequence[str]) -> str:
+    """What a table says below about runs that diverged; nothing if none did."""
+    return f"\nDiverged, and left out: {', '.join(names)}.\n" if names else ""
+
+
 def percent(figure: Mapping[str, float | None] | None, sign: str = "") -> str:
     """A mean and its interval in percent, as in ``12.3 ± 0.4``."""
     if figure is None or figure["mean"] is None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.data.sizes import known_number, static_places
+from jaxmeta.data.sizes import check_without_classes, static_places
 from jaxmeta.types import Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 
@@ -50,11 +50,7 @@ def quadratics(size: int = 10) -> dict[str, Source]:
         max_ways: int | None = None,
         max_shots: int | None = None,
     ) -> Sampler:
-        if known_number("ways", ways) != 1 or max_ways not in (None, 1):
-            raise ValueError(
-                f"ways is {ways} and max_ways is {max_ways}, but quadratics have no classes: give "
-                "ways=1 and leave max_ways out."
-            )
+        check_without_classes("quadratics", ways, max_ways)
         rows = static_places("shots", shots, None)
         if queries != rows or max_shots not in (None, rows):
             raise ValueError(

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.data.sizes import known_number, static_places
+from jaxmeta.data.sizes import check_without_classes, static_places
 from jaxmeta.types import Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 
@@ -47,11 +47,7 @@ def _episodes(
     max_ways: int | None = None,
     max_shots: int | None = None,
 ) -> Sampler:
-    if known_number("ways", ways) != 1 or max_ways not in (None, 1):
-        raise ValueError(
-            f"ways is {ways} and max_ways is {max_ways}, but sinusoid has no classes; give ways=1 "
-            "and leave max_ways out."
-        )
+    check_without_classes("sinusoid", ways, max_ways)
     places = static_places("shots", shots, max_shots)
     queries = static_places("queries", queries, None)
 

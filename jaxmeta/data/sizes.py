@@ -20,6 +20,15 @@ def known_number(name: str, value: int | Array) -> int | None:
     return operator.index(value)
 
 
+def check_without_classes(data: str, ways: int | Array, max_ways: int | None) -> None:
+    """Raises ``ValueError`` unless one way is asked for, of data that have no classes."""
+    if known_number("ways", ways) != 1 or max_ways not in (None, 1):
+        raise ValueError(
+            f"ways is {ways} and max_ways is {max_ways}, but {data} has no classes; give ways=1 "
+            "and leave max_ways out."
+        )
+
+
 def static_places(name: str, value: int | Array, maximum: int | None) -> int:
     """How many places the shape has: ``maximum``, or ``value`` if there is no maximum.
 
