@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def fewrel(
         drawn without their labels beside those of training, as by
         :func:`jaxmeta.data.with_unlabeled`; ``None`` for none.
       data_dir: the folder that holds ``fewrel/`` with the official files, ``train_wiki.json`` or a
-        part of it, ``train_wiki_part.json.gz``. ``None`` is ``$JAXMETA_DATA_DIR``.
+        part of it, ``train_wiki_part.json.gz``, of which a warning tells. ``None`` is
+        ``$JAXMETA_DATA_DIR``.
 
     Returns:
       Sources by the names ``train``, ``valid`` and ``test``.
@@ -86,6 +88,9 @@ def fewrel(
         )
     check_count("held_out", held_out)
     known = read_relations(folder, *TRAINING)
+    if not train and not (folder / TRAINING[0]).exists():
+        sentence = f"{folder} has no {TRAINING[0]}: training is on {TRAINING[1]}, a part of it."
+        warnings.warn(sentence, stacklevel=2)
     names = shuffled(sorted(known), seed=0)
     trained = {name: known[name] for name in sorted(names[VALIDATION:])}
     if train:

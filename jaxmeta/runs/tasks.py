@@ -77,7 +77,7 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
 
     Raises:
       ValueError: the split cannot fill such an episode, has no classes, or has other classes than
-        the objective is built for.
+        the objective is built for; or tasks are weighed that a step does not have once each.
     """
     fields = config["sample"]
     if "make" in fields:
@@ -112,9 +112,24 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
         return spec
 
     _mapped(checked, config["objective"])
+    _check_weighed(config, source)
     if fields.get("exponent") is None:
         return source.batches(fields["batches"])
     return source.batches(fields["batches"], exponent=fields["exponent"])
+
+
+def _check_weighed(config: Mapping[str, Any], source: Source) -> None:
+    """Raises ``ValueError`` if tasks are weighed of which a step may have one twice, or not all."""
+    estimator = config["estimator"] or {"make": "jaxmeta.gradients.mean"}
+    if source.tasks is None or estimator["make"] == "jaxmeta.gradients.mean":
+        return
+    exponent = config["sample"].get("exponent")
+    if exponent is not None or config["meta_batch"] != source.tasks:
+        raise ValueError(
+            f"config.estimator weighs the tasks of a step, which must be each of the "
+            f"{source.tasks} tasks once: set config.meta_batch, {config['meta_batch']}, to "
+            f"{source.tasks} and leave config.sample.exponent, {exponent}, out."
+        )
 
 
 def _instances(source: Source, protocol: Mapping[str, Any]) -> Sampler:

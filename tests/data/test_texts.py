@@ -109,6 +109,10 @@ def test_the_sets_of_the_papers(name, classes, test, data_dir):
     assert np.mean(np.asarray(tokens == 1)) < 0.01, "nearly every word has a vector"
 
 
+OF_A_PART = pytest.mark.filterwarnings("ignore:.* training is on train_wiki_part")
+
+
+@OF_A_PART
 def test_fewrel_has_no_relation_twice_and_its_entities_stand_where_they_should(data_dir):
     vectors = str(data_dir / "glove" / "glove.6B.50d.part.npy")
     sources = fewrel(vectors=vectors, data_dir=data_dir)
@@ -144,6 +148,7 @@ def test_fewrel_has_no_relation_twice_and_its_entities_stand_where_they_should(d
     )
 
 
+@OF_A_PART
 def test_unlabeled_sentences_of_another_domain_beside_those_of_training(data_dir):
     sources = fewrel(unlabeled="pubmed_unsupervised", length=60, data_dir=data_dir)
     assert {*sources} == {"train", "valid", "test"}
@@ -159,8 +164,10 @@ def test_unlabeled_sentences_of_another_domain_beside_those_of_training(data_dir
     assert both["batch"]["target"].x["tokens"].shape == (4, 60)
 
 
+@OF_A_PART
 def test_a_part_of_fewrel(data_dir):
-    sources = fewrel(test="val_nyt", shared_with="val_wiki", sentences=20, data_dir=data_dir)
+    with pytest.warns(UserWarning, match="has no train_wiki.json: training is on train_wiki_part"):
+        sources = fewrel(test="val_nyt", shared_with="val_wiki", sentences=20, data_dir=data_dir)
     assert sources["test"].classes == 8
     assert sources["train"].data.counts.tolist() == [20] * 54
     # Held-out sentences are of the training relations, and none of them is trained on.

@@ -119,3 +119,17 @@ def test_an_exponent_is_of_tasks_only(tmp_path: Path) -> None:
     config.data = {"make": "jaxmeta.data.glyphs", "classes": [4, 3, 3], "examples": 4, "size": 8}
     with pytest.raises(ValueError, match=r"config.sample.exponent is 0.5.*no tasks"):
         prepare(config, tmp_path / "classes")
+
+
+@pytest.mark.parametrize("field", ["exponent", "meta_batch"])
+def test_tasks_are_weighed_when_a_step_has_each_once(field: str, tmp_path: Path) -> None:
+    config = multitask.configure(TASKS, "pcgrad")
+    if field == "exponent":
+        config.sample.exponent = 1.0
+    else:
+        config.meta_batch = 2 * TASKS.tasks
+    told = f"config.meta_batch, {config.meta_batch}, to {TASKS.tasks}"
+    with pytest.raises(ValueError, match=told):
+        prepare(config, tmp_path / "tasks")
+    config.estimator = {}
+    prepare(config, tmp_path / "tasks")
