@@ -3,7 +3,8 @@
 Command: python -m experiments.train --config=experiments/configs/fewrel_pubmed.py:METHOD \
     --workdir=DIR --data_dir=DATA
 Methods: adversarial, prototypical networks with a critic whose features are to be the same in both
-domains (Gao et al., 2019, section 4.2); any of fewrel.py, such as prototypical, without one.
+domains (Gao et al., 2019, section 4.2); masked_words, which also sees the sentences of PubMed
+without relations; any of fewrel.py, such as prototypical, which does not.
 The checkpoint is chosen on val_semeval, a third domain.
 """
 
@@ -18,17 +19,21 @@ SPEC = ConfigDict(
         **fewrel.DATA.spec,
         "valid": "val_semeval",
         "test": "val_pubmed",
-        "unlabeled": "pubmed_unsupervised",
         "length": 100,
     }
 )
+UNLABELED = "pubmed_unsupervised"
 DATA = fewrel.DATA._replace(spec=SPEC)
 
 
 def get_config(method: str = "adversarial") -> ConfigDict:
+    if method == "masked_words":
+        sentences = ConfigDict({**SPEC, "train": ["train_wiki", UNLABELED]})
+        return methods.configure(DATA._replace(spec=sentences), method)
     if method != "adversarial":
         return methods.configure(DATA, method)
-    config = methods.configure(DATA, "prototypical")
+    beside = ConfigDict({**SPEC, "unlabeled": UNLABELED})
+    config = methods.configure(DATA._replace(spec=beside), "prototypical")
     few_shot = {"make": "jaxmeta.objectives.episodic"}
     domain = {
         "make": "jaxmeta.domains.dann",

@@ -48,8 +48,9 @@ def fewrel(
       test: the file whose relations are tested, without its suffix: ``"val_wiki"``, or another
         domain, ``"val_nyt"``, ``"val_semeval"`` or ``"val_pubmed"``; or ``"held_out"`` for
         sentences of the training relations that are not trained on.
-      train: files to train on instead of the 54 relations. The sentences of a file without
-        relations, such as ``"pubmed_unsupervised"``, are one class, named like the file.
+      train: files to train on instead of the 54 relations; ``"train_wiki"`` has all 64. The
+        sentences of a file without relations, such as ``"pubmed_unsupervised"``, are one class,
+        named like the file.
       valid: a file to validate on instead of the 10 relations.
       vectors: word vectors, as in :func:`jaxmeta.data.read_vectors`; a path may also be relative to
         ``data_dir``. ``None`` for none.
@@ -88,7 +89,7 @@ def fewrel(
         )
     check_count("held_out", held_out)
     known = read_relations(folder, *TRAINING)
-    if not train and not (folder / TRAINING[0]).exists():
+    if (not train or "train_wiki" in train) and not (folder / TRAINING[0]).exists():
         sentence = f"{folder} has no {TRAINING[0]}: training is on {TRAINING[1]}, a part of it."
         warnings.warn(sentence, stacklevel=2)
     names = shuffled(sorted(known), seed=0)
@@ -96,7 +97,8 @@ def fewrel(
     if train:
         trained = {}
         for file in train:
-            for name, rows in read_relations(folder, f"{file}.json").items():
+            files = TRAINING if file == "train_wiki" else (f"{file}.json",)
+            for name, rows in read_relations(folder, *files).items():
                 trained[name] = [*trained.get(name, []), *rows]
     kept = {name: rows[:held_out] for name, rows in trained.items()}
     trained = {name: rows[held_out:] for name, rows in trained.items()}

@@ -182,6 +182,8 @@ def test_a_part_of_fewrel(data_dir):
         "val_pubmed", ["pubmed_unsupervised", "val_nyt"], "val_semeval", data_dir=data_dir
     )
     assert sources["train"].data.counts.tolist() == [2500] + [100] * 25
+    sources = fewrel("val_pubmed", ["train_wiki"], "val_semeval", data_dir=data_dir)
+    assert sources["train"].classes == 64
     # Relations that two files have in common have the sentences of both.
     sources = fewrel("val_pubmed", ["val_nyt", "val_wiki"], "val_semeval", data_dir=data_dir)
     counts = sources["train"].data.counts
