@@ -122,7 +122,7 @@ def configure(data: Data, method: str) -> ConfigDict:
     if method not in trained:
         raise ValueError(f"There is no method '{method}': choose {', '.join(trained)}.")
     config = trained[method](data)
-    if method not in ("from_scratch", "random", "mean_of_words"):
+    if config.steps > 0:  # otherwise nothing is trained
         config.steps = 2_000
     config.evaluation.every = 500
     return config

@@ -71,9 +71,10 @@ def random(data: Data) -> ConfigDict:
     return config
 
 
-def mean_of_words(data: Data) -> ConfigDict:
-    """The means of word vectors; nothing is trained."""
-    return random(data._replace(model={"make": "jaxmeta.nn.mean_of_words"}))
+def untrained(name: str, **arguments: Any) -> Callable[[Data], ConfigDict]:
+    """Features of another network of ``jaxmeta.nn`` at initialization."""
+    model = {"make": f"jaxmeta.nn.{name}", **arguments}
+    return lambda data: random(data._replace(model=model))
 
 
 ROTATION = {
@@ -215,7 +216,9 @@ NARROW, WIDE = head(128, 512), head(1024, 1024)
 PRETRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "pretrained": pretrained,
     "random": random,
-    "mean_of_words": mean_of_words,
+    "mean_of_words": untrained("mean_of_words"),
+    "unweighted_mean_of_words": untrained("mean_of_words", weighted=False),
+    "random_transformer": untrained("text_transformer"),
     "protoclr": protoclr,
     "simclr": lambda data: self_supervised(data, "simclr", projector=NARROW),
     "supcon": lambda data: self_supervised(data, "supcon", projector=NARROW),

@@ -37,7 +37,9 @@ EXAMPLES = {
         "tail": jax.ShapeDtypeStruct((), jnp.int32),
     },
 }
-OF_TEXTS = ["mean_of_words", "masked_words"]
+OF_TEXTS = [
+    *("mean_of_words", "unweighted_mean_of_words", "random_transformer", "masked_words"),
+]
 OF_BOTH = ["pretrained", "random"]
 OF_IMAGES = [name for name in pretraining.PRETRAINED if name not in OF_TEXTS + OF_BOTH]
 CONFIGS = [
