@@ -9,11 +9,13 @@ import pytest
 
 from jaxmeta.evaluate import evaluator
 from jaxmeta.learners import (
+    alfa,
     anil,
     fine_tuning,
     from_scratch,
     imaml,
     logistic_regression,
+    lstm_meta_learner,
     maml,
     maml_plus_plus,
     matching,
@@ -47,6 +49,10 @@ CASES = {
     "maml_running": maml_case(normalization="running"),
     "first_order_maml": maml_case(first_order=True),
     "meta_sgd": Case(meta_sgd(CLASSIFIER, WAYS, steps=2, learning_rate=0.1)),
+    "alfa": Case(alfa(CLASSIFIER, WAYS, steps=2, learning_rate=0.1)),
+    "lstm_meta_learner": Case(
+        lstm_meta_learner(CLASSIFIER, WAYS, steps=2, hidden=3), optimizer=FASTER
+    ),
     "anil": Case(anil(EMBEDDING, WAYS, steps=2)),
     "proto_maml": Case(proto_maml(EMBEDDING, WAYS, steps=2), equivariant=True),
     "imaml": Case(imaml(CLASSIFIER, WAYS, steps=3, learning_rate=0.1, solver_steps=2)),

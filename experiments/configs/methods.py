@@ -97,6 +97,8 @@ TRAINED: dict[str, Callable[[Data], ConfigDict]] = {
     "anil": lambda data: adapting(data, "anil", head=False, steps=5, learning_rate=0.5),
     "meta_sgd": lambda data: adapting(data, "meta_sgd", steps=1, learning_rate=data.inner_rate / 4),
     "maml_plus_plus": maml_plus_plus,
+    "alfa": lambda data: adapting(data, "alfa", steps=3, learning_rate=data.inner_rate),
+    "lstm_meta_learner": lambda data: adapting(data, "lstm_meta_learner", steps=5),
     "proto_maml": lambda data: adapting(data, "proto_maml", head=False, steps=1, learning_rate=0.1),
     "imaml": lambda data: adapting(
         data, "imaml", steps=5, learning_rate=data.inner_rate, penalty=0.5

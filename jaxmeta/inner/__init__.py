@@ -6,7 +6,10 @@ may learn *about* adapting (step sizes, the weights of a learned optimizer) is i
 your own consists of the same plain functions: ``init``, ``run`` and, if it has one, ``path``.
 """
 
+from jaxmeta.inner.coordinate_gates import coordinate_gates
+from jaxmeta.inner.gated import Chosen, Gates, gated
 from jaxmeta.inner.implicit import implicit
+from jaxmeta.inner.layer_gates import layer_gates
 from jaxmeta.inner.leaves import check_differentiable, merge, partition, path_name, within
 from jaxmeta.inner.loop import InnerLoop, InnerLoss, LearnedOptimizer, Run
 from jaxmeta.inner.minimize import minimize
@@ -18,14 +21,19 @@ from jaxmeta.inner.stages import then
 from jaxmeta.inner.unroll import unroll
 
 __all__ = [
+    "Chosen",
+    "Gates",
     "InnerLoop",
     "InnerLoss",
     "LearnedOptimizer",
     "PerStep",
     "Run",
     "check_differentiable",
+    "coordinate_gates",
     "coordinatewise_lstm",
+    "gated",
     "implicit",
+    "layer_gates",
     "learning_rates",
     "merge",
     "minimize",

@@ -1,5 +1,6 @@
 """How one task is solved, one method per file: factories returning a Learner."""
 
+from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
 from jaxmeta.learners.fine_tuning import fine_tuning
 from jaxmeta.learners.fixed import fixed_classifier
@@ -8,6 +9,7 @@ from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.learners.frames.heads import Head, head_learner
 from jaxmeta.learners.imaml import imaml
 from jaxmeta.learners.logistic_regression import logistic_regression
+from jaxmeta.learners.lstm_meta_learner import lstm_meta_learner
 from jaxmeta.learners.maml import maml
 from jaxmeta.learners.maml_plus_plus import maml_plus_plus
 from jaxmeta.learners.matching import matching
@@ -25,6 +27,7 @@ from jaxmeta.learners.siamese import siamese
 __all__ = [
     "Comparison",
     "Head",
+    "alfa",
     "anil",
     "comparison_learner",
     "fine_tuning",
@@ -34,6 +37,7 @@ __all__ = [
     "head_learner",
     "imaml",
     "logistic_regression",
+    "lstm_meta_learner",
     "maml",
     "maml_plus_plus",
     "matching",
