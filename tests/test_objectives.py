@@ -21,20 +21,24 @@ from jaxmeta.data import (
     domain_shift,
     held_out_task,
     looked_up,
+    quadratics,
     task_source,
     unchanged,
 )
 from jaxmeta.distributed.parallel import by_shard_map, replicate
-from jaxmeta.losses import accuracy, cross_entropy
-from jaxmeta.nn import mlp, projector, text_transformer, vit
+from jaxmeta.inner import coordinatewise_lstm
+from jaxmeta.losses import accuracy, cross_entropy, sum_of_squares
+from jaxmeta.nn import linear, mlp, projector, text_transformer, vit
 from jaxmeta.objectives import (
     added,
     along,
     augmented,
     episodic,
+    evolution_strategies,
     multi_step,
     on_part,
     reptile,
+    trajectories,
     two_views,
 )
 from jaxmeta.train import init_train_state, outer_loop
@@ -69,6 +73,9 @@ DOMAINS = domain_shift(
 LINEAR, CRITIC = mlp(6, hidden=()), mlp(2, hidden=(4,))
 TASKS = task_source(X[np.argsort(Y, kind="stable")], [[10, 10]] * 3, ["ant", "bee", "cat"])
 SHARED = multitask.hard_sharing(EMBEDDING, LINEAR, tasks=3)
+STRETCHES = trajectories(
+    linear(1), coordinatewise_lstm((3,), log_range=None), sum_of_squares, stretch=2, horizon=6
+)
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -98,6 +105,13 @@ CASES = {
         )
     ),
     "along": of_episodes(along(MAML, cross_entropy, even)),
+    **{
+        name: Case(objective, quadratics(size=3)["train"].episodes(1, 4, 4), ())
+        for name, objective in {
+            "trajectories": STRETCHES,
+            "evolution_strategies": evolution_strategies(STRETCHES, sigma=0.1),
+        }.items()
+    },
     "augmented": of_episodes(
         augmented(episodic(learners.prototypical(EMBEDDING, 3), cross_entropy), noisy)
     ),

@@ -116,14 +116,14 @@ def unroll(
 
         def one_step(carry: Any, step: Array) -> tuple[Any, Any]:
             fast, optimizer_state = carry
-            value, gradient = value_and_gradient(fast, jax.random.fold_in(key, step))
-            if first_order:
-                value, gradient = jax.lax.stop_gradient((value, gradient))
-            # Optax raises floats to the power of an integer count, which "strict" would refuse.
-            with jax.numpy_dtype_promotion("standard"):
-                update = optax.with_extra_args_support(transformation(hyper, step)).update
-                updates, optimizer_state = update(gradient, optimizer_state, fast, value=value)
-                updated = optax.apply_updates(fast, updates)
+            updated, optimizer_state, (value, gradient) = inner_step(
+                value_and_gradient,
+                transformation(hyper, step),
+                fast,
+                optimizer_state,
+                jax.random.fold_in(key, step),
+                first_order,
+            )
             # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
             metrics = jax.lax.stop_gradient(
                 {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
@@ -146,6 +146,37 @@ def unroll(
         return take_steps(loss, fast, hyper, key, every=True)
 
     return InnerLoop(init, run, path)
+
+
+def inner_step(
+    value_and_gradient: Callable[[PyTree, Key], tuple[Array, PyTree]],
+    optimizer: optax.GradientTransformation,
+    fast: PyTree,
+    state: PyTree,
+    key: Key,
+    first_order: bool,
+) -> tuple[PyTree, PyTree, tuple[Array, PyTree]]:
+    """One step of an optimizer.
+
+    Args:
+      value_and_gradient: ``(fast, key) -> (loss, gradient)``.
+      optimizer: is given the loss as ``value``, if it takes extra arguments.
+      fast: the leaves.
+      state: the optimizer's.
+      key: randomness of the loss.
+      first_order: treat loss and gradient as constants.
+
+    Returns:
+      The leaves and the optimizer's state after the step, and loss and gradient before it.
+    """
+    value, gradient = value_and_gradient(fast, key)
+    if first_order:
+        value, gradient = jax.lax.stop_gradient((value, gradient))
+    # Optax raises floats to the power of an integer count, which "strict" would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        update = optax.with_extra_args_support(optimizer).update
+        updates, state = update(gradient, state, fast, value=value)
+        return optax.apply_updates(fast, updates), state, (value, gradient)
 
 
 def in_stretches(step: Step, start: Any, steps: int, length: int) -> tuple[Any, Any]:
