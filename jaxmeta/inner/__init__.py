@@ -14,7 +14,9 @@ from jaxmeta.inner.leaves import check_differentiable, merge, partition, path_na
 from jaxmeta.inner.loop import InnerLoop, InnerLoss, LearnedOptimizer, Run
 from jaxmeta.inner.minimize import minimize
 from jaxmeta.inner.mixed_mode import mixed_mode
+from jaxmeta.inner.moments import factored_moments, momenta
 from jaxmeta.inner.part_rates import with_rates
+from jaxmeta.inner.per_parameter import Features, per_parameter
 from jaxmeta.inner.rates import PerStep, learning_rates, per_step, sgd
 from jaxmeta.inner.recurrent import coordinatewise_lstm
 from jaxmeta.inner.stages import then
@@ -22,6 +24,7 @@ from jaxmeta.inner.unroll import unroll
 
 __all__ = [
     "Chosen",
+    "Features",
     "Gates",
     "InnerLoop",
     "InnerLoss",
@@ -31,6 +34,7 @@ __all__ = [
     "check_differentiable",
     "coordinate_gates",
     "coordinatewise_lstm",
+    "factored_moments",
     "gated",
     "implicit",
     "layer_gates",
@@ -38,8 +42,10 @@ __all__ = [
     "merge",
     "minimize",
     "mixed_mode",
+    "momenta",
     "partition",
     "path_name",
+    "per_parameter",
     "per_step",
     "sgd",
     "then",

@@ -61,11 +61,11 @@ def gated(gates: Gates) -> LearnedOptimizer:
 
     >>> import jax.numpy as jnp
     >>> from jaxmeta.inner import layer_gates, unroll
-    >>> loop = unroll(gated(layer_gates(steps=5, rate=0.5, decay=0.1)), steps=1)
+    >>> loop = unroll(gated(layer_gates(steps=5, rate=0.5, decay=0.25)), steps=1)
     >>> loss = lambda theta, key: jnp.sum(theta**2) / 2
     >>> theta = jnp.array([1.0])
     >>> loop.run(loss, theta, loop.init(jax.random.key(0), theta), jax.random.key(0))[0].tolist()
-    [0.4...]
+    [0.25]
     """
 
     def optimizer(weights: PyTree) -> optax.GradientTransformationExtraArgs:
