@@ -11,6 +11,7 @@ from jaxmeta.evaluate import evaluator
 from jaxmeta.learners import (
     alfa,
     anil,
+    chosen,
     fine_tuning,
     from_scratch,
     imaml,
@@ -120,6 +121,14 @@ CASES = {
         equivariant=True,
         learns=False,
     ),
+    "chosen": Case(
+        chosen(
+            [nearest_mean(EMBEDDING, WAYS), logistic_regression(EMBEDDING, WAYS, steps=2)], WAYS
+        ),
+        equivariant=True,
+        ordered=True,
+        learns=False,
+    ),
     "logistic_regression": Case(
         logistic_regression(EMBEDDING, WAYS, steps=4), equivariant=True, learns=False
     ),
@@ -135,6 +144,7 @@ SLOW = (
     "matching_full_context",
     "relation_inductive",
     "fine_tuning_entropy",
+    "chosen",
 )  # near relatives of other rows
 ROWS = [
     pytest.param(

@@ -2,6 +2,7 @@
 
 from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
+from jaxmeta.learners.chosen import chosen
 from jaxmeta.learners.fine_tuning import fine_tuning
 from jaxmeta.learners.fixed import fixed_classifier
 from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
@@ -29,6 +30,7 @@ __all__ = [
     "Head",
     "alfa",
     "anil",
+    "chosen",
     "comparison_learner",
     "fine_tuning",
     "fixed_classifier",
