@@ -11,9 +11,10 @@ import pytest
 from jaxmeta.data import quadratics
 from jaxmeta.inner import coordinatewise_lstm
 from jaxmeta.losses import sum_of_squares
-from jaxmeta.nn import linear
+from jaxmeta.nn import from_functions, linear
 from jaxmeta.objectives import Trajectory, evolution_strategies, trajectories
-from jaxmeta.types import Array, Carried, Key, Objective, PyTree, Report
+from jaxmeta.train import init_carry, init_train_state, outer_loop
+from jaxmeta.types import Array, Batch, Carried, Episode, Key, Objective, PyTree, Report
 
 KEY = jax.random.key(0)
 LSTM = coordinatewise_lstm((3,), log_range=None)
@@ -100,6 +101,48 @@ def test_the_gradient_goes_through_one_stretch_only() -> None:
 
     whole, cut = (jax.grad(of_two)(params, cut)["hyper"]["output"]["bias"] for cut in (0, 1))
     assert abs(whole - cut) > 1e-3
+
+
+@pytest.mark.parametrize(("first_order", "solution"), [(False, 1.0), (True, 2.0)])
+def test_darts_finds_the_bilevel_solution_and_in_first_order_does_not(first_order, solution):
+    """L_train = w^2 - 2 a w + a^2 and L_val = a w - 2 a + 1 (Liu et al., 2019, section 3.3)."""
+
+    def losses(params: PyTree, x: Array) -> Array:
+        w, a = params["w"], params["mix"]
+        return jnp.stack([w**2 - 2 * a * w + a**2, a * w - 2 * a + 1])[None]
+
+    def picked(outputs: Array, y: Array, mask: Array) -> Array:
+        return outputs[0, y[0]]
+
+    toy = from_functions(lambda key, x: {"w": jnp.float32(-2), "mix": jnp.float32(2)}, losses)
+    # Without the unrolled step, w is a constant for the query loss.
+    objective = trajectories(
+        toy,
+        optax.sgd(0.5),
+        picked,
+        stretch=1,
+        fast=lambda name: name == "w",
+        renewed=True,
+        first_order=first_order,
+    )
+    one = Batch(jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32), jnp.ones(1))
+    episode = Episode(one, one._replace(y=jnp.ones(1, jnp.int32)))
+    params, state = objective.init(KEY, episode)
+    carry = init_carry(objective, params, state, lambda data, key: episode, (), KEY, 1)
+    optimizer = optax.sgd(0.1)
+    begun = init_train_state(optimizer, params, state, carry)
+    update = outer_loop(objective, optimizer, lambda data, key: episode, 1)
+    after, _ = update(begun, (), KEY, 300)
+    assert float(after.params["model"]["mix"]) == pytest.approx(solution, abs=1e-3)
+    assert float(after.carry.fast["w"][0]) == pytest.approx(solution, abs=1e-3)
+
+
+def test_a_renewed_episode_is_another_minibatch_of_the_same_training() -> None:
+    objective = trajectories(linear(1), LSTM, sum_of_squares, stretch=2, horizon=4, renewed=True)
+    params = shaken_weights()
+    _, report = objective.loss(params, (), Carried(OTHER, begun(objective, params)), KEY)
+    np.testing.assert_array_equal(report.carry.episode.support.x, OTHER.support.x)
+    assert int(report.carry.step) == 2
 
 
 @pytest.mark.parametrize(("stretch", "horizon"), [(0, 4), (3, 4)])
