@@ -7,6 +7,7 @@ from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.decay import decay_mask
 from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
 from jaxmeta.nn.lenet import lenet
+from jaxmeta.nn.mixture import mixture, outside_mixtures, pooling
 from jaxmeta.nn.models import conv4, conv_block, linear, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
@@ -47,10 +48,13 @@ __all__ = [
     "max_pool",
     "mean_of_words",
     "mixed_precision",
+    "mixture",
     "mlp",
     "moments",
     "normalize",
+    "outside_mixtures",
     "patchify",
+    "pooling",
     "position_embeddings",
     "projector",
     "relation_module",

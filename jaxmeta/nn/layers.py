@@ -76,13 +76,23 @@ def _largest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
     # Which value is larger does not change with an infinitesimal step, so all but the tangent is
     # constant here, and a second derivative adds no pass over the windows.
     (windows,), (tangent,) = primals, tangents
-    largest = _largest(windows)
-    fixed, top = jax.lax.stop_gradient((windows, largest))
-    ties = sum(
-        (fixed[:, :, i, :, j] == top).astype(tangent.dtype) for i in range(2) for j in range(2)
-    )
-    chosen = jnp.where(fixed == top[:, :, None, :, None], tangent, 0)
-    return largest, jnp.sum(chosen, axis=(2, 4)) / ties
+    fixed = jax.lax.stop_gradient(windows)
+    columns = _shares(fixed, 1.0, axis=4)
+    equal = (fixed[..., :1, :] == fixed[..., 1:, :]).astype(jnp.float32)
+    rows = _shares(jnp.max(fixed, axis=4, keepdims=True), 1 + equal, axis=2)
+    weights = (columns * rows).astype(tangent.dtype)
+    return _largest(windows), jnp.sum(weights * tangent, axis=(2, 4))
+
+
+def _shares(pairs: Array, counts: Array | float, axis: int) -> Array:
+    """1 for the larger of two values along an axis, 0 for the smaller; equal ones share by counts.
+
+    Each is compared with the other, not with their maximum: a compiler may round a value that it
+    computes again differently, and then neither would be equal to the maximum.
+    """
+    others = jnp.flip(pairs, axis)
+    total = counts + (counts if isinstance(counts, float) else jnp.flip(counts, axis))
+    return jnp.where(pairs == others, counts / total, (pairs > others).astype(jnp.float32))
 
 
 class Statistics(NamedTuple):

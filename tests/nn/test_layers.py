@@ -1,11 +1,18 @@
 """Layers, and the model made of them, against lax, numpy and formulas left to differentiation."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxmeta.nn import Statistics, batch_norm, conv4, max_pool, moments, relation_module
+
+ROOT = Path(__file__).parents[2]
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 
@@ -51,6 +58,28 @@ def test_derivative_of_max_pool_at_ties_is_the_mean_of_theirs():
     tangent = jnp.arange(4.0).reshape(1, 2, 2, 1)
     _, moved = jax.jvp(max_pool, (jnp.zeros((1, 2, 2, 1)),), (tangent,))
     np.testing.assert_allclose(moved.item(), 1.5, rtol=1e-6)
+
+
+MIXED = """
+import jax, jax.numpy as jnp
+from jaxmeta.nn import chained, conv_block, mixture, pooling
+operations = {"conv": conv_block(32), "pool": pooling(), "stride": conv_block(32, "stride")}
+model = chained(block0=conv_block(32), block1=mixture(**operations), block2=mixture(**operations))
+x = jax.random.uniform(jax.random.key(0), (5, 32, 32, 1))
+params, state = model.init(jax.random.key(1), x)
+gradient = jax.jit(jax.grad(lambda params: jnp.sum(model.apply(params, state, x)[0] ** 2)))(params)
+assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+"""
+
+
+@pytest.mark.slow
+def test_max_pool_of_what_a_compiler_computes_again_has_a_finite_derivative():
+    """Fused into two loops, a sum may be rounded in two ways, and be no maximum of itself.
+
+    In a process of its own, as with the flags of the tests the compiler fuses less.
+    """
+    alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-c", MIXED], env=alone, cwd=ROOT, check=True)
 
 
 def plain_moments(x, mask):
