@@ -340,6 +340,23 @@ def test_each_step_uses_its_own_rate_and_later_ones_the_last():
     assert np.all(np.abs(by_rate) > 1e-3)
 
 
+def test_the_hypergradient_of_a_rate_is_its_closed_form():
+    h, start, steps = 0.8, 1.5, 4
+    loop = unroll(optax.sgd, steps, hyper=lambda key, fast: jnp.float32(0.3))
+
+    def parabola(theta, key=None):
+        return h * theta**2 / 2
+
+    @jax.jit
+    @jax.grad
+    def slope(rate):
+        return parabola(loop.run(parabola, jnp.float32(start), rate, jax.random.key(0))[0])
+
+    for rate in (0.3, 1 / h):
+        expected = -steps * h**2 * (1 - rate * h) ** (2 * steps - 1) * start**2
+        np.testing.assert_allclose(slope(jnp.float32(rate)), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_any_hyperparameter_of_any_transformation_learns():
     def optimizer(hyper):
         return optax.sgd(hyper["rate"], momentum=hyper["momentum"])

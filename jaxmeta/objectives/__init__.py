@@ -1,7 +1,7 @@
 """What the outer loop minimizes: factories returning an Objective."""
 
 from jaxmeta.objectives.added import added
-from jaxmeta.objectives.along import along
+from jaxmeta.objectives.along import along, evenly
 from jaxmeta.objectives.augmented import augmented
 from jaxmeta.objectives.averages import changes, running_average, running_average_of_tasks
 from jaxmeta.objectives.episodic import episodic
@@ -19,6 +19,7 @@ __all__ = [
     "augmented",
     "changes",
     "episodic",
+    "evenly",
     "evolution_strategies",
     "multi_step",
     "on_part",

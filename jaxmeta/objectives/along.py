@@ -13,6 +13,15 @@ Weights = Callable[[PyTree, int], Array]
 """``(state, steps T) -> weights [T + 1]`` of the query losses after 0, ..., T inner steps."""
 
 
+def evenly(state: PyTree, steps: int) -> Array:
+    """The same weight for the losses after every step, which sum to 1; none before the first.
+
+    >>> evenly((), 4).tolist()
+    [0.0, 0.25, 0.25, 0.25, 0.25]
+    """
+    return jnp.full(steps + 1, 1 / steps).at[0].set(0)
+
+
 def along(
     learner: Learner,
     loss: Loss,
@@ -27,7 +36,8 @@ def along(
     Args:
       learner: a learner with a ``path``, such as :func:`~jaxmeta.learners.maml`.
       loss: the loss of the query set.
-      weights: ``(state, T) -> [T + 1]``; they may depend on the state, for example to anneal them.
+      weights: ``(state, T) -> [T + 1]``, such as :func:`evenly`; they may depend on the state, for
+        example to anneal them.
       metrics: further metrics of the query set to report, by name, after the last step.
       decay: decay of the running averages, as in :func:`jaxmeta.objectives.episodic`; they follow
         the statistics of the query set after the last step.
@@ -46,9 +56,7 @@ def along(
     >>> from jaxmeta.learners import maml
     >>> from jaxmeta.losses import cross_entropy
     >>> from jaxmeta.nn import mlp
-    >>> def even(state, steps):
-    ...     return jnp.full(steps + 1, 1 / (steps + 1))
-    >>> objective = along(maml(mlp(5), ways=5, steps=3), cross_entropy, even)
+    >>> objective = along(maml(mlp(5), ways=5, steps=3), cross_entropy, evenly)
     """
     task_loss = path_loss(learner, loss, weights, metrics)
     average = running_average(decay)
