@@ -6,6 +6,7 @@ from .episodes import episode
 from .evenness import evenness
 from .layers import layers
 from .multitask import multitask
+from .optimizers import optimizers
 from .pretraining import features, reconstructions, views
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "layers",
     "learning",
     "multitask",
+    "optimizers",
     "reconstructions",
     "views",
 ]
