@@ -164,7 +164,7 @@ def test_it_is_an_optax_transformation_for_any_loop() -> None:
         (coordinate_gates, {"log_range": 0.0}, "log_range.*0"),
         (layer_gates, {"steps": 0}, "steps.*0"),
         (layer_gates, {"steps": 1, "rate": -1.0}, "rate.*-1"),
-        (layer_gates, {"steps": 1, "decay": 0.0}, "decay.*0"),
+        (layer_gates, {"steps": 1, "decay": -0.1}, "decay.*-0.1"),
     ],
 )
 def test_mistakes_are_told(make, fields: dict, words: str) -> None:

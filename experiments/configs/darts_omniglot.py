@@ -6,13 +6,14 @@ NAME is search, where each of three places has a mixture of three operations who
 meta-learned and do not adapt, or the operations of the places, as in conv-pool-stride.
 """
 
+import copy
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from . import common
 
-OPERATIONS = {
+OPERATIONS: dict[str, dict[str, Any]] = {
     "conv": {"make": "jaxmeta.nn.conv_block", "filters": 32, "downsample": "pool"},
     "stride": {"make": "jaxmeta.nn.conv_block", "filters": 32, "downsample": "stride"},
     "pool": {"make": "jaxmeta.nn.pooling"},
@@ -31,7 +32,7 @@ def get_config(name: str = "search") -> ConfigDict:
         {
             "make": "jaxmeta.nn.chained",
             # In the order of their names.
-            "block0": OPERATIONS["conv"],
+            "block0": dict(OPERATIONS["conv"]),
             **{f"block{i}": place for i, place in enumerate(places(name), 1)},
             "head": {"make": "jaxmeta.nn.mlp", "outputs": 5, "hidden": []},
         }
@@ -54,10 +55,11 @@ def places(name: str) -> list[Any]:
       ValueError: there is no operation of a name, or they are not as many as the places.
     """
     if name == "search":
-        return [{"make": "jaxmeta.nn.mixture", **OPERATIONS}] * PLACES
+        # Copies, as a config that refers to one spec three times changes all with one.
+        return [{"make": "jaxmeta.nn.mixture", **copy.deepcopy(OPERATIONS)} for _ in range(PLACES)]
     names = name.split("-")
     if len(names) != PLACES or not set(names) <= set(OPERATIONS):
         raise ValueError(
             f"'{name}' is not search, nor {PLACES} of {', '.join(OPERATIONS)} joined by '-'."
         )
-    return [OPERATIONS[each] for each in names]
+    return [dict(OPERATIONS[each]) for each in names]

@@ -3,7 +3,8 @@
 Command: python -m experiments.train --config=experiments/configs/quadratics.py:METHOD \
     --workdir=DIR
 Methods: along, where every outer step has whole trajectories and its gradient is cut every 20
-steps; trajectories, where it goes on by 20 steps, as in the authors' code.
+steps; trajectories, where it goes on by 20 steps, as in the authors' code, whose outer steps are
+five times as many.
 """
 
 from ml_collections import ConfigDict

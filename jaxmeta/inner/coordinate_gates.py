@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from jaxmeta.checks import check_count, check_positive
 from jaxmeta.inner.gated import Chosen, Gates
+from jaxmeta.inner.leaves import computed_in, raveled
 from jaxmeta.inner.recurrent import log_and_sign, lstm_step
 from jaxmeta.types import Array, Key, PyTree
 
@@ -51,8 +51,9 @@ def coordinate_gates(hidden: int = 20, *, log_range: float = 10.0) -> Gates:
     References:
       Ravi and Larochelle, 2017, Optimization as a Model for Few-Shot Learning, section 3.1. As in
       their code, gates read the gates before them without the sigmoid, and all weights start
-      uniform in (-0.01, 0.01). They treat the inner gradient and loss as constants, as
-      ``unroll(gated(coordinate_gates()), 12, first_order=True)`` does.
+      uniform in (-0.01, 0.01); the LSTM's own forget gate has 1 added, as in
+      :func:`jaxmeta.inner.recurrent.lstm_step`. They treat the inner gradient and loss as
+      constants, as ``unroll(gated(coordinate_gates()), 12, first_order=True)`` does.
 
     >>> from jaxmeta.inner import gated, unroll
     >>> loop = unroll(gated(coordinate_gates()), steps=12, first_order=True)
@@ -61,7 +62,7 @@ def coordinate_gates(hidden: int = 20, *, log_range: float = 10.0) -> Gates:
     check_positive("log_range", log_range)
 
     def hyper(key: Key, fast: PyTree) -> PyTree:
-        dtype = jnp.result_type(*jax.tree.leaves(fast))
+        dtype = computed_in(fast)
         keys = jax.random.split(key, 6)
 
         def uniform(i: int, shape: tuple[int, ...], low: float, high: float) -> Array:
@@ -78,7 +79,7 @@ def coordinate_gates(hidden: int = 20, *, log_range: float = 10.0) -> Gates:
         }
 
     def init(fast: PyTree) -> Memory:
-        flat, _ = ravel_pytree(fast)
+        flat, _ = raveled(fast)
         return Memory(
             *[jnp.zeros((flat.size, hidden), flat.dtype)] * 2, *[jnp.zeros_like(flat)] * 2
         )
@@ -86,9 +87,9 @@ def coordinate_gates(hidden: int = 20, *, log_range: float = 10.0) -> Gates:
     def choose(
         weights: PyTree, memory: Memory, fast: PyTree, gradient: PyTree, value: Array
     ) -> tuple[Chosen, Memory]:
-        theta, unravel = ravel_pytree(fast)
-        g, _ = ravel_pytree(gradient)
-        loss = jnp.broadcast_to(log_and_sign(value.astype(g.dtype), log_range), (g.size, 2))
+        (theta, back), (g, _) = raveled(fast), raveled(gradient)
+        loss = log_and_sign(jnp.asarray(value, g.dtype), log_range)
+        loss = jnp.broadcast_to(loss, (g.size, 2))
         read = jnp.concatenate([loss, log_and_sign(g, log_range)], axis=1)
         u, cell = lstm_step(weights["lstm"], read, memory.hidden, memory.cell)
 
@@ -97,7 +98,7 @@ def coordinate_gates(hidden: int = 20, *, log_range: float = 10.0) -> Gates:
             return inputs @ weights[name]["kernel"] + weights[name]["bias"]
 
         rate, decay = gate("rate", memory.rate), gate("decay", memory.decay)
-        chosen = Chosen(*(unravel(jax.nn.sigmoid(each)) for each in (rate, decay)))
+        chosen = Chosen(*(back(jax.nn.sigmoid(each)) for each in (rate, decay)))
         return chosen, Memory(u, cell, rate, decay)
 
     return Gates(hyper, init, choose)

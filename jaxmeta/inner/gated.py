@@ -83,10 +83,11 @@ def gated(gates: Gates) -> LearnedOptimizer:
                     "value=loss)."
                 )
             chosen, memory = gates.choose(weights, memory, params, gradient, value)
-            updates = jax.tree.map(
-                lambda leaf, g, rate, decay: -decay * leaf - rate * g, params, gradient, *chosen
-            )
-            return updates, memory
+
+            def move(leaf: Array, g: Array, rate: Array, decay: Array) -> Array:
+                return -decay.astype(leaf.dtype) * leaf - rate.astype(g.dtype) * g
+
+            return jax.tree.map(move, params, gradient, *chosen), memory
 
         return optax.GradientTransformationExtraArgs(gates.init, update)
 

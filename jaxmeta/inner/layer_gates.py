@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_count, check_positive
 from jaxmeta.inner.gated import Chosen, Gates
+from jaxmeta.inner.leaves import computed_in
 from jaxmeta.types import Array, Key, PyTree
 
 
@@ -31,7 +32,8 @@ def layer_gates(steps: int, rate: float = 0.01, decay: float = 5e-6) -> Gates:
               r_{l,t} = a_{l,t} A_{l,t}, \qquad d_{l,t} = b_{l,t} B_{l,t}
 
     for each leaf l, with a and b learned for each leaf and step. All factors A and B start at 1, so
-    it starts as gradient descent with weight decay.
+    it starts as gradient descent with weight decay. The weights are for one network: they do not
+    apply to one with other leaves.
 
     Args:
       steps: rows of a and b; later steps use the last.
@@ -42,7 +44,7 @@ def layer_gates(steps: int, rate: float = 0.01, decay: float = 5e-6) -> Gates:
       Gates for :func:`jaxmeta.inner.gated`.
 
     Raises:
-      ValueError: ``steps``, ``rate`` or ``decay`` is not positive.
+      ValueError: ``steps`` or ``rate`` is not positive, or ``decay`` is outside [0, 1).
 
     References:
       Baik et al., 2020, Meta-Learning with Adaptive Hyperparameters (ALFA), equations 2 and 3, with
@@ -53,10 +55,11 @@ def layer_gates(steps: int, rate: float = 0.01, decay: float = 5e-6) -> Gates:
     """
     check_count("steps", steps, least=1)
     check_positive("rate", rate)
-    check_positive("decay", decay)
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay is {decay}: give a share from 0 up to below 1.")
 
     def hyper(key: Key, fast: PyTree) -> Hyper:
-        dtype = jnp.result_type(*jax.tree.leaves(fast))
+        dtype = computed_in(fast)
         leaves = len(jax.tree.leaves(fast))
         width = 2 * leaves
         rows = jnp.ones((steps, leaves), dtype)
@@ -74,7 +77,13 @@ def layer_gates(steps: int, rate: float = 0.01, decay: float = 5e-6) -> Gates:
         weights: Hyper, step: Array, fast: PyTree, gradient: PyTree, value: Array
     ) -> tuple[Chosen, Array]:
         leaves, structure = jax.tree.flatten(fast)
-        means = jnp.stack([jnp.mean(leaf) for leaf in (*jax.tree.leaves(gradient), *leaves)])
+        dtype = weights.rate.dtype
+        means = jnp.stack(
+            [
+                jnp.sum(leaf.astype(dtype)) / max(leaf.size, 1)
+                for leaf in (*jax.tree.leaves(gradient), *leaves)
+            ]
+        )
         hidden, output = weights.network["hidden"], weights.network["output"]
         means = jax.nn.relu(means @ hidden["kernel"] + hidden["bias"])
         factors = jnp.split(means @ output["kernel"] + output["bias"], 2)

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxmeta.types import PyTree
+from jaxmeta.types import Array, PyTree
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -68,6 +69,36 @@ def merge(fast: PyTree, slow: PyTree) -> PyTree:
     return jax.tree.map(
         lambda a, b: b if a is None else a, fast, slow, is_leaf=lambda leaf: leaf is None
     )
+
+
+def raveled(tree: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+    """All leaves as one vector of float32, or wider if they are, and the way back to their types.
+
+    >>> vector, back = raveled({"a": jnp.ones((2, 1), jnp.bfloat16), "b": jnp.zeros(())})
+    >>> vector.tolist(), back(vector)["a"].dtype.name
+    ([1.0, 1.0, 0.0], 'bfloat16')
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    dtype = computed_in(tree)
+    ends = np.cumsum([jnp.size(leaf) for leaf in leaves])
+
+    def back(vector: Array) -> PyTree:
+        parts = jnp.split(vector, ends[:-1])
+        shaped = [
+            part.reshape(jnp.shape(leaf)).astype(jnp.result_type(leaf))
+            for part, leaf in zip(parts, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, shaped)
+
+    return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves]), back
+
+
+def computed_in(tree: PyTree) -> Any:
+    """The widest type of the leaves, at least float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(
+            jnp.float32, *(jnp.result_type(leaf) for leaf in jax.tree.leaves(tree))
+        )
 
 
 def check_differentiable(fast: PyTree) -> None:

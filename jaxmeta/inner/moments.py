@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.inner.leaves import computed_in
 from jaxmeta.inner.per_parameter import Features
 from jaxmeta.types import Array, PyTree
 
@@ -33,10 +34,11 @@ def momenta(decays: Sequence[float] = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)) -> F
     rates = _decays(decays)
 
     def init(leaf: Array) -> Array:
-        return jnp.zeros((*leaf.shape, len(rates)), leaf.dtype)
+        return jnp.zeros((*leaf.shape, len(rates)), computed_in(leaf))
 
     def read(hyper: PyTree, memory: Array, leaf: Array, gradient: Array) -> tuple[Array, Array]:
-        memory = averaged(memory, gradient[..., None], jnp.asarray(rates, leaf.dtype))
+        leaf, gradient = leaf.astype(memory.dtype), gradient.astype(memory.dtype)
+        memory = averaged(memory, gradient[..., None], jnp.asarray(rates, memory.dtype))
         return jnp.concatenate([jnp.stack([gradient, leaf], axis=-1), memory], axis=-1), memory
 
     return Features(2 + len(rates), (), init, read)
@@ -79,7 +81,7 @@ def factored_moments(
             "others."
         )
     starts = {
-        name: jnp.asarray(_decays(values), jnp.float32)
+        name: np.asarray(_decays(values), np.float32)
         for name, values in (("momentum", momentum), ("second", second), ("factored", factored))
     }
     size = 2 + 2 * len(momentum) + 2 * len(second) + 6 * len(factored)
@@ -90,7 +92,7 @@ def factored_moments(
 
     def init(leaf: Array) -> PyTree:
         def zeros(shape: Sequence[int], decays: Sequence[float]) -> Array:
-            return jnp.zeros((*shape, len(decays)), leaf.dtype)
+            return jnp.zeros((*shape, len(decays)), computed_in(leaf))
 
         axes = longest_axes(leaf.shape)
         rows, columns = (
@@ -106,7 +108,8 @@ def factored_moments(
         }
 
     def read(hyper: PyTree, memory: PyTree, leaf: Array, gradient: Array) -> tuple[Array, PyTree]:
-        g = gradient[..., None]
+        dtype = memory["momentum"].dtype
+        leaf, g = leaf.astype(dtype), gradient.astype(dtype)[..., None]
         decay = learned(hyper, "factored")
         m = averaged(memory["momentum"], g, learned(hyper, "momentum"))
         v = averaged(memory["second"], g**2, learned(hyper, "second"))
@@ -132,7 +135,7 @@ def factored_moments(
         kept = {"momentum": m, "second": v, "rows": rows, "columns": columns}
         return jnp.concatenate(features, axis=-1), kept
 
-    hyper = {name: jnp.zeros_like(values) for name, values in starts.items()}
+    hyper = {name: np.zeros_like(values) for name, values in starts.items()}
     return Features(size, hyper, init, read)
 
 

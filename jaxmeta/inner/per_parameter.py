@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.checks import check_count, check_positive
+from jaxmeta.inner.leaves import computed_in
 from jaxmeta.inner.loop import LearnedOptimizer
 from jaxmeta.types import Array, Key, PyTree
 
@@ -39,8 +40,9 @@ def per_parameter(
     .. math:: \theta \leftarrow \theta - s\, d\, e^{s m}, \qquad
               (d, m) = \mathrm{MLP}\big(\phi / \mathrm{rms}(\phi),\; \tanh(t / \tau - 1)\big)
 
-    Each feature :math:`\phi` is divided by its root mean square over the array, so that scales of
-    losses and gradients do not matter; eleven features tell the time. All parameters share the
+    Each feature :math:`\phi` is divided by its root mean square over the array (with 1e-5 added
+    inside the root), so that the scale of a loss hardly matters unless gradients are below 0.01;
+    eleven features tell the time. All parameters share the
     weights, and what was learned on one network applies to any other.
 
     Args:
@@ -75,14 +77,14 @@ def per_parameter(
     sizes = [features.size + len(TIMES), *layers, 2]
 
     def hyper(key: Key, fast: PyTree) -> PyTree:
-        dtype = jnp.result_type(*jax.tree.leaves(fast))
+        dtype = computed_in(fast)
         initial = jax.nn.initializers.lecun_normal()
         keys = jax.random.split(key, len(sizes) - 1)
         network = [
             {"kernel": initial(k, (read, width), dtype), "bias": jnp.zeros(width, dtype)}
             for k, read, width in zip(keys, sizes[:-1], sizes[1:], strict=True)
         ]
-        return {"network": network, "features": features.hyper}
+        return {"network": network, "features": jax.tree.map(jnp.asarray, features.hyper)}
 
     def optimizer(weights: PyTree) -> optax.GradientTransformation:
         def init(params: PyTree) -> tuple[Array, PyTree]:
@@ -100,7 +102,7 @@ def per_parameter(
             for layer in hidden:
                 x = jax.nn.relu(jnp.einsum("...i,ij->...j", x, layer["kernel"]) + _as(x, layer))
             x = jnp.einsum("...i,ij->...j", x, last["kernel"]) + _as(x, last)
-            return -scale * x[..., 0] * jnp.exp(scale * x[..., 1]), memory
+            return (-scale * x[..., 0] * jnp.exp(scale * x[..., 1])).astype(leaf.dtype), memory
 
         def update(
             gradient: PyTree, state: tuple[Array, PyTree], params: PyTree = None

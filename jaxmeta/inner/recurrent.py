@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxmeta.checks import check_count, check_positive
+from jaxmeta.inner.leaves import computed_in, raveled
 from jaxmeta.inner.loop import LearnedOptimizer
 from jaxmeta.types import Array, Key, PyTree
 
@@ -66,7 +66,7 @@ def coordinatewise_lstm(
     inputs = 1 if log_range is None else 2
 
     def hyper(key: Key, fast: PyTree) -> PyTree:
-        dtype = jnp.result_type(*jax.tree.leaves(fast))
+        dtype = computed_in(fast)
         weights: dict[str, Any] = {}
         read = inputs
         for i, width in enumerate(layers):
@@ -81,11 +81,11 @@ def coordinatewise_lstm(
 
     def optimizer(weights: PyTree) -> optax.GradientTransformation:
         def init(params: PyTree) -> PyTree:
-            flat, _ = ravel_pytree(params)
+            flat, _ = raveled(params)
             return [(jnp.zeros((flat.size, n), flat.dtype),) * 2 for n in layers]
 
         def update(gradient: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
-            flat, unravel = ravel_pytree(gradient)
+            flat, unravel = raveled(gradient)
             x = flat[:, None] if log_range is None else log_and_sign(flat, log_range)
             kept = []
             for i, before in enumerate(state):

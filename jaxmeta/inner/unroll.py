@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.checks import check_count
-from jaxmeta.distributed.varying import varying_as
+from jaxmeta.distributed.varying import varying_alike, varying_as
 from jaxmeta.inner.leaves import check_differentiable
 from jaxmeta.inner.loop import InnerLoop, InnerLoss, LearnedOptimizer
 from jaxmeta.inner.mixed_mode import mixed_mode
@@ -125,15 +125,16 @@ def unroll(
                 first_order,
             )
             # Metrics are reported, not learned from; the norm's derivative at zero would be NaN.
-            metrics = jax.lax.stop_gradient(
-                {"support_loss": value, "gradient_norm": optax.tree.norm(gradient)}
-            )
+            with jax.numpy_dtype_promotion("standard"):  # leaves may differ in type
+                norm = optax.tree.norm(gradient)
+            metrics = jax.lax.stop_gradient({"support_loss": value, "gradient_norm": norm})
             # The leaves of every step take memory, so they are returned only on request.
             return (updated, optimizer_state), (metrics, updated if every else None)
 
         if differentiation == "rematerialized":
             one_step = jax.checkpoint(one_step)
-        start = (fast, transformation(hyper, 0).init(fast))
+        # A state of zeros is the same on all devices, and what steps make of it is not.
+        start = tuple(varying_alike(fast, transformation(hyper, 0).init(fast)))
         (last, _), (metrics, after) = in_stretches(one_step, start, steps, truncate or steps)
         if not every:
             return last, metrics

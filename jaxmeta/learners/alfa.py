@@ -1,5 +1,6 @@
 """ALFA: MAML whose step sizes and weight decays a small network chooses for each task and step."""
 
+from jaxmeta.checks import check_count, check_positive
 from jaxmeta.inner import gated, layer_gates, unroll
 from jaxmeta.learners.frames.gradient import gradient_learner
 from jaxmeta.learners.maml_plus_plus import NORMALIZATION_WEIGHTS
@@ -41,8 +42,8 @@ def alfa(
       A learner with parameters ``{"model": ..., "hyper": ...}``.
 
     Raises:
-      ValueError: as for :func:`jaxmeta.learners.gradient_learner` and
-        :func:`jaxmeta.inner.layer_gates`.
+      ValueError: ``learning_rate`` is not positive, ``weight_decay`` negative or too large, or as
+        for :func:`jaxmeta.learners.gradient_learner`.
 
     References:
       Baik, Choi, Choi, Kim and Lee, 2020, Meta-Learning with Adaptive Hyperparameters, equations 2
@@ -51,6 +52,12 @@ def alfa(
     >>> from jaxmeta.nn import mlp
     >>> learner = alfa(mlp(5, hidden=(8,)), ways=5)
     """
+    check_count("steps", steps)
+    check_positive("learning_rate", learning_rate)
+    if not 0 <= weight_decay * learning_rate < 1:
+        raise ValueError(
+            f"weight_decay is {weight_decay}: give a number from 0 up to below 1 / learning_rate."
+        )
     gates = layer_gates(max(steps, 1), learning_rate, weight_decay * learning_rate)
     return gradient_learner(
         model,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
-from jaxmeta.learners.frames.support import labeled, membership
+from jaxmeta.learners.frames.support import check_ways, labeled, membership
 from jaxmeta.losses import cross_entropy
 from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, PyTree
 
@@ -32,8 +32,9 @@ def chosen(
     of steps. With one example of a class there is nothing to hold out: use this from two shots on,
     and expect little from few.
 
-    Adapting costs ``folds + 1`` times what all learners cost. They share parameters of the same
-    name, such as ``"model"``, the features that another run has trained.
+    Adapting costs ``folds + 1`` times what all learners cost. They share the network, ``"model"``,
+    such as one that another run has trained. A class of which one example is there has no say, and
+    if nothing can be held out, the first learner predicts.
 
     Args:
       learners: two or more, of the same network.
@@ -42,37 +43,40 @@ def chosen(
       loss: what held-out predictions are judged by.
 
     Returns:
-      A learner that reports the metric ``chosen``, the number of the learner.
+      A learner with parameters ``{"model", "own"}``, where ``"own"`` is what each learner has
+      besides; without it, as of a run that trained features, learners have none. It reports the
+      metric ``chosen``, the number of the learner.
 
     Raises:
-      ValueError: there are fewer than two learners or folds, they are not of one network or, when
-        adapting, a class has fewer examples than there are folds.
+      ValueError: there are fewer than two learners or folds, ``ways`` is not positive or not that
+        of the learners, they are not of one network or, when adapting, the support set has fewer
+        examples than ``folds`` of each way.
 
     >>> from jaxmeta.learners import fine_tuning, nearest_mean
     >>> from jaxmeta.nn import conv4
     >>> rates = [fine_tuning(conv4(), ways=5, learning_rate=rate) for rate in (0.001, 0.01)]
     >>> learner = chosen([nearest_mean(conv4(), ways=5), *rates], ways=5, folds=5)
     """
+    check_ways(ways)
     check_count("folds", folds, least=2)
     if len(learners) < 2:
         raise ValueError(f"There are {len(learners)} learners: give two or more to choose from.")
 
     def init(key: Key, episode: Episode) -> tuple[PyTree, PyTree]:
         begun = [learner.init(key, episode) for learner in learners]
-        params: dict[str, PyTree] = {}
+        (first, first_state), *_ = begun
         for number, (own, state) in enumerate(begun):
-            for name, part in own.items() if isinstance(own, dict) else ():
-                if _shapes(params.setdefault(name, part)) != _shapes(part):
-                    raise ValueError(
-                        f"Learner {number} has other parameters '{name}' than one before it: give "
-                        "learners of the same network."
-                    )
-            if _shapes(state) != _shapes(begun[0][1]):
+            if _shapes((own["model"], state)) != _shapes((first["model"], first_state)):
                 raise ValueError(
-                    f"Learner {number} has another state than learner 0: give learners of the same "
-                    "network."
+                    f"Learner {number} has another network than learner 0: give learners of the "
+                    "same one."
                 )
-        return params, begun[0][1]
+        rest = [{name: part for name, part in own.items() if name != "model"} for own, _ in begun]
+        return {"model": first["model"], "own": rest}, first_state
+
+    def params_of(params: PyTree, number: int) -> PyTree:
+        own = params["own"][number] if "own" in params else {}
+        return {**own, "model": params["model"]}
 
     def judged(learner: Learner, params: PyTree, state: PyTree, support: Batch, key: Key) -> Array:
         """The held-out loss of a learner, summed over the folds."""
@@ -85,6 +89,10 @@ def chosen(
             kept = support._replace(mask=support.mask - held)
             adapted, _ = learner.adapt(params, state, kept, jax.random.fold_in(key, fold))
             logits, _ = learner.predict(params, state, adapted, support.x, held)
+            if logits.shape[1] != ways:
+                raise ValueError(
+                    f"ways is {ways}, but a learner has {logits.shape[1]}: give the same number."
+                )
             # A class whose only example is held out cannot be predicted by any learner.
             known = member @ jnp.any(membership(kept, ways) > 0, axis=0).astype(member.dtype)
             return loss(logits, support.y, held * known)
@@ -98,14 +106,18 @@ def chosen(
                 f"folds need {folds} of each: give more examples, or fewer folds."
             )
         keys = jax.random.split(key, (len(learners), 2))
-        losses = [
-            judged(each, params, state, support, own[0])
-            for each, own in zip(learners, keys, strict=True)
-        ]
-        best = jnp.argmin(jnp.stack(losses)).astype(jnp.int32)
+        owns = [params_of(params, number) for number in range(len(learners))]
+        losses = jnp.stack(
+            [
+                judged(each, own, state, support, pair[0])
+                for each, own, pair in zip(learners, owns, keys, strict=True)
+            ]
+        )
+        # A learner that diverged is not the best.
+        best = jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses)).astype(jnp.int32)
         adapted = [
-            each.adapt(params, state, support, own[1])[0]
-            for each, own in zip(learners, keys, strict=True)
+            each.adapt(own, state, support, pair[1])[0]
+            for each, own, pair in zip(learners, owns, keys, strict=True)
         ]
         return Adapted(adapted, best), {"chosen": best.astype(jnp.float32)}
 
@@ -118,8 +130,8 @@ def chosen(
         key: Key | None = None,
     ) -> tuple[Array, PyTree]:
         predicted = [
-            learner.predict(params, state, own, x, mask, key)
-            for learner, own in zip(learners, adapted.each, strict=True)
+            learner.predict(params_of(params, number), state, own, x, mask, key)
+            for number, (learner, own) in enumerate(zip(learners, adapted.each, strict=True))
         ]
         picked: tuple[Array, PyTree] = jax.tree.map(
             lambda *leaves: jnp.take(jnp.stack(leaves), adapted.best, axis=0), *predicted

@@ -77,22 +77,21 @@ def _largest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
     # constant here, and a second derivative adds no pass over the windows.
     (windows,), (tangent,) = primals, tangents
     fixed = jax.lax.stop_gradient(windows)
-    columns = _shares(fixed, 1.0, axis=4)
-    equal = (fixed[..., :1, :] == fixed[..., 1:, :]).astype(jnp.float32)
+    equal = (fixed[..., :1, :] == fixed[..., 1:, :]).astype(tangent.dtype)
+    columns = _shares(fixed, jnp.ones_like(equal), axis=4)
     rows = _shares(jnp.max(fixed, axis=4, keepdims=True), 1 + equal, axis=2)
-    weights = (columns * rows).astype(tangent.dtype)
-    return _largest(windows), jnp.sum(weights * tangent, axis=(2, 4))
+    return _largest(windows), jnp.sum(columns * rows * tangent, axis=(2, 4))
 
 
-def _shares(pairs: Array, counts: Array | float, axis: int) -> Array:
+def _shares(pairs: Array, counts: Array, axis: int) -> Array:
     """1 for the larger of two values along an axis, 0 for the smaller; equal ones share by counts.
 
     Each is compared with the other, not with their maximum: a compiler may round a value that it
     computes again differently, and then neither would be equal to the maximum.
     """
     others = jnp.flip(pairs, axis)
-    total = counts + (counts if isinstance(counts, float) else jnp.flip(counts, axis))
-    return jnp.where(pairs == others, counts / total, (pairs > others).astype(jnp.float32))
+    shares = counts / (counts + jnp.flip(counts, axis))
+    return jnp.where(pairs == others, shares, (pairs > others).astype(shares.dtype))
 
 
 class Statistics(NamedTuple):

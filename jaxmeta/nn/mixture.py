@@ -25,7 +25,7 @@ def mixture(**operations: Model) -> Model:
 
     Returns:
       A model whose parameters are those of the operations by name, and ``"mix"``, the weights in
-      their order.
+      the order of the names.
 
     Raises:
       ValueError: there is no operation, one is named ``"mix"`` or, from ``init``, their outputs
@@ -45,6 +45,9 @@ def mixture(**operations: Model) -> Model:
             f"mixture got the operations {', '.join(operations) or 'of none'}: give at least one, "
             f"and none called '{WEIGHTS}'."
         )
+
+    # By name, so that weights do not depend on how the call was written.
+    operations = dict(sorted(operations.items()))
 
     def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
         params: dict[str, Any] = {WEIGHTS: jnp.zeros(len(operations), jnp.float32)}

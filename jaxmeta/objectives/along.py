@@ -19,7 +19,7 @@ def evenly(state: PyTree, steps: int) -> Array:
     >>> evenly((), 4).tolist()
     [0.0, 0.25, 0.25, 0.25, 0.25]
     """
-    return jnp.full(steps + 1, 1 / steps).at[0].set(0)
+    return jnp.full(steps + 1, 1 / max(steps, 1)).at[0].set(0)
 
 
 def along(

@@ -44,7 +44,9 @@ def evolution_strategies(
     - ``"single"``: one noise for a whole trajectory. The estimates sum to that of the whole.
     - ``"fresh"``: the noise of the stretch, whose estimate ignores what earlier weights did.
 
-    Without a carry, the three are the same.
+    Without a carry, the three are the same. Persistent noise is for trajectories that end: its sum,
+    and the variance, grow with their length. A trajectory that diverges makes the estimate of the
+    whole step NaN, so bound losses that may, as by ``jnp.minimum``.
 
     Args:
       objective: what is minimized. If it carries anything, that has a field ``done``: whether the
@@ -104,7 +106,7 @@ def evolution_strategies(
         # A value whose gradient is the estimate.
         tilted = sum(
             (
-                jnp.sum(jax.lax.stop_gradient(slope * d) * (leaf - jax.lax.stop_gradient(leaf)))
+                _tilt(slope, d, leaf)
                 for d, leaf in zip(jax.tree.leaves(direction), jax.tree.leaves(params), strict=True)
             ),
             jnp.zeros_like(slope),
@@ -128,6 +130,13 @@ def evolution_strategies(
         return Perturbed(start, start, first)
 
     return objective._replace(loss=loss, carry=carry)
+
+
+def _tilt(slope: Array, direction: Array, leaf: Array) -> Array:
+    """Zero, with a gradient of ``slope * direction`` by the leaf."""
+    wide = leaf.astype(slope.dtype)
+    gradient = jax.lax.stop_gradient(slope * direction.astype(slope.dtype))
+    return jnp.sum(gradient * (wide - jax.lax.stop_gradient(wide)))
 
 
 def normal_like(key: Key, params: PyTree) -> PyTree:

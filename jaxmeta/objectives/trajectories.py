@@ -9,8 +9,9 @@ import optax
 
 from jaxmeta.checks import check_count
 from jaxmeta.distributed.varying import varying_alike
-from jaxmeta.inner import LearnedOptimizer, merge, partition
+from jaxmeta.inner import LearnedOptimizer, check_differentiable, merge, partition
 from jaxmeta.inner.unroll import inner_step
+from jaxmeta.learners.frames.support import check_ways, present_classes, support_loss
 from jaxmeta.losses import cross_entropy
 from jaxmeta.objectives.queries import check_episode
 from jaxmeta.types import (
@@ -49,6 +50,7 @@ def trajectories(
     model: Model,
     optimizer: LearnedOptimizer | optax.GradientTransformation,
     loss: Loss = cross_entropy,
+    ways: int | None = None,
     *,
     stretch: int,
     horizon: int | None = None,
@@ -73,14 +75,16 @@ def trajectories(
     :func:`jaxmeta.objectives.evolution_strategies`.
 
     With a fixed optimizer, a stretch of one step, no horizon, renewed episodes and one task a step,
-    this is DARTS: the network is trained on the support sets, and its slow parameters on the query
-    sets.
+    this is a form of DARTS: the network is trained on the support sets, and its slow parameters on
+    the query sets, through the step. (DARTS itself takes the network's step again, after that of
+    the slow parameters, and its first-order form evaluates before the step.)
 
     Args:
       model: its outputs are logits or regression values; batch statistics are those of the batch.
       optimizer: a learned optimizer, such as :func:`jaxmeta.inner.coordinatewise_lstm`, or an optax
         transformation.
       loss: the loss of both sets.
+      ways: number of classes, of which those that are absent are masked; ``None`` for regression.
       stretch: k, inner steps of an outer step.
       horizon: inner steps of a trajectory, a multiple of ``stretch``; ``None`` to go on for ever.
       fast: whether a parameter of the network is moved by the inner steps, by its name; the others
@@ -92,12 +96,13 @@ def trajectories(
     Returns:
       An objective over episodes, with parameters ``{"hyper"}``, like those of
       :func:`jaxmeta.learners.from_scratch` with the same optimizer, and ``"model"`` if some are
-      slow. It carries a :class:`Trajectory`, and reports the query loss after the stretch as
-      ``final_loss``.
+      slow. It carries a :class:`Trajectory`, whose episode is thus in every checkpoint, and reports
+      the query loss after the stretch as ``final_loss``.
 
     Raises:
-      ValueError: ``stretch`` is not positive, ``horizon`` not a multiple of it or, when called, no
-        parameter is fast.
+      TypeError: when called, a fast parameter does not have a floating type.
+      ValueError: ``stretch`` or ``ways`` is not positive, ``horizon`` not a multiple of
+        ``stretch`` or, when called, no parameter is fast.
 
     References:
       Andrychowicz et al., 2016, Learning to Learn by Gradient Descent by Gradient Descent, whose
@@ -111,7 +116,10 @@ def trajectories(
     >>> objective = trajectories(linear(1), lstm, sum_of_squares, stretch=20, horizon=100)
     """
     check_count("stretch", stretch, least=1)
-    if horizon is not None and (horizon < stretch or horizon % stretch):
+    check_ways(ways)
+    if horizon is not None:
+        check_count("horizon", horizon, least=1)
+    if horizon is not None and horizon % stretch:
         raise ValueError(
             f"horizon is {horizon}, which is no multiple of stretch, {stretch}: give one."
         )
@@ -125,6 +133,7 @@ def trajectories(
         check_episode(episode)
         model_key, hyper_key = jax.random.split(key)
         quick, slow = partition(model.init(model_key, episode.support.x)[0], fast)
+        check_differentiable(quick)
         hyper = {"hyper": learned.hyper(hyper_key, quick)}
         return {**hyper, "model": slow} if jax.tree.leaves(slow) else hyper, ()
 
@@ -152,11 +161,12 @@ def trajectories(
         if renewed:
             now = now._replace(episode=task.task)
         transformation = learned.optimizer(params["hyper"])
+        present = None if ways is None else present_classes(now.episode.support, ways)
 
         def loss_on(batch: Batch, quick: PyTree, key: Key) -> Array:
             whole = merge(quick, params["model"]) if "model" in params else quick
             outputs, _ = model.apply(whole, statistics, batch.x, batch.mask, key)
-            return loss(outputs, batch.y, batch.mask)
+            return support_loss(loss, outputs, batch, present)
 
         support = jax.value_and_grad(lambda quick, key: loss_on(now.episode.support, quick, key))
 

@@ -15,6 +15,14 @@ from jaxmeta.runs.spec import EVERYTHING, build, resolve
 from jaxmeta.types import UNLABELED, Episode, Key, PyTree, Sampler, Source
 
 SPLITS = ("train", "valid", "test")
+EACH_ONCE = tuple(
+    f"jaxmeta.gradients.{name}"
+    for name in (
+        *("fixed_weights", "pcgrad", "mgda", "cagrad", "nash_mtl", "imtl_g", "aligned_mtl"),
+        "balanced",
+    )
+)
+"""Estimators that weigh the tasks of a step against each other, by what they are."""
 
 
 def load_sources(
@@ -120,8 +128,8 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
 
 def _check_weighed(config: Mapping[str, Any], source: Source) -> None:
     """Raises ``ValueError`` if tasks are weighed of which a step may have one twice, or not all."""
-    estimator = config["estimator"] or {"make": "jaxmeta.gradients.mean"}
-    if source.tasks is None or estimator["make"] == "jaxmeta.gradients.mean":
+    make = (config["estimator"] or {"make": ""})["make"]
+    if source.tasks is None or make not in EACH_ONCE:
         return
     exponent = config["sample"].get("exponent")
     if exponent is not None or config["meta_batch"] != source.tasks:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.learners import chosen, maml, nearest_mean, prototypical
+from jaxmeta.learners import chosen, maml, meta_sgd, nearest_mean, prototypical
 from jaxmeta.learners.frames.support import membership
 from jaxmeta.losses import cross_entropy
 from jaxmeta.nn import from_functions, mlp
@@ -88,7 +88,29 @@ def test_padding_and_a_class_with_one_example_do_not_decide() -> None:
     assert adapted.best == 1
     garbage = support._replace(x=jnp.where(support.mask[:, None] > 0, support.x, 1e6))
     again, _ = learner.adapt(PARAMS, {}, garbage, KEY)
+    assert again.best == 1
     np.testing.assert_allclose(again.each[1].memory, adapted.each[1].memory, rtol=1e-5)
+
+
+def test_a_learner_that_diverged_is_not_chosen() -> None:
+    learner = chosen([constant(float("nan")), nearest_mean(IDENTITY, WAYS)], WAYS)
+    assert learner.adapt(PARAMS, {}, batch(0.5), KEY)[0].best == 1
+
+
+def test_learners_share_the_network_and_keep_what_else_they_learn() -> None:
+    episode = Episode(batch(0.5), batch(0.5))
+    network = mlp(WAYS, hidden=())
+    slow, fast = (meta_sgd(network, WAYS, learning_rate=rate) for rate in (1e-3, 1.0))
+    learner = chosen([slow, fast], WAYS)
+    params, state = learner.init(KEY, episode)
+    rates = [own["hyper"]["head"]["bias"][0] for own in params["own"]]
+    np.testing.assert_allclose(rates, [1e-3, 1.0])
+    adapted, _ = learner.adapt(params, state, episode.support, KEY)
+    own = {"model": params["model"], "hyper": params["own"][1]["hyper"]}
+    alone, _ = fast.adapt(own, state, episode.support, KEY)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), adapted.each[1].fast, alone.fast
+    )
 
 
 def test_mistakes_are_told() -> None:
@@ -101,5 +123,7 @@ def test_mistakes_are_told() -> None:
         chosen([near, near], WAYS, folds=4).adapt(PARAMS, {}, batch(0.5), KEY)
     episode = Episode(batch(0.5), batch(0.5))
     others = [maml(mlp(WAYS), WAYS), nearest_mean(mlp(WAYS + 1), WAYS)]
-    with pytest.raises(ValueError, match="Learner 1 has other parameters 'model'"):
+    with pytest.raises(ValueError, match="ways is 2, but a learner has 3"):
+        chosen([near, near], 2).adapt(PARAMS, {}, batch(0.5), KEY)
+    with pytest.raises(ValueError, match="Learner 1 has another network"):
         chosen(others, WAYS).init(KEY, episode)
