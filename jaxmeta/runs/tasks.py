@@ -128,7 +128,7 @@ def training_sampler(source: Source, config: Mapping[str, Any]) -> Sampler:
 
 def _check_weighed(config: Mapping[str, Any], source: Source) -> None:
     """Raises ``ValueError`` if tasks are weighed of which a step may have one twice, or not all."""
-    make = (config["estimator"] or {"make": ""})["make"]
+    make = (config.get("estimator") or {"make": ""})["make"]
     if source.tasks is None or make not in EACH_ONCE:
         return
     exponent = config["sample"].get("exponent")
