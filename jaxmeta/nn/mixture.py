@@ -1,13 +1,12 @@
 """A weighted sum of operations, whose weights are learned: a search for a network's parts."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.nn.adapters import from_functions
+from jaxmeta.nn.assembled import Use, assembled
 from jaxmeta.nn.layers import max_pool
-from jaxmeta.types import Array, Key, Model, PyTree
+from jaxmeta.types import Array, Model, PyTree
 
 WEIGHTS = "mix"
 
@@ -47,43 +46,27 @@ def mixture(**operations: Model) -> Model:
         )
 
     # By name, so that weights do not depend on how the call was written.
-    operations = dict(sorted(operations.items()))
+    names = sorted(operations)
+    weights = from_functions(
+        lambda key, x: jnp.zeros(len(names), jnp.float32), lambda params, x: params
+    )
 
-    def init(key: Key, x: PyTree) -> tuple[PyTree, PyTree]:
-        params: dict[str, Any] = {WEIGHTS: jnp.zeros(len(operations), jnp.float32)}
-        state: dict[str, Any] = {}
-        shapes = {}
-        keys = jax.random.split(key, len(operations))
-        for (name, operation), own in zip(operations.items(), keys, strict=True):
-            params[name], state[name] = operation.init(own, x)
-            outputs, _ = jax.eval_shape(operation.apply, params[name], state[name], x)
-            shapes[name] = outputs.shape
+    def forward(use: Use, x: PyTree) -> Array:
+        shares = jax.nn.softmax(use(WEIGHTS, weights, x))
+        outputs = {name: use(name, operations[name], x) for name in names}
+        shapes = {name: each.shape for name, each in outputs.items()}
         if len(set(shapes.values())) > 1:
             raise ValueError(
                 f"The outputs of the operations have shapes {shapes}: give operations whose "
                 "outputs have one shape."
             )
-        return params, state
+        parts = [
+            share.astype(outputs[name].dtype) * outputs[name]
+            for name, share in zip(names, shares, strict=True)
+        ]
+        return sum(parts[1:], start=parts[0])
 
-    def apply(
-        params: PyTree,
-        state: PyTree,
-        x: PyTree,
-        mask: Array | None = None,
-        key: Key | None = None,
-        batch_statistics: bool = True,
-    ) -> tuple[Array, PyTree]:
-        keys = [None] * len(operations) if key is None else jax.random.split(key, len(operations))
-        shares = jax.nn.softmax(params[WEIGHTS])
-        parts, used = [], {}
-        for (name, operation), own, share in zip(operations.items(), keys, shares, strict=True):
-            outputs, used[name] = operation.apply(
-                params[name], state[name], x, mask, own, batch_statistics
-            )
-            parts.append(share.astype(outputs.dtype) * outputs)
-        return sum(parts[1:], start=parts[0]), used
-
-    return Model(init, apply)
+    return assembled(forward)
 
 
 def outside_mixtures(name: str) -> bool:
