@@ -11,9 +11,13 @@ from jaxmeta.evaluate import evaluator
 from jaxmeta.learners import (
     alfa,
     anil,
+    calibrated,
     chosen,
+    class_statistics,
+    embedded,
     fine_tuning,
     from_scratch,
+    hallucinated,
     imaml,
     logistic_regression,
     lstm_meta_learner,
@@ -23,6 +27,7 @@ from jaxmeta.learners import (
     meta_sgd,
     nearest_mean,
     proto_maml,
+    prototype_matching,
     prototypical,
     relation,
     reptile,
@@ -30,6 +35,7 @@ from jaxmeta.learners import (
     siamese,
 )
 from jaxmeta.losses import accuracy, cross_entropy, pair_verification, relation_error
+from jaxmeta.nn import identity, mlp, residual_mlp
 from jaxmeta.objectives import episodic, multi_step
 from jaxmeta.objectives import reptile as reptile_objective
 from jaxmeta.train import init_train_state, outer_loop
@@ -38,6 +44,7 @@ from tests.contracts import TASKS, WAYS, Case, sample, small, small_relation, ta
 
 CLASSIFIER, EMBEDDING = small(WAYS), small(8)
 FASTER = optax.adam(3e-2)
+BASE = class_statistics(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 4)
 
 
 def maml_case(**arguments):
@@ -96,6 +103,39 @@ CASES = {
         ordered=True,
         optimizer=FASTER,
     ),
+    "prototype_matching": Case(
+        prototype_matching(EMBEDDING, WAYS, reads=2),
+        equivariant=True,
+        ordered=True,
+        optimizer=FASTER,
+    ),
+    "hallucinated": Case(
+        embedded(
+            EMBEDDING,
+            hallucinated(
+                prototypical(identity(), WAYS), residual_mlp([8], codes=3), extra=2, noise=3
+            ),
+        ),
+        equivariant=True,
+    ),
+    "hallucinated_inductive": Case(
+        embedded(
+            EMBEDDING,
+            hallucinated(
+                maml(mlp(WAYS, []), WAYS, steps=1),
+                residual_mlp([8], codes=3),
+                1,
+                noise=3,
+                codes="learned",
+            ),
+            normalization="inductive",
+        ),
+    ),
+    "calibrated": Case(
+        embedded(EMBEDDING, calibrated(ridge(identity(), WAYS), BASE, extra=3, spread=0.01)),
+        equivariant=True,
+        learns=False,
+    ),
     "relation": Case(
         relation(small(None), WAYS, module=small_relation()), equivariant=True, loss=relation_error
     ),
@@ -145,6 +185,8 @@ SLOW = (
     "relation_inductive",
     "fine_tuning_entropy",
     "chosen",
+    "prototype_matching",
+    "hallucinated_inductive",
 )  # near relatives of other rows
 ROWS = [
     pytest.param(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
 from jaxmeta.learners.frames.comparison import Comparison, comparison_learner
+from jaxmeta.learners.frames.context import in_context, init_context, read_support
 from jaxmeta.learners.frames.support import MASK_VALUE, cosine_similarities
 from jaxmeta.types import Array, Key, Learner, Model, PyTree
 
@@ -57,79 +58,21 @@ def matching(
     def init(key: Key, embedded: Array) -> PyTree:
         if not full_context:
             return ()
-        size = embedded.shape[-1]
-        names = ("forward", "backward", "read")
-        recurrent = (size, size, 2 * size)
-        keys = jax.random.split(key, len(names))
-        return {
-            name: _init_lstm(k, size, r) for name, k, r in zip(names, keys, recurrent, strict=True)
-        }
+        return init_context(key, embedded.shape[-1])
 
     def remember(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
         if not full_context:
             return embedded, member
-        shown = jnp.sum(member, axis=1)
-        there = _over_set(head_params["forward"], embedded, shown, reverse=False)
-        back = _over_set(head_params["backward"], embedded, shown, reverse=True)
-        return there + back + embedded, member
+        return in_context(head_params, embedded, jnp.sum(member, axis=1)), member
 
     def compare(head_params: PyTree, memory: PyTree, embedded: Array) -> Array:
         support, member = memory
         if full_context:
-            embedded = _read(head_params["read"], embedded, support, jnp.sum(member, axis=1), reads)
+            shown = jnp.sum(member, axis=1)
+            embedded = read_support(head_params["read"], embedded, support, shown, reads)
         similar = cosine_similarities(embedded, support)
         return jax.nn.logsumexp(
             jnp.where(member[None] > 0, similar[:, :, None], MASK_VALUE), axis=1
         )
 
     return comparison_learner(model, Comparison(init, remember, compare), ways, normalization)
-
-
-def _init_lstm(key: Key, size: int, recurrent: int) -> PyTree:
-    spread = jax.nn.initializers.glorot_uniform()
-    input_key, recurrent_key = jax.random.split(key)
-    return {
-        "input": spread(input_key, (size, 4 * size), jnp.float32),
-        "recurrent": spread(recurrent_key, (recurrent, 4 * size), jnp.float32),
-        "bias": jnp.zeros(4 * size, jnp.float32),
-    }
-
-
-def _lstm(weights: PyTree, x: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
-    """One step: the new output and cell, from x, the last output (and what is read) and cell."""
-    gates = x @ weights["input"] + hidden @ weights["recurrent"]
-    to_input, to_forget, new, to_output = jnp.split(
-        gates + jnp.expand_dims(weights["bias"], range(x.ndim - 1)), 4, axis=-1
-    )
-    # A bias of 1 keeps the cell's content until learned otherwise (Jozefowicz et al., 2015).
-    kept = jax.nn.sigmoid(to_forget + 1) * cell
-    cell = kept + jax.nn.sigmoid(to_input) * jnp.tanh(new)
-    return jax.nn.sigmoid(to_output) * jnp.tanh(cell), cell
-
-
-def _over_set(weights: PyTree, embedded: Array, shown: Array, reverse: bool) -> Array:
-    """An LSTM's outputs for the examples ``[n, d]``, skipping those that are not shown."""
-
-    def step(carry: tuple[Array, Array], example: tuple[Array, Array]) -> tuple[PyTree, Array]:
-        x, there = example
-        moved = _lstm(weights, x, *carry)
-        carry = jax.tree.map(lambda new, old: jnp.where(there > 0, new, old), moved, carry)
-        return carry, carry[0]
-
-    nil = jnp.zeros_like(embedded[0])
-    _, outputs = jax.lax.scan(step, (nil, nil), (embedded, shown), reverse=reverse)
-    return outputs
-
-
-def _read(weights: PyTree, x: Array, support: Array, shown: Array, reads: int) -> Array:
-    """Queries ``[m, d]`` after reading the support set ``reads`` times."""
-
-    def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
-        hidden, cell = carry
-        scores = jnp.where(shown[None] > 0, hidden @ support.T, MASK_VALUE)
-        read = jax.nn.softmax(scores, axis=-1) @ support
-        output, cell = _lstm(weights, x, jnp.concatenate([hidden, read], axis=-1), cell)
-        return (output + x, cell), None
-
-    (hidden, _), _ = jax.lax.scan(step, (jnp.zeros_like(x), jnp.zeros_like(x)), length=reads)
-    return hidden

@@ -7,10 +7,12 @@ from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.decay import decay_mask
 from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
 from jaxmeta.nn.lenet import lenet
+from jaxmeta.nn.maps import identity, isotropic, power
 from jaxmeta.nn.mixture import mixture, outside_mixtures, pooling
 from jaxmeta.nn.models import conv4, conv_block, linear, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
 from jaxmeta.nn.projector import projector
+from jaxmeta.nn.residual_mlp import residual_mlp
 from jaxmeta.nn.resnet import resnet12, resnet18
 from jaxmeta.nn.text import mean_of_words, sentence_cnn, text_transformer
 from jaxmeta.nn.transformer import attention, encode_tokens, init_encoder, transformer_block
@@ -41,7 +43,9 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "identity",
     "init_encoder",
+    "isotropic",
     "layer_norm",
     "lenet",
     "linear",
@@ -56,8 +60,10 @@ __all__ = [
     "patchify",
     "pooling",
     "position_embeddings",
+    "power",
     "projector",
     "relation_module",
+    "residual_mlp",
     "resnet12",
     "resnet18",
     "sentence_cnn",

@@ -1,0 +1,78 @@
+"""Models of features with no weights, or one."""
+
+import jax.numpy as jnp
+
+from jaxmeta.checks import check_positive
+from jaxmeta.nn.adapters import from_functions
+from jaxmeta.types import Array, Key, Model, PyTree
+
+
+def identity() -> Model:
+    """Returns its inputs, for learners on features that are not to change.
+
+    >>> import jax
+    >>> model = identity()
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((4, 6)))
+    >>> model.apply(params, state, jnp.ones((4, 6)))[0].shape
+    (4, 6)
+    """
+    return from_functions(lambda key, x: {}, lambda params, x: x)
+
+
+def power(exponent: float = 0.5) -> Model:
+    r"""Powers of features that are not negative: :math:`x \mapsto \max(x, 0)^p`.
+
+    With an exponent below 1, skewed features become more like normal ones.
+
+    Args:
+      exponent: p, positive.
+
+    Raises:
+      ValueError: ``exponent`` is not positive.
+
+    References:
+      Yang, Liu and Xu, 2021, Free Lunch for Few-shot Learning, equation 3.
+
+    >>> power(0.5).apply({}, {}, jnp.array([[4.0, 0.0, -1.0]]))[0].tolist()
+    [[2.0, 0.0, 0.0]]
+    """
+    check_positive("exponent", exponent)
+
+    def apply(params: PyTree, x: Array) -> Array:
+        # At zero the derivative would be infinite.
+        return jnp.where(x > 0, jnp.where(x > 0, x, 1) ** exponent, 0)
+
+    return from_functions(lambda key, x: {}, apply)
+
+
+def isotropic(spread: float = 1.0) -> Model:
+    r"""Adds noise of a learned size to features: :math:`(x, z) \mapsto x + s z`.
+
+    The control for a generator of :func:`jaxmeta.learners.hallucinated`.
+
+    Args:
+      spread: s at first, positive.
+
+    Returns:
+      A model from features followed by as much noise, ``[n, 2 d]``, to ``[n, d]``; its parameters
+      are ``{"log_spread"}``.
+
+    Raises:
+      ValueError: ``spread`` is not positive.
+
+    >>> import jax
+    >>> model, inputs = isotropic(0.5), jnp.array([[3.0, 4.0, 0.1, -0.1]])
+    >>> params, state = model.init(jax.random.key(0), inputs)
+    >>> model.apply(params, state, inputs)[0].round(2).tolist()
+    [[3.05, 3.95]]
+    """
+    check_positive("spread", spread)
+
+    def init(key: Key, x: Array) -> PyTree:
+        return {"log_spread": jnp.log(jnp.float32(spread))}
+
+    def apply(params: PyTree, x: Array) -> Array:
+        seeds, noise = x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
+        return seeds + jnp.exp(params["log_spread"]).astype(seeds.dtype) * noise
+
+    return from_functions(init, apply)
