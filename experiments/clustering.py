@@ -7,12 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmeta import probes
 from jaxmeta.learners.frames.support import to_unit_length
-from jaxmeta.runs import tasks, workdir
-from jaxmeta.runs.config import build_model, learner_spec, name_of
 
-from .judging.runs import examples as all_in_memory
+from .featuring import features_of
 
 
 def cluster(
@@ -42,7 +39,8 @@ def cluster(
       ValueError: there is no such run, or it has fewer images than ``clusters``.
       ModuleNotFoundError: scikit-learn is not installed.
     """
-    features, classes = training_features(folder, data_dir, trust, checkpoint)
+    rows, classes = features_of(folder, ["train"], data_dir, trust, checkpoint)["train"]
+    features = np.asarray(jax.jit(to_unit_length)(rows))
     if clusters > len(features):
         raise ValueError(
             f"--clusters is {clusters} and there are {len(features)} images: give fewer."
@@ -63,29 +61,6 @@ def cluster(
         "seed": seed,
         "checkpoint": checkpoint,
     }
-
-
-def training_features(
-    folder: Path, data_dir: str | None, trust: Sequence[str], checkpoint: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The features of a run's training images, and their classes."""
-    config = workdir.read_config(folder)
-    if name_of(config["data"]) == "pseudo_labeled":
-        raise ValueError(
-            f"The data of '{folder}' are clusters already, which are in another order than the "
-            "data set: cluster the features of a run on the data set itself."
-        )
-    source = tasks.load_sources(config, data_dir, tuple(trust))["train"]
-    restored, _ = workdir.load_trained(folder, trust=tuple(trust), checkpoint=checkpoint)
-    own = learner_spec(config).get("normalization") != "running"
-    model, examples = build_model(config, tuple(trust)), all_in_memory(source)
-    params = restored.params["model"]
-    state = restored.state
-    if own:  # it has no running averages of its own
-        state = probes.statistics(model, params, state, examples.x)
-    features = probes.features(model, params, state, examples.x)
-    rows = features.reshape(len(features), -1)  # of maps, too
-    return np.asarray(jax.jit(to_unit_length)(rows)), np.asarray(examples.y)
 
 
 def k_means(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:

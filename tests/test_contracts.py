@@ -130,6 +130,7 @@ CASES = {
             ),
             normalization="inductive",
         ),
+        optimizer=FASTER,
     ),
     "calibrated": Case(
         embedded(EMBEDDING, calibrated(ridge(identity(), WAYS), BASE, extra=3, spread=0.01)),

@@ -4,6 +4,7 @@ from .curves import comparison, curve, learning
 from .domains import adaptation, domains
 from .episodes import episode
 from .evenness import evenness
+from .ladder import ladder
 from .layers import layers
 from .multitask import multitask
 from .optimizers import optimizers
@@ -17,6 +18,7 @@ __all__ = [
     "episode",
     "evenness",
     "features",
+    "ladder",
     "layers",
     "learning",
     "multitask",

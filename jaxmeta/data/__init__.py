@@ -34,6 +34,7 @@ from jaxmeta.data.decode import decode_inputs, decode_rotated_image
 from jaxmeta.data.digits import mnist, mnist_m, usps
 from jaxmeta.data.domain_shift import domain_shift, with_unlabeled
 from jaxmeta.data.episodes import array_source, class_source
+from jaxmeta.data.feature_file import features
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.held_out import held_out_task
@@ -44,6 +45,7 @@ from jaxmeta.data.omniglot import omniglot
 from jaxmeta.data.placed import PlacedSampler
 from jaxmeta.data.pseudo_labels import pseudo_labeled
 from jaxmeta.data.quadratics import quadratics
+from jaxmeta.data.relabeled import fewer_examples, shuffled_labels
 from jaxmeta.data.reviews import review_domains, review_shift, review_tasks, reviews
 from jaxmeta.data.sinusoid import sinusoid
 from jaxmeta.data.streaming import StreamedSampler, stream, streamed_source
@@ -82,6 +84,8 @@ __all__ = [
     "drop_pixels",
     "erase",
     "fc100",
+    "features",
+    "fewer_examples",
     "fewrel",
     "folder",
     "glyphs",
@@ -111,6 +115,7 @@ __all__ = [
     "saturation",
     "shift",
     "short_texts",
+    "shuffled_labels",
     "simclr_augmentation",
     "sinusoid",
     "solarize",

@@ -45,6 +45,39 @@ def power(exponent: float = 0.5) -> Model:
     return from_functions(lambda key, x: {}, apply)
 
 
+def unit_length(scale: float = 1.0) -> Model:
+    r"""Scales features to one length, which is learned: :math:`x \mapsto s\, x / \lVert x \rVert`.
+
+    Squared distances of such features are cosines, and s a temperature.
+
+    Args:
+      scale: s at first, positive.
+
+    Returns:
+      A model from ``[n, d]`` to ``[n, d]``; its parameters are ``{"log_scale"}``.
+
+    Raises:
+      ValueError: ``scale`` is not positive.
+
+    >>> import jax
+    >>> model, features = unit_length(10.0), jnp.array([[3.0, 4.0]])
+    >>> params, state = model.init(jax.random.key(0), features)
+    >>> [round(value, 3) for value in model.apply(params, state, features)[0][0].tolist()]
+    [6.0, 8.0]
+    """
+    check_positive("scale", scale)
+
+    def init(key: Key, x: Array) -> PyTree:
+        return {"log_scale": jnp.log(jnp.float32(scale))}
+
+    def apply(params: PyTree, x: Array) -> Array:
+        # The constant is inside the root, as the derivative at a length of zero would be NaN.
+        length = jnp.sqrt(jnp.sum(x**2, axis=1, keepdims=True) + 1e-12)
+        return jnp.exp(params["log_scale"]).astype(x.dtype) * x / length
+
+    return from_functions(init, apply)
+
+
 def isotropic(spread: float = 1.0) -> Model:
     r"""Adds noise of a learned size to features: :math:`(x, z) \mapsto x + s z`.
 
@@ -63,8 +96,8 @@ def isotropic(spread: float = 1.0) -> Model:
     >>> import jax
     >>> model, inputs = isotropic(0.5), jnp.array([[3.0, 4.0, 0.1, -0.1]])
     >>> params, state = model.init(jax.random.key(0), inputs)
-    >>> model.apply(params, state, inputs)[0].round(2).tolist()
-    [[3.05, 3.95]]
+    >>> [round(value, 3) for value in model.apply(params, state, inputs)[0][0].tolist()]
+    [3.05, 3.95]
     """
     check_positive("spread", spread)
 

@@ -52,6 +52,7 @@ DATA_SETS = tuple(
         "cifar_fs",
         "clinc150_tasks",
         "fc100",
+        "features",
         "fewrel",
         "folder",
         "load_images",

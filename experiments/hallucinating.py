@@ -1,0 +1,308 @@
+"""The rungs of a ladder from a plain learner to real examples, for ``experiments.ladder``."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmeta import probes
+from jaxmeta.distributed.parallel import by_shard_map, replicate
+from jaxmeta.evaluate import evaluator
+from jaxmeta.keys import streams
+from jaxmeta.learners import (
+    ClassStatistics,
+    calibrated,
+    class_statistics,
+    embedded,
+    hallucinated,
+    logistic_regression,
+)
+from jaxmeta.losses import accuracy
+from jaxmeta.nn import from_functions, identity, power
+from jaxmeta.runs import EVERYTHING, prepare, train, workdir
+from jaxmeta.runs.config import build_model, complete, made
+from jaxmeta.runs.spec import suggest
+from jaxmeta.runs.writers import read_json_lines
+from jaxmeta.types import Learner, PyTree, Source
+
+from .configs import hallucination
+from .seeds import left_out_of, markdown, mean_and_interval, percent
+
+PLAIN, ORACLE = "plain", "oracle"
+RUNGS = (
+    *("plain", "larger", "copies", "zero", "noise", "calibration"),
+    *("generator", "learned_codes", "shuffled", "oracle"),
+)
+"""From the bottom to the top."""
+UNTRAINED = ("plain", "copies", "calibration", "oracle")
+"""What a learner without an outer loop has."""
+FIXED = "logistic_regression"
+"""The learner without an outer loop."""
+SAMPLES = 750
+"""Of the calibrated distributions, for each class, where the learner takes them one by one."""
+
+
+class Protocol(NamedTuple):
+    """What all rungs share.
+
+    Attributes:
+      asked: the features and what is trained on them.
+      seeds: runs of each rung, with seeds from 0.
+      rates: outer learning rates to choose from.
+      episodes: test episodes.
+      data: the features.
+      base: statistics of the training classes.
+    """
+
+    asked: hallucination.Imagining
+    seeds: int
+    rates: Sequence[float]
+    episodes: int
+    data: Mapping[str, Source]
+    base: ClassStatistics
+
+
+class Outcome(NamedTuple):
+    """What a rung reached.
+
+    Attributes:
+      learner: the learner that it is a rung for.
+      shots: examples of each class.
+      rung: the rung.
+      seed: its seed.
+      rate: the rate at which it, or the plain learner in it, was trained; 0 if nothing was.
+      validation: the best validation accuracy; 0 if nothing was trained.
+      values: the accuracy on each test episode.
+    """
+
+    learner: str
+    shots: int
+    rung: str
+    seed: int
+    rate: float
+    validation: float
+    values: Sequence[float]
+
+
+class Solver(NamedTuple):
+    """A learner, with what it was given by training."""
+
+    learner: Learner
+    params: PyTree
+    state: PyTree
+
+
+def statistics_of(data: Mapping[str, Source]) -> ClassStatistics:
+    """The statistics of the training classes, of features to the power that learners see."""
+    batch = probes.all_examples(data["train"])
+    front = power(0.5)
+    return class_statistics(front.apply({}, {}, batch.x)[0], batch.y)
+
+
+def rungs_of(given: Sequence[str], learner: str) -> list[str]:
+    """The rungs asked for, the plain one first; raises ``ValueError`` if there is none of a name.
+
+    A learner without an outer loop has fewer.
+    """
+    for rung in given:
+        if rung not in (*RUNGS, "all"):
+            raise ValueError(f"There is no rung '{rung}': {suggest(rung, RUNGS)}.")
+    asked = [rung for rung in RUNGS if "all" in given or rung in given or rung == PLAIN]
+    return [rung for rung in asked if learner != FIXED or rung in UNTRAINED]
+
+
+def trained(
+    protocol: Protocol, rung: str, seed: int, rate: float, folder: Path
+) -> tuple[Solver, float]:
+    """Trains a rung if it is not yet trained; returns it with its best validation accuracy.
+
+    Raises:
+      Diverged: its training diverged.
+    """
+    config = hallucination.configure(protocol.asked._replace(rate=rate), rung)
+    config.seed = seed
+    own = folder / f"{protocol.asked.learner}_{protocol.asked.shots}" / f"{rung}_{rate:g}_{seed}"
+    train(prepare(complete(config), own, None))
+    restored = workdir.restore(own, trust=EVERYTHING)
+    rows = read_json_lines(own / "metrics.jsonl")
+    best = max(row["validation/accuracy"] for row in rows if "validation/accuracy" in row)
+    return Solver(*restored), best
+
+
+def chosen_rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The rate of each trained rung whose first seed has the best validation."""
+    best: dict[str, Outcome] = {}
+    for each in outcomes:
+        leads = each.rung in best and best[each.rung].validation >= each.validation
+        if each.seed == 0 and not leads:
+            best[each.rung] = each
+    return {rung: each.rate for rung, each in best.items()}
+
+
+def unlearned(protocol: Protocol) -> Solver:
+    """Logistic regression on the features."""
+    learner = embedded(power(0.5), logistic_regression(identity(), ways=5))
+    nothing: PyTree = {"model": {}, "learner": {"model": {}}}
+    return Solver(learner, nothing, {"model": {}, "learner": {}})
+
+
+def untrained(protocol: Protocol, plain: Solver, rung: str) -> Solver:
+    """A rung that needs no training, around a plain learner that was trained or needs none."""
+    if rung in (PLAIN, ORACLE):
+        return plain
+    asked = protocol.asked
+    params, state = plain.params["learner"], plain.state["learner"]
+    if rung == "copies":
+        copying = from_functions(lambda key, x: {}, lambda params, x: x[:, : asked.size])
+        inner = hallucinated(inner_of(protocol, plain), copying, asked.extra, codes="zero")
+        params = {**params, "generator": {"model": {}}}
+    else:
+        extra = asked.extra if asked.learner != FIXED else SAMPLES // asked.shots
+        inner = calibrated(inner_of(protocol, plain), protocol.base, extra)
+        state = {"learner": state, "base": protocol.base}
+    return Solver(
+        embedded(power(0.5), inner),
+        {**plain.params, "learner": params},
+        {**plain.state, "learner": state},
+    )
+
+
+def inner_of(protocol: Protocol, plain: Solver) -> Learner:
+    """The plain learner of features to the power, without what is in front of it."""
+    if protocol.asked.learner == FIXED:
+        return logistic_regression(identity(), ways=5)
+    config = complete(hallucination.configure(protocol.asked, PLAIN))
+    model = build_model(config, EVERYTHING)
+    return made(Learner, "learner", config["learner"]["learner"], EVERYTHING, {"model": model})
+
+
+def accuracies(protocol: Protocol, solver: Solver, rung: str) -> list[float]:
+    """The accuracy on each test episode; the oracle has as many real examples as imagined ones.
+
+    The classes and queries of an episode are the same for all rungs.
+    """
+    asked = protocol.asked
+    shots = asked.shots * (1 + asked.extra) if rung == ORACLE else asked.shots
+    source = protocol.data["test"]
+    sample = (
+        source.episodes(5, asked.shots, 15) if rung != ORACLE else source.episodes(5, shots, 15)
+    )
+    devices = jax.devices()
+    run = evaluator(
+        solver.learner,
+        {"accuracy": accuracy},
+        sample,
+        protocol.episodes,
+        spread=by_shard_map(devices),
+    )
+    given = replicate((solver.params, solver.state, source.data, streams(0).test), devices)
+    values: list[float] = np.asarray(run(*given)["accuracy"], np.float64).tolist()
+    return values
+
+
+def climb(
+    protocol: Protocol,
+    rungs: Sequence[str],
+    folder: Path,
+    report: Callable[[Outcome], None],
+) -> None:
+    """Trains and evaluates all rungs of one learner and number of shots, and reports each."""
+    asked = protocol.asked
+    outcomes: list[Outcome] = []
+
+    def add(rung: str, seed: int, rate: float, solver: Solver, validation: float) -> None:
+        path = folder / f"{asked.learner}_{asked.shots}" / f"{rung}_{rate:g}_{seed}.json"
+        about = {"asked": asked._asdict(), "episodes": protocol.episodes}
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        if {name: stored.get(name) for name in about} != json.loads(json.dumps(about)):
+            stored = {**about, "values": accuracies(protocol, solver, rung)}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            workdir.write_atomically(path, json.dumps(stored))
+        outcomes.append(
+            Outcome(asked.learner, asked.shots, rung, seed, rate, validation, stored["values"])
+        )
+        report(outcomes[-1])
+
+    learned = [rung for rung in rungs if rung in hallucination.TRAINED]
+    others = [rung for rung in rungs if rung not in learned]
+    if asked.learner == FIXED:
+        for rung in rungs:
+            add(rung, 0, 0.0, untrained(protocol, unlearned(protocol), rung), 0.0)
+        return
+    for seed in range(protocol.seeds):
+        for rung in learned:
+            rates = protocol.rates if seed == 0 else [chosen_rates(outcomes)[rung]]
+            for rate in rates:
+                add(rung, seed, rate, *trained(protocol, rung, seed, rate, folder))
+        rate = chosen_rates(outcomes)[PLAIN]
+        plain, validation = trained(protocol, PLAIN, seed, rate, folder)
+        for rung in others:
+            add(rung, seed, rate, untrained(protocol, plain, rung), validation)
+
+
+def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """A row for each learner, number of shots and rung, with paired gains over the plain rung."""
+    rows = []
+    for learner, shots in dict.fromkeys((each.learner, each.shots) for each in outcomes):
+        own = [each for each in outcomes if (each.learner, each.shots) == (learner, shots)]
+        rates = chosen_rates(own)
+        kept = {
+            (each.rung, each.seed): np.asarray(each.values)
+            for each in own
+            if each.rate == rates[each.rung]
+        }
+        seeds = sorted({seed for _, seed in kept})
+        for rung in (rung for rung in RUNGS if (rung, 0) in kept):
+            at = [seed for seed in seeds if (rung, seed) in kept and (PLAIN, seed) in kept]
+            apart = [kept[rung, seed] - kept[PLAIN, seed] for seed in at]
+            gains = [float(each.mean()) for each in apart]
+            share = [
+                float(gain / np.mean(kept[ORACLE, seed] - kept[PLAIN, seed]))
+                for gain, seed in zip(gains, at, strict=True)
+                if (ORACLE, seed) in kept
+            ]
+            # Of one run, the interval is over episodes.
+            over_episodes = 1.96 * float(np.std(apart[0], ddof=1)) / len(apart[0]) ** 0.5
+            gain = mean_and_interval(gains)
+            rows.append(
+                {
+                    "learner": learner,
+                    "shots": shots,
+                    "rung": rung,
+                    "rate": rates[rung],
+                    "seeds": at,
+                    "accuracy": mean_and_interval([float(kept[rung, s].mean()) for s in at]),
+                    "gain": {**gain, "ci95": gain["ci95"] or over_episodes},
+                    "above": sum(each > 0 for each in gains),
+                    "share": mean_and_interval(share) if share else None,
+                }
+            )
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table in Markdown, in percent."""
+    head = ["learner", "shots", "rung", "accuracy, %", "gain over `plain`", "seeds above it"]
+    lines = [[*head, "share of the oracle's gain, %", "rate"], ["---"] * 8]
+    for row in rows:
+        cells = [f"`{row['learner']}`", str(row["shots"]), f"`{row['rung']}`"]
+        cells += [percent(row["accuracy"])]
+        plain = row["rung"] == PLAIN
+        cells += ["" if plain else percent(row["gain"], "+")]
+        cells += ["" if plain else f"{row['above']} of {len(row['seeds'])}"]
+        cells += ["" if plain or row["share"] is None else percent(row["share"])]
+        lines.append([*cells, f"{row['rate']:g}" if row["rate"] else ""])
+    return markdown(lines)
+
+
+def write(folder: Path, outcomes: Sequence[Outcome], left_out: Sequence[str] = ()) -> list[Any]:
+    """Writes ``ladder.json`` and ``ladder.md``, and returns the rows."""
+    rows = tabulated(outcomes)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {"rows": rows, "diverged": [*left_out]}
+    workdir.write_atomically(folder / "ladder.json", json.dumps(found, indent=2) + "\n")
+    workdir.write_atomically(folder / "ladder.md", table(rows) + left_out_of(left_out))
+    return rows

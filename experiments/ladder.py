@@ -1,0 +1,98 @@
+"""What imagined examples gain, from a plain learner up to real examples, in one table and plot.
+
+  python -m experiments.ladder --features=RUN/features.npz [--learners=prototypical] \
+      [--shots=1,2,5] [--rungs=all] [--extra=4] [--seeds=5] [--rates=0.0003,0.001] \
+      [--steps=1000] [--episodes=2000] [--workdir=runs/ladder]
+
+``--features`` is a file that ``experiments.features`` writes. Rungs: plain, the learner as it is;
+larger, with as many parameters as with a generator; copies, of each example; zero, a generator
+without noise; noise, of a learned size; calibration, by the statistics of training classes;
+generator; learned_codes, in place of noise; shuffled, a generator trained on classes without
+meaning; oracle, as many real examples as others imagine. ``copies``, ``calibration`` and ``oracle``
+use what ``plain`` has learned. Learners: prototypical, prototypical_scaled (of features of unit
+length, with a learned temperature), matching, prototype_matching, ridge, and logistic_regression,
+which has no outer loop and so no generator.
+
+With several rates, the first seed of each rung is trained at every rate, and the others at the one
+with the best validation. All rungs have the same test episodes. Finished work is kept: the same
+command continues where it stopped.
+
+Writes ``ladder.json``, ``ladder.md`` and ``ladder.png``.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from jaxmeta.data import features
+from jaxmeta.runs import Diverged, Stopped
+from jaxmeta.runs.spec import suggest
+
+from . import hallucinating, multitasking, plots, program, same_episodes
+from .configs import hallucination
+
+FEATURES = flags.DEFINE_string("features", None, "A file that experiments.features wrote.")
+LEARNERS = flags.DEFINE_list("learners", ["prototypical"], "Which learners.")
+SHOTS = flags.DEFINE_list("shots", ["1", "2", "5"], "Support examples per class.")
+RUNGS = flags.DEFINE_list("rungs", ["all"], "Which rungs, or all.")
+EXTRA = flags.DEFINE_integer("extra", 4, "Imagined examples for each real one.", lower_bound=1)
+SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of each rung, with seeds from 0.", lower_bound=1)
+RATES = flags.DEFINE_list("rates", ["0.0003", "0.001"], "Outer learning rates to choose from.")
+STEPS = flags.DEFINE_integer("steps", 1_000, "Outer steps.", lower_bound=1)
+EPISODES = flags.DEFINE_integer("episodes", 2_000, "Test episodes.", lower_bound=2)
+
+
+def main(arguments: list[str]) -> None:
+    """Climbs one learner and number of shots after the other, and reports after each rung."""
+    with program.one_sentence():
+        if FEATURES.value is None:
+            raise ValueError("--features is needed, as in --features=runs/pretrained/features.npz.")
+        known = [*hallucination.LEARNERS, hallucinating.FIXED]
+        for name in LEARNERS.value:
+            if name not in known:
+                raise ValueError(f"There is no learner '{name}': {suggest(name, known)}.")
+        data = features(FEATURES.value)
+        size = data["train"].data.examples.shape[1]
+        asked = hallucination.Imagining(
+            path=str(Path(FEATURES.value).resolve()),
+            extra=EXTRA.value,
+            steps=STEPS.value,
+            size=size,
+        )
+        shots = same_episodes.chosen_shots(SHOTS.value)
+        rates = multitasking.rates_of(RATES.value)
+        base = hallucinating.statistics_of(data)
+        folder = Path(program.WORKDIR.value or "runs/ladder")
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    outcomes: list[hallucinating.Outcome] = []
+    left_out: list[str] = []
+
+    def report(outcome: hallucinating.Outcome) -> None:
+        outcomes.append(outcome)
+        plots.ladder(folder, hallucinating.write(folder, outcomes, left_out))
+
+    for learner in LEARNERS.value:
+        rungs = hallucinating.rungs_of(RUNGS.value, learner)
+        for count in shots:
+            own = asked._replace(learner=learner, shots=count)
+            protocol = hallucinating.Protocol(own, SEEDS.value, rates, EPISODES.value, data, base)
+            try:
+                with program.one_sentence():
+                    hallucinating.climb(protocol, rungs, folder, report)
+            except Stopped as stopped:
+                sys.exit(str(stopped))
+            except Diverged as error:
+                left_out.append(f"{learner}, {count} shots ({error})")
+    print((folder / "ladder.md").read_text())
+
+
+def start() -> None:
+    """The entry point of ``jaxmeta-ladder``."""
+    program.run(main)
+
+
+if __name__ == "__main__":
+    start()

@@ -1,0 +1,131 @@
+"""The ladder of hallucination: what its rungs share, and what its table says."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import hallucinating, plots
+from experiments.configs import hallucination
+from experiments.hallucinating import Outcome
+from jaxmeta.data import features, fewer_examples, shuffled_labels
+
+CLASSES, EACH, SIZE = {"train": 8, "valid": 6, "test": 6}, 40, 12
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    random, arrays = np.random.default_rng(0), {}
+    for split, classes in CLASSES.items():
+        y = np.repeat(np.arange(classes), EACH)
+        means = np.abs(random.normal(size=(classes, SIZE)))
+        arrays[f"{split}_x"] = np.abs(means[y] + 0.5 * random.normal(size=(y.size, SIZE)))
+        arrays[f"{split}_y"] = y
+    path = tmp_path_factory.mktemp("features") / "features.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_real_examples_leave_the_queries_as_they_are(path):
+    source = features(path)["test"]
+    few, many = (
+        source.episodes(ways=5, shots=shots, queries=15)(source.data, jax.random.key(3))
+        for shots in (1, 5)
+    )
+    np.testing.assert_array_equal(few.query.x, many.query.x)
+    np.testing.assert_array_equal(few.support.x, many.support.x[::5])
+
+
+def test_fewer_classes_are_among_more_and_labels_are_exchanged(path):
+    data = features(path)
+
+    def rows(source):
+        return {tuple(row) for row in np.asarray(source.data.examples).tolist()}
+
+    few, more = (fewer_examples(data, classes, 10)["train"] for classes in (2, 5))
+    assert few.classes, more.classes == (2, 5)
+    assert few.data.counts.tolist() == [10, 10]
+    assert rows(few) < rows(more) < rows(data["train"])
+    other = shuffled_labels(data)
+    assert rows(other["train"]) == rows(data["train"])
+    assert other["train"].data.counts.tolist() == [EACH] * 8
+    assert other["test"] is data["test"]
+    agree = [
+        np.isin(
+            np.asarray(mine.data.examples[:EACH, 0]),
+            np.asarray(data["train"].data.examples[:EACH, 0]),
+        ).mean()
+        for mine in (other["train"], data["train"])
+    ]
+    assert agree[0] < 0.5 < agree[1]
+
+
+def outcomes(gain: float, seeds: int) -> list[Outcome]:
+    random = np.random.default_rng(0)
+    rows = []
+    for seed in range(seeds):
+        plain = random.uniform(0.3, 0.7, size=50)
+        for rung, added in (("plain", 0.0), ("generator", gain * (1 + seed)), ("oracle", 0.2)):
+            for rate in (0.1, 0.2) if seed == 0 else (0.2,):
+                values = (plain + added).tolist()
+                rows.append(Outcome("prototypical", 1, rung, seed, rate, rate, values))
+    return rows
+
+
+def test_the_table_has_paired_gains_at_the_rate_that_validation_chose():
+    rows = hallucinating.tabulated(outcomes(0.01, seeds=3))
+    by_rung = {row["rung"]: row for row in rows}
+    assert list(by_rung) == ["plain", "generator", "oracle"]
+    generator = by_rung["generator"]
+    assert generator["rate"] == 0.2
+    np.testing.assert_allclose(generator["gain"]["mean"], 0.02)
+    np.testing.assert_allclose(generator["gain"]["ci95"], 4.302653 * 0.01 / 3**0.5, rtol=1e-5)
+    assert generator["above"] == 3
+    np.testing.assert_allclose(generator["share"]["mean"], 0.1)
+    np.testing.assert_allclose(by_rung["oracle"]["share"]["mean"], 1.0)
+    text = hallucinating.table(rows)
+    assert "+2.0 ± 2.5" in text
+    assert "3 of 3" in text
+
+
+def test_one_seed_has_an_interval_over_episodes():
+    rows = hallucinating.tabulated(outcomes(0.01, seeds=1))
+    np.testing.assert_allclose(rows[1]["gain"]["ci95"], 0, atol=1e-12)  # each gains the same
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="generators"):
+        hallucinating.rungs_of(["generators"], "prototypical")
+    with pytest.raises(ValueError, match="copies"):
+        hallucination.configure(hallucination.Imagining(), "copies")
+    with pytest.raises(ValueError, match="maml"):
+        hallucination.configure(hallucination.Imagining(learner="maml"), "plain")
+
+
+@pytest.mark.parametrize(
+    "learner", ["logistic_regression", pytest.param("prototypical", marks=pytest.mark.slow)]
+)
+def test_copies_are_the_plain_learner_and_finished_work_is_kept(learner, path, tmp_path):
+    data = features(path)
+    asked = hallucination.Imagining(
+        path=str(path), learner=learner, steps=2, size=SIZE, shots=1, extra=2
+    )
+    base = hallucinating.statistics_of(data)
+    protocol = hallucinating.Protocol(asked, 1, [0.001], 8, data, base)
+    found: list[Outcome] = []
+    wanted = ["copies", "calibration", "oracle", "generator"]
+    rungs = hallucinating.rungs_of(wanted, learner)
+    hallucinating.climb(protocol, rungs, tmp_path, found.append)
+    assert [each.rung for each in found if each.rung in hallucinating.UNTRAINED] == [
+        *("plain", "copies", "calibration", "oracle")
+    ]
+    values = {each.rung: each.values for each in found}
+    if learner == "prototypical":
+        np.testing.assert_allclose(values["copies"], values["plain"])
+    assert np.mean(values["oracle"]) > np.mean(values["plain"])
+    plots.ladder(tmp_path, hallucinating.write(tmp_path, found))
+    assert (tmp_path / "ladder.png").stat().st_size > 10_000
+    again: list[Outcome] = []
+    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*_1/*.json")}
+    hallucinating.climb(protocol, rungs, tmp_path, again.append)
+    assert again == found
+    assert stored == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*_1/*.json")}
