@@ -27,7 +27,7 @@ DATA = fewrel.DATA._replace(spec=SPEC)
 
 
 def get_config(method: str = "adversarial") -> ConfigDict:
-    if method == "masked_words":
+    if method in ("masked_words", "random_transformer"):  # with one vocabulary
         sentences = ConfigDict({**SPEC, "train": ["train_wiki", UNLABELED]})
         return methods.configure(DATA._replace(spec=sentences), method)
     if method != "adversarial":

@@ -97,7 +97,8 @@ def network_of(asked: Imagining, rung: str) -> dict[str, Any]:
     if rung == "larger":
         parts["b"] = {"make": "jaxmeta.nn.residual_mlp", "hidden": [*HIDDEN]}
     if asked.learner == "prototypical_scaled":
-        parts["c"] = {"make": "jaxmeta.nn.unit_length", "scale": 3.0}
+        parts["c"] = {"make": "jaxmeta.nn.unit_length"}
+        parts["d"] = {"make": "jaxmeta.nn.scaled", "scale": 3.0}
     return parts
 
 

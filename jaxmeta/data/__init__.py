@@ -36,6 +36,7 @@ from jaxmeta.data.domain_shift import domain_shift, with_unlabeled
 from jaxmeta.data.episodes import array_source, class_source
 from jaxmeta.data.feature_file import features
 from jaxmeta.data.fewrel import fewrel
+from jaxmeta.data.gaussians import gaussians
 from jaxmeta.data.glyphs import glyphs
 from jaxmeta.data.held_out import held_out_task
 from jaxmeta.data.images import folder, load_images
@@ -88,6 +89,7 @@ __all__ = [
     "fewer_examples",
     "fewrel",
     "folder",
+    "gaussians",
     "glyphs",
     "gray",
     "held_out_task",

@@ -7,7 +7,7 @@ from jaxmeta.nn.convolution import conv2d, conv_general_dilated
 from jaxmeta.nn.decay import decay_mask
 from jaxmeta.nn.layers import Statistics, batch_norm, layer_norm, max_pool, moments, normalize
 from jaxmeta.nn.lenet import lenet
-from jaxmeta.nn.maps import identity, isotropic, power, unit_length
+from jaxmeta.nn.maps import identity, isotropic, power, scaled, unit_length
 from jaxmeta.nn.mixture import mixture, outside_mixtures, pooling
 from jaxmeta.nn.models import conv4, conv_block, linear, mlp, relation_module
 from jaxmeta.nn.precision import mixed_precision
@@ -66,6 +66,7 @@ __all__ = [
     "residual_mlp",
     "resnet12",
     "resnet18",
+    "scaled",
     "sentence_cnn",
     "text_transformer",
     "transformer_block",

@@ -1,5 +1,6 @@
 """Models of features with no weights, or one."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_positive
@@ -10,7 +11,6 @@ from jaxmeta.types import Array, Key, Model, PyTree
 def identity() -> Model:
     """Returns its inputs, for learners on features that are not to change.
 
-    >>> import jax
     >>> model = identity()
     >>> params, state = model.init(jax.random.key(0), jnp.ones((4, 6)))
     >>> model.apply(params, state, jnp.ones((4, 6)))[0].shape
@@ -45,25 +45,39 @@ def power(exponent: float = 0.5) -> Model:
     return from_functions(lambda key, x: {}, apply)
 
 
-def unit_length(scale: float = 1.0) -> Model:
-    r"""Scales features to one length, which is learned: :math:`x \mapsto s\, x / \lVert x \rVert`.
+def unit_length() -> Model:
+    r"""Features of length one: :math:`x \mapsto x / \lVert x \rVert`; zero stays zero.
 
-    Squared distances of such features are cosines, and s a temperature.
+    Squared distances between such features are cosines.
+
+    >>> features, _ = unit_length().apply({}, {}, jnp.array([[3.0, 4.0]]))
+    >>> [round(value, 3) for value in features[0].tolist()]
+    [0.6, 0.8]
+    """
+
+    def apply(params: PyTree, x: Array) -> Array:
+        # The constant is inside the root, as the derivative at a length of zero would be NaN.
+        return x * jax.lax.rsqrt(jnp.sum(x**2, axis=1, keepdims=True) + 1e-12)
+
+    return from_functions(lambda key, x: {}, apply)
+
+
+def scaled(scale: float = 1.0) -> Model:
+    r"""Features times a learned number: :math:`x \mapsto s x`, a temperature for distances.
 
     Args:
       scale: s at first, positive.
 
     Returns:
-      A model from ``[n, d]`` to ``[n, d]``; its parameters are ``{"log_scale"}``.
+      A model whose parameters are ``{"log_scale"}``.
 
     Raises:
       ValueError: ``scale`` is not positive.
 
-    >>> import jax
-    >>> model, features = unit_length(10.0), jnp.array([[3.0, 4.0]])
-    >>> params, state = model.init(jax.random.key(0), features)
-    >>> [round(value, 3) for value in model.apply(params, state, features)[0][0].tolist()]
-    [6.0, 8.0]
+    >>> model = scaled(10.0)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> [round(value, 3) for value in model.apply(params, state, jnp.ones((1, 2)))[0][0].tolist()]
+    [10.0, 10.0]
     """
     check_positive("scale", scale)
 
@@ -71,9 +85,7 @@ def unit_length(scale: float = 1.0) -> Model:
         return {"log_scale": jnp.log(jnp.float32(scale))}
 
     def apply(params: PyTree, x: Array) -> Array:
-        # The constant is inside the root, as the derivative at a length of zero would be NaN.
-        length = jnp.sqrt(jnp.sum(x**2, axis=1, keepdims=True) + 1e-12)
-        return jnp.exp(params["log_scale"]).astype(x.dtype) * x / length
+        return jnp.exp(params["log_scale"]).astype(x.dtype) * x
 
     return from_functions(init, apply)
 
@@ -93,7 +105,6 @@ def isotropic(spread: float = 1.0) -> Model:
     Raises:
       ValueError: ``spread`` is not positive.
 
-    >>> import jax
     >>> model, inputs = isotropic(0.5), jnp.array([[3.0, 4.0, 0.1, -0.1]])
     >>> params, state = model.init(jax.random.key(0), inputs)
     >>> [round(value, 3) for value in model.apply(params, state, inputs)[0][0].tolist()]
