@@ -29,6 +29,7 @@ from jaxmeta.runs.writers import read_json_lines
 from jaxmeta.types import Learner, PyTree, Source
 
 from .configs import hallucination
+from .imagined import Imagined, imagine
 from .seeds import left_out_of, markdown, mean_and_interval, percent
 
 PLAIN, ORACLE = "plain", "oracle"
@@ -102,16 +103,37 @@ def statistics_of(data: Mapping[str, Source]) -> ClassStatistics:
     return class_statistics(front.apply({}, {}, batch.x)[0], batch.y)
 
 
-def rungs_of(given: Sequence[str], learner: str) -> list[str]:
+def rungs_of(given: Sequence[str], learner: str, classes: Sequence[str] = ()) -> list[str]:
     """The rungs asked for, the plain one first; raises ``ValueError`` if there is none of a name.
 
-    A learner without an outer loop has fewer.
+    A learner without an outer loop has fewer. With ``classes``, generators are also trained alone,
+    on so many classes each.
     """
     for rung in given:
         if rung not in (*RUNGS, "all"):
             raise ValueError(f"There is no rung '{rung}': {suggest(rung, RUNGS)}.")
     asked = [rung for rung in RUNGS if "all" in given or rung in given or rung == PLAIN]
-    return [rung for rung in asked if learner != FIXED or rung in UNTRAINED]
+    if learner == FIXED:
+        return [rung for rung in asked if rung in UNTRAINED]
+    for each in classes:
+        if not each.isdigit() or int(each) < 5:
+            raise ValueError(f"--classes has '{each}': give numbers of 5 or more, as tasks need.")
+    return [*asked, *(f"generator:{each}" for each in classes)]
+
+
+def classes_of(rung: str) -> int | None:
+    """How many classes a generator is trained on alone, as in ``"generator:16"``."""
+    _, colon, classes = rung.partition(":")
+    return int(classes) if colon else None
+
+
+def run_folder(
+    folder: Path, asked: hallucination.Imagining, rung: str, rate: float, seed: int
+) -> Path:
+    """Where a rung is trained."""
+    return (
+        folder / f"{asked.learner}_{asked.shots}" / f"{rung.replace(':', '_of_')}_{rate:g}_{seed}"
+    )
 
 
 def trained(
@@ -122,9 +144,13 @@ def trained(
     Raises:
       Diverged: its training diverged.
     """
-    config = hallucination.configure(protocol.asked._replace(rate=rate), rung)
+    asked = protocol.asked
+    if classes := classes_of(rung):
+        plain = run_folder(folder, asked, PLAIN, rate, seed)
+        asked = asked._replace(classes=classes, frozen=str(plain.resolve()))
+    config = hallucination.configure(asked._replace(rate=rate), rung.partition(":")[0])
     config.seed = seed
-    own = folder / f"{protocol.asked.learner}_{protocol.asked.shots}" / f"{rung}_{rate:g}_{seed}"
+    own = run_folder(folder, asked, rung, rate, seed)
     train(prepare(complete(config), own, None))
     restored = workdir.restore(own, trust=EVERYTHING)
     rows = read_json_lines(own / "metrics.jsonl")
@@ -214,7 +240,8 @@ def climb(
     outcomes: list[Outcome] = []
 
     def add(rung: str, seed: int, rate: float, solver: Solver, validation: float) -> None:
-        path = folder / f"{asked.learner}_{asked.shots}" / f"{rung}_{rate:g}_{seed}.json"
+        path = run_folder(folder, asked, rung, rate, seed)
+        path = path.with_name(path.name + ".json")
         about = {"asked": asked._asdict(), "episodes": protocol.episodes}
         stored = json.loads(path.read_text()) if path.exists() else {}
         if {name: stored.get(name) for name in about} != json.loads(json.dumps(about)):
@@ -226,7 +253,7 @@ def climb(
         )
         report(outcomes[-1])
 
-    learned = [rung for rung in rungs if rung in hallucination.TRAINED]
+    learned = [rung for rung in rungs if rung.partition(":")[0] in hallucination.TRAINED]
     others = [rung for rung in rungs if rung not in learned]
     if asked.learner == FIXED:
         for rung in rungs:
@@ -235,12 +262,29 @@ def climb(
     for seed in range(protocol.seeds):
         for rung in learned:
             rates = protocol.rates if seed == 0 else [chosen_rates(outcomes)[rung]]
+            if classes_of(rung):  # on the chosen plain learner
+                rates = [chosen_rates(outcomes)[PLAIN]]
             for rate in rates:
                 add(rung, seed, rate, *trained(protocol, rung, seed, rate, folder))
         rate = chosen_rates(outcomes)[PLAIN]
         plain, validation = trained(protocol, PLAIN, seed, rate, folder)
         for rung in others:
             add(rung, seed, rate, untrained(protocol, plain, rung), validation)
+
+
+def drawn_from(
+    protocol: Protocol, outcomes: Sequence[Outcome], folder: Path, classes: int
+) -> dict[str, Imagined]:
+    """What the generators of the first seed imagine of test classes, by rung."""
+    asked = protocol.asked
+    own = [each for each in outcomes if (each.learner, each.shots) == (asked.learner, asked.shots)]
+    found = {}
+    for rung, rate in chosen_rates(own).items():
+        if rung.partition(":")[0] == "generator":
+            solver, _ = trained(protocol, rung, 0, rate, folder)
+            params = solver.params["learner"]["generator"]["model"]
+            found[rung] = imagine(params, protocol.data["test"], classes, streams(0).init)
+    return found
 
 
 def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -255,7 +299,7 @@ def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             if each.rate == rates[each.rung]
         }
         seeds = sorted({seed for _, seed in kept})
-        for rung in (rung for rung in RUNGS if (rung, 0) in kept):
+        for rung in sorted(dict.fromkeys(rung for rung, _ in kept), key=place_of):
             at = [seed for seed in seeds if (rung, seed) in kept and (PLAIN, seed) in kept]
             apart = [kept[rung, seed] - kept[PLAIN, seed] for seed in at]
             gains = [float(each.mean()) for each in apart]
@@ -283,6 +327,11 @@ def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
+def place_of(rung: str) -> tuple[int, int]:
+    """Where a rung stands in the table."""
+    return RUNGS.index(rung.partition(":")[0]), classes_of(rung) or 0
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown, in percent."""
     head = ["learner", "shots", "rung", "accuracy, %", "gain over `plain`", "seeds above it"]
@@ -298,11 +347,44 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown(lines)
 
 
-def write(folder: Path, outcomes: Sequence[Outcome], left_out: Sequence[str] = ()) -> list[Any]:
-    """Writes ``ladder.json`` and ``ladder.md``, and returns the rows."""
+def table_of_generators(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What generators imagine, in Markdown; nothing without any."""
+    if not rows:
+        return ""
+    head = [
+        "learner",
+        "shots",
+        "rung",
+        "variance of what is imagined of one seed, % of the class's",
+    ]
+    head += ["energy distance to real examples, imagined", "the seed alone"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        cells = [f"`{row['learner']}`", str(row["shots"]), f"`{row['rung']}`"]
+        cells += [f"{100 * row['variance']:.1f}"]
+        energies = [f"{row[name]:.2f}" for name in ("energy_of_generator", "energy_of_copies")]
+        lines.append([*cells, *energies])
+    return "\n" + markdown(lines)
+
+
+def write(
+    folder: Path,
+    outcomes: Sequence[Outcome],
+    left_out: Sequence[str] = (),
+    generators: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Writes ``ladder.json`` and ``ladder.md``, and returns the rows.
+
+    Args:
+      folder: where to write.
+      outcomes: what rungs reached.
+      left_out: what diverged.
+      generators: what :func:`experiments.imagined.realism` found of generators.
+    """
     rows = tabulated(outcomes)
     folder.mkdir(parents=True, exist_ok=True)
-    found = {"rows": rows, "diverged": [*left_out]}
+    found = {"rows": rows, "generators": [*generators], "diverged": [*left_out]}
     workdir.write_atomically(folder / "ladder.json", json.dumps(found, indent=2) + "\n")
-    workdir.write_atomically(folder / "ladder.md", table(rows) + left_out_of(left_out))
+    text = table(rows) + table_of_generators(generators) + left_out_of(left_out)
+    workdir.write_atomically(folder / "ladder.md", text)
     return rows

@@ -2,7 +2,7 @@
 
   python -m experiments.ladder --features=RUN/features.npz [--learners=prototypical] \
       [--shots=1,2,5] [--rungs=all] [--extra=4] [--seeds=5] [--rates=0.0003,0.001] \
-      [--steps=1000] [--episodes=2000] [--workdir=runs/ladder]
+      [--steps=1000] [--episodes=2000] [--classes=] [--images=100] [--workdir=runs/ladder]
 
 ``--features`` is a file that ``experiments.features`` writes. Rungs: plain, the learner as it is;
 larger, with as many parameters as with a generator; copies, of each example; zero, a generator
@@ -13,15 +13,21 @@ use what ``plain`` has learned. Learners: prototypical, prototypical_scaled (of 
 length, with a learned temperature), matching, prototype_matching, ridge, and logistic_regression,
 which has no outer loop and so no generator.
 
+With ``--classes=5,8,16,32,64``, generators are also trained alone, on ``--images`` examples of so
+many training classes, which each seed draws anew, beside a plain learner that has learned from all
+of them and stays as it is: in the table, ``generator:16``, and in ``classes.png``.
+
 With several rates, the first seed of each rung is trained at every rate, and the others at the one
 with the best validation. All rungs have the same test episodes. Finished work is kept: the same
 command continues where it stopped.
 
-Writes ``ladder.json``, ``ladder.md`` and ``ladder.png``.
+Writes ``ladder.json``, ``ladder.md`` and ``ladder.png``, and into a folder for each learner and
+number of shots ``imagined.png``, what the first generator imagines of four test classes.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -30,13 +36,15 @@ from jaxmeta.data import features
 from jaxmeta.runs import Diverged, Stopped
 from jaxmeta.runs.spec import suggest
 
-from . import hallucinating, multitasking, plots, program, same_episodes
+from . import hallucinating, imagined, multitasking, plots, program, same_episodes
 from .configs import hallucination
 
 FEATURES = flags.DEFINE_string("features", None, "A file that experiments.features wrote.")
 LEARNERS = flags.DEFINE_list("learners", ["prototypical"], "Which learners.")
 SHOTS = flags.DEFINE_list("shots", ["1", "2", "5"], "Support examples per class.")
 RUNGS = flags.DEFINE_list("rungs", ["all"], "Which rungs, or all.")
+COUNTS = flags.DEFINE_list("classes", [], "Of how many classes generators learn alone.")
+IMAGES = flags.DEFINE_integer("images", 100, "Examples of each such class.", lower_bound=16)
 EXTRA = flags.DEFINE_integer("extra", 4, "Imagined examples for each real one.", lower_bound=1)
 SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of each rung, with seeds from 0.", lower_bound=1)
 RATES = flags.DEFINE_list("rates", ["0.0003", "0.001"], "Outer learning rates to choose from.")
@@ -60,6 +68,7 @@ def main(arguments: list[str]) -> None:
             extra=EXTRA.value,
             steps=STEPS.value,
             size=size,
+            examples=IMAGES.value,
         )
         shots = same_episodes.chosen_shots(SHOTS.value)
         rates = multitasking.rates_of(RATES.value)
@@ -69,13 +78,16 @@ def main(arguments: list[str]) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     outcomes: list[hallucinating.Outcome] = []
     left_out: list[str] = []
+    generators: list[dict[str, Any]] = []
 
     def report(outcome: hallucinating.Outcome) -> None:
         outcomes.append(outcome)
-        plots.ladder(folder, hallucinating.write(folder, outcomes, left_out))
+        rows = hallucinating.write(folder, outcomes, left_out, generators)
+        plots.ladder(folder, [row for row in rows if ":" not in row["rung"]])
+        plots.classes(folder, [row for row in rows if ":" in row["rung"]])
 
     for learner in LEARNERS.value:
-        rungs = hallucinating.rungs_of(RUNGS.value, learner)
+        rungs = hallucinating.rungs_of(RUNGS.value, learner, COUNTS.value)
         for count in shots:
             own = asked._replace(learner=learner, shots=count)
             protocol = hallucinating.Protocol(own, SEEDS.value, rates, EPISODES.value, data, base)
@@ -86,6 +98,15 @@ def main(arguments: list[str]) -> None:
                 sys.exit(str(stopped))
             except Diverged as error:
                 left_out.append(f"{learner}, {count} shots ({error})")
+                continue
+            drawn = hallucinating.drawn_from(protocol, outcomes, folder, data["test"].classes or 1)
+            for rung, found in drawn.items():
+                about = {"learner": learner, "shots": count, "rung": rung}
+                generators.append(about | imagined.realism(found))
+                if rung == "generator":
+                    few = imagined.Imagined(*(each[:4] for each in found))
+                    plots.imagined(folder / f"{learner}_{count}", few)
+            hallucinating.write(folder, outcomes, left_out, generators)
     print((folder / "ladder.md").read_text())
 
 

@@ -46,7 +46,9 @@ class Imagining(NamedTuple):
       rate: the outer learning rate.
       size: of the features.
       classes: how many training classes there are; ``None`` for all.
-      examples: how many examples of each; ``None`` for all.
+      examples: how many examples of each, if ``classes`` is given.
+      frozen: a run of the plain learner, whose network is taken and not trained; ``None`` to train
+        all.
     """
 
     path: str = "features.npz"
@@ -57,7 +59,8 @@ class Imagining(NamedTuple):
     rate: float = 1e-3
     size: int = 256
     classes: int | None = None
-    examples: int | None = None
+    examples: int = 100
+    frozen: str | None = None
 
 
 def configure(asked: Imagining, rung: str) -> ConfigDict:
@@ -73,6 +76,7 @@ def configure(asked: Imagining, rung: str) -> ConfigDict:
     config = common.classification(ways=5, shots=asked.shots, queries=15)
     config.meta_batch = 4
     config.steps = asked.steps
+    config.log_every = min(50, asked.steps)
     config.evaluation.every = min(250, asked.steps)
     config.data = ConfigDict(data_of(asked, rung))
     config.model = ConfigDict({"make": "jaxmeta.nn.chained", **network_of(asked, rung)})
@@ -88,6 +92,12 @@ def configure(asked: Imagining, rung: str) -> ConfigDict:
     )
     schedule = common.cosine(config, asked.rate)
     config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": schedule})
+    if asked.classes is not None:  # other seeds have other classes
+        config.data.seed = config.get_oneway_ref("seed")
+    if asked.frozen is not None:
+        part = "learner/model"
+        config.init_from = ConfigDict({"workdir": asked.frozen, "take": part, "at": part})
+        config.rates = ConfigDict({part: 0.0})
     return config
 
 

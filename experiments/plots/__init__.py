@@ -4,7 +4,7 @@ from .curves import comparison, curve, learning
 from .domains import adaptation, domains
 from .episodes import episode
 from .evenness import evenness
-from .ladder import ladder
+from .ladder import classes, imagined, ladder
 from .layers import layers
 from .multitask import multitask
 from .optimizers import optimizers
@@ -12,12 +12,14 @@ from .pretraining import features, reconstructions, views
 
 __all__ = [
     "adaptation",
+    "classes",
     "comparison",
     "curve",
     "domains",
     "episode",
     "evenness",
     "features",
+    "imagined",
     "ladder",
     "layers",
     "learning",

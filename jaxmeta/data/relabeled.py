@@ -22,9 +22,9 @@ def shuffled_labels(data: Mapping[str, Source], seed: int = 0) -> dict[str, Sour
       ValueError: the training source has no fixed examples.
 
     >>> from jaxmeta.data import array_source
-    >>> data = {"train": array_source([[1.0], [2.0], [3.0], [4.0]], [0, 0, 1, 1])}
+    >>> data = {"train": array_source(np.arange(6.0)[:, None], [0, 0, 0, 1, 1, 1])}
     >>> shuffled_labels(data)["train"].data.examples.ravel().tolist()
-    [2.0, 4.0, 1.0, 3.0]
+    [2.0, 3.0, 5.0, 1.0, 4.0, 6.0]
     """
     labels, relabeled = _fixed(data)
     return {**data, "train": relabeled(np.random.RandomState(seed).permutation(labels))}
@@ -56,13 +56,15 @@ def fewer_examples(
     random = np.random.RandomState(seed)
     order = random.permutation(labels.max() + 1)
     if classes > len(order):
-        raise ValueError(f"classes is {classes}, but the training source has {len(order)}.")
+        raise ValueError(
+            f"classes is {classes}, but the training source has {len(order)}: give fewer."
+        )
     kept = np.full_like(labels, -1)
     for place, number in enumerate(order):  # all are drawn, so that fewer are among more
         own = random.permutation(np.flatnonzero(labels == number))
         if place < classes:
             if examples > len(own):
-                raise ValueError(f"examples is {examples}, but a class has {len(own)}.")
+                raise ValueError(f"examples is {examples}, but a class has {len(own)}: give fewer.")
             kept[own[:examples]] = place
     return {**data, "train": relabeled(kept)}
 

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import hallucinating, plots
+from experiments import hallucinating, imagined, plots
 from experiments.configs import hallucination
 from experiments.hallucinating import Outcome
 from jaxmeta.data import features, fewer_examples, shuffled_labels
+from jaxmeta.runs import workdir
 
 CLASSES, EACH, SIZE = {"train": 8, "valid": 6, "test": 6}, 40, 12
 
@@ -92,9 +93,24 @@ def test_one_seed_has_an_interval_over_episodes():
     np.testing.assert_allclose(rows[1]["gain"]["ci95"], 0, atol=1e-12)  # each gains the same
 
 
+def test_realism_of_real_examples_is_perfect_and_of_copies_none():
+    random = np.random.default_rng(0)
+    real, seeds = random.normal(size=(3, 400, 4)), random.normal(size=(3, 2, 4))
+    same = random.normal(size=(3, 2, 400, 4))
+    found = imagined.realism(imagined.Imagined(real, seeds, same))
+    np.testing.assert_allclose(found["variance"], 1, atol=0.1)
+    assert abs(found["energy_of_generator"]) < 0.05 < found["energy_of_copies"]
+    copies = np.repeat(seeds[:, :, None], 5, axis=2)
+    found = imagined.realism(imagined.Imagined(real, seeds, copies))
+    assert found["variance"] < 1e-20
+    np.testing.assert_allclose(found["energy_of_generator"], found["energy_of_copies"], atol=1e-6)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="generators"):
         hallucinating.rungs_of(["generators"], "prototypical")
+    with pytest.raises(ValueError, match="few"):
+        hallucinating.rungs_of(["all"], "prototypical", ["few"])
     with pytest.raises(ValueError, match="copies"):
         hallucination.configure(hallucination.Imagining(), "copies")
     with pytest.raises(ValueError, match="maml"):
@@ -107,13 +123,13 @@ def test_errors():
 def test_copies_are_the_plain_learner_and_finished_work_is_kept(learner, path, tmp_path):
     data = features(path)
     asked = hallucination.Imagining(
-        path=str(path), learner=learner, steps=2, size=SIZE, shots=1, extra=2
+        path=str(path), learner=learner, steps=2, size=SIZE, shots=1, extra=2, examples=20
     )
     base = hallucinating.statistics_of(data)
     protocol = hallucinating.Protocol(asked, 1, [0.001], 8, data, base)
     found: list[Outcome] = []
     wanted = ["copies", "calibration", "oracle", "generator"]
-    rungs = hallucinating.rungs_of(wanted, learner)
+    rungs = hallucinating.rungs_of(wanted, learner, ["6"])
     hallucinating.climb(protocol, rungs, tmp_path, found.append)
     assert [each.rung for each in found if each.rung in hallucinating.UNTRAINED] == [
         *("plain", "copies", "calibration", "oracle")
@@ -121,9 +137,24 @@ def test_copies_are_the_plain_learner_and_finished_work_is_kept(learner, path, t
     values = {each.rung: each.values for each in found}
     if learner == "prototypical":
         np.testing.assert_allclose(values["copies"], values["plain"])
+        of_six = workdir.restore(tmp_path / "prototypical_1/generator_of_6_0.001_0", trust=("*",))
+        plain = workdir.restore(tmp_path / "prototypical_1/plain_0.001_0", trust=("*",))
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            of_six.params["learner"]["model"],
+            plain.params["learner"]["model"],
+        )
     assert np.mean(values["oracle"]) > np.mean(values["plain"])
-    plots.ladder(tmp_path, hallucinating.write(tmp_path, found))
+    rows = hallucinating.write(tmp_path, found)
+    plots.ladder(tmp_path, rows)
+    plots.classes(tmp_path, [row for row in rows if ":" in row["rung"]])
     assert (tmp_path / "ladder.png").stat().st_size > 10_000
+    drawn = hallucinating.drawn_from(protocol, found, tmp_path, classes=3)
+    if learner == "prototypical":
+        assert set(drawn) == {"generator", "generator:6"}
+        plots.imagined(tmp_path, drawn["generator"])
+        assert (tmp_path / "imagined.png").stat().st_size > 10_000
+        assert drawn["generator"].drawn.shape == (3, 20, 50, SIZE)
     again: list[Outcome] = []
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*_1/*.json")}
     hallucinating.climb(protocol, rungs, tmp_path, again.append)
