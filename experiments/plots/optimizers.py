@@ -40,6 +40,9 @@ def optimizers(folder: Path, curves: Sequence[Any]) -> None:
                 linewidth=0,
             )
         axes.set_yscale("log")
+        # Those that diverge leave the picture, and do not flatten the others.
+        first = max(curve.losses[:, 0].mean() for curve in curves if curve.steps == steps)
+        axes.set_ylim(top=3 * first)
         axes.set_xlabel("step")
         axes.set_title(f"tuned for {steps:,} steps", fontsize=10)
         axes.grid(alpha=0.3)
