@@ -44,6 +44,11 @@ def features_of(
             f"The data of '{folder}' are clusters already, which are in another order than the "
             "data set: give a run on the data set itself."
         )
+    if name_of(learner_spec(config)) == "embedded":
+        raise ValueError(
+            f"The learner of '{folder}' has a network in front of another learner, so that its "
+            "features are not those of config.model: give the run that trained the features."
+        )
     sources = tasks.load_sources(config, data_dir, tuple(trust))
     restored, _ = workdir.load_trained(folder, trust=tuple(trust), checkpoint=checkpoint)
     model, params, state = (

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxmeta import probes
+from jaxmeta.data import fewer_examples
 from jaxmeta.distributed.parallel import by_shard_map, replicate
 from jaxmeta.evaluate import evaluator
 from jaxmeta.keys import streams
@@ -22,7 +23,7 @@ from jaxmeta.learners import (
 )
 from jaxmeta.losses import accuracy
 from jaxmeta.nn import from_functions, identity, power
-from jaxmeta.runs import EVERYTHING, prepare, train, workdir
+from jaxmeta.runs import EVERYTHING, Diverged, prepare, train, workdir
 from jaxmeta.runs.config import build_model, complete, made
 from jaxmeta.runs.spec import suggest
 from jaxmeta.runs.writers import read_json_lines
@@ -34,7 +35,7 @@ from .seeds import left_out_of, markdown, mean_and_interval, percent
 
 PLAIN, ORACLE = "plain", "oracle"
 RUNGS = (
-    *("plain", "larger", "copies", "zero", "noise", "calibration"),
+    *("plain", "untrained", "larger", "copies", "zero", "noise", "calibration"),
     *("generator", "learned_codes", "shuffled", "oracle"),
 )
 """From the bottom to the top."""
@@ -42,6 +43,10 @@ UNTRAINED = ("plain", "copies", "calibration", "oracle")
 """What a learner without an outer loop has."""
 FIXED = "logistic_regression"
 """The learner without an outer loop."""
+INVERSE_PENALTIES = (1.0, 10.0, 100.0)
+"""Of that learner, in place of rates."""
+CHOOSING = 200
+"""Validation episodes by which it is chosen."""
 SAMPLES = 750
 """Of the calibrated distributions, for each class, where the learner takes them one by one."""
 
@@ -74,8 +79,9 @@ class Outcome(NamedTuple):
       shots: examples of each class.
       rung: the rung.
       seed: its seed.
-      rate: the rate at which it, or the plain learner in it, was trained; 0 if nothing was.
-      validation: the best validation accuracy; 0 if nothing was trained.
+      rate: the rate at which it, or the plain learner in it, was trained; of logistic regression,
+        its inverse penalty.
+      validation: the best validation accuracy.
       values: the accuracy on each test episode.
     """
 
@@ -97,7 +103,18 @@ class Solver(NamedTuple):
 
 
 def statistics_of(data: Mapping[str, Source]) -> ClassStatistics:
-    """The statistics of the training classes, of features to the power that learners see."""
+    """The statistics of the training classes, of features to the power that learners see.
+
+    Raises:
+      ValueError: features are negative, of which there is no such power.
+    """
+    for split, source in data.items():
+        negative = float((source.data.examples < 0).mean())
+        if negative > 0:
+            raise ValueError(
+                f"{100 * negative:.1f}% of the features of the {split} split are negative, and "
+                "their square roots are taken: give those of a network that ends with a ReLU."
+            )
     batch = probes.all_examples(data["train"])
     front = power(0.5)
     return class_statistics(front.apply({}, {}, batch.x)[0], batch.y)
@@ -127,35 +144,63 @@ def classes_of(rung: str) -> int | None:
     return int(classes) if colon else None
 
 
+def is_alone(rung: str) -> bool:
+    """Whether a generator is trained alone, beside a plain learner that stays as it is."""
+    return rung == "shuffled" or classes_of(rung) is not None
+
+
+def check_episodes(protocol: Protocol, rungs: Sequence[str]) -> None:
+    """Raises ``ValueError``, before anything is trained, if classes or examples are too few."""
+    asked, most = protocol.asked, 1 + protocol.asked.extra
+    for split in ("train", "valid", "test"):
+        shots = asked.shots * (most if split == "test" and ORACLE in rungs else 1)
+        protocol.data[split].episodes(ways=5, shots=shots, queries=15)
+    for classes in filter(None, map(classes_of, rungs)):
+        some = fewer_examples({"train": protocol.data["train"]}, classes, asked.examples)
+        some["train"].episodes(ways=5, shots=asked.shots, queries=15)
+
+
+def folder_of(folder: Path, asked: hallucination.Imagining) -> Path:
+    """Where all rungs of a learner are, on these features."""
+    return folder / f"{asked.learner}_{asked.shots}_{asked.digest[:8]}"
+
+
 def run_folder(
     folder: Path, asked: hallucination.Imagining, rung: str, rate: float, seed: int
 ) -> Path:
     """Where a rung is trained."""
-    return (
-        folder / f"{asked.learner}_{asked.shots}" / f"{rung.replace(':', '_of_')}_{rate:g}_{seed}"
-    )
+    name = rung.replace(":", "_of_") + (f"x{asked.examples}" if classes_of(rung) else "")
+    return folder_of(folder, asked) / f"{name}_{rate:g}_{seed}"
 
 
 def trained(
-    protocol: Protocol, rung: str, seed: int, rate: float, folder: Path
+    protocol: Protocol, rung: str, seed: int, rate: float, folder: Path, plain_rate: float = 0.0
 ) -> tuple[Solver, float]:
     """Trains a rung if it is not yet trained; returns it with its best validation accuracy.
+
+    Args:
+      protocol: what all rungs share.
+      rung: the rung.
+      seed: its seed.
+      rate: its outer learning rate.
+      folder: where all is kept.
+      plain_rate: the rate of the plain learner that a generator is trained beside.
 
     Raises:
       Diverged: its training diverged.
     """
     asked = protocol.asked
-    if classes := classes_of(rung):
-        plain = run_folder(folder, asked, PLAIN, rate, seed)
-        asked = asked._replace(classes=classes, frozen=str(plain.resolve()))
+    if is_alone(rung):
+        plain = run_folder(folder, asked, PLAIN, plain_rate, seed)
+        asked = asked._replace(classes=classes_of(rung), frozen=str(plain.resolve()))
     config = hallucination.configure(asked._replace(rate=rate), rung.partition(":")[0])
     config.seed = seed
-    own = run_folder(folder, asked, rung, rate, seed)
+    own = run_folder(folder, protocol.asked, rung, rate, seed)
     train(prepare(complete(config), own, None))
     restored = workdir.restore(own, trust=EVERYTHING)
-    rows = read_json_lines(own / "metrics.jsonl")
-    best = max(row["validation/accuracy"] for row in rows if "validation/accuracy" in row)
-    return Solver(*restored), best
+    rows = read_json_lines(own / "metrics.jsonl") if config.steps else []
+    best = [row["validation/accuracy"] for row in rows if "validation/accuracy" in row]
+    return Solver(*restored), max(best, default=0.0)
 
 
 def chosen_rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -168,14 +213,14 @@ def chosen_rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return {rung: each.rate for rung, each in best.items()}
 
 
-def unlearned(protocol: Protocol) -> Solver:
+def unlearned(inverse_penalty: float) -> Solver:
     """Logistic regression on the features."""
-    learner = embedded(power(0.5), logistic_regression(identity(), ways=5))
+    learner = logistic_regression(identity(), ways=5, inverse_penalty=inverse_penalty)
     nothing: PyTree = {"model": {}, "learner": {"model": {}}}
-    return Solver(learner, nothing, {"model": {}, "learner": {}})
+    return Solver(embedded(power(0.5), learner), nothing, {"model": {}, "learner": {}})
 
 
-def untrained(protocol: Protocol, plain: Solver, rung: str) -> Solver:
+def untrained(protocol: Protocol, plain: Solver, rung: str, inverse_penalty: float = 1.0) -> Solver:
     """A rung that needs no training, around a plain learner that was trained or needs none."""
     if rung in (PLAIN, ORACLE):
         return plain
@@ -183,11 +228,13 @@ def untrained(protocol: Protocol, plain: Solver, rung: str) -> Solver:
     params, state = plain.params["learner"], plain.state["learner"]
     if rung == "copies":
         copying = from_functions(lambda key, x: {}, lambda params, x: x[:, : asked.size])
-        inner = hallucinated(inner_of(protocol, plain), copying, asked.extra, codes="zero")
+        inner = hallucinated(
+            inner_of(protocol, inverse_penalty), copying, asked.extra, codes="zero"
+        )
         params = {**params, "generator": {"model": {}}}
     else:
         extra = asked.extra if asked.learner != FIXED else SAMPLES // asked.shots
-        inner = calibrated(inner_of(protocol, plain), protocol.base, extra)
+        inner = calibrated(inner_of(protocol, inverse_penalty), protocol.base, extra)
         state = {"learner": state, "base": protocol.base}
     return Solver(
         embedded(power(0.5), inner),
@@ -196,35 +243,32 @@ def untrained(protocol: Protocol, plain: Solver, rung: str) -> Solver:
     )
 
 
-def inner_of(protocol: Protocol, plain: Solver) -> Learner:
+def inner_of(protocol: Protocol, inverse_penalty: float) -> Learner:
     """The plain learner of features to the power, without what is in front of it."""
     if protocol.asked.learner == FIXED:
-        return logistic_regression(identity(), ways=5)
+        return logistic_regression(identity(), ways=5, inverse_penalty=inverse_penalty)
     config = complete(hallucination.configure(protocol.asked, PLAIN))
     model = build_model(config, EVERYTHING)
     return made(Learner, "learner", config["learner"]["learner"], EVERYTHING, {"model": model})
 
 
-def accuracies(protocol: Protocol, solver: Solver, rung: str) -> list[float]:
-    """The accuracy on each test episode; the oracle has as many real examples as imagined ones.
+def accuracies(
+    protocol: Protocol, solver: Solver, rung: str, split: str = "test", episodes: int | None = None
+) -> list[float]:
+    """The accuracy on each episode; the oracle has as many real examples as imagined ones.
 
     The classes and queries of an episode are the same for all rungs.
     """
     asked = protocol.asked
     shots = asked.shots * (1 + asked.extra) if rung == ORACLE else asked.shots
-    source = protocol.data["test"]
-    sample = (
-        source.episodes(5, asked.shots, 15) if rung != ORACLE else source.episodes(5, shots, 15)
-    )
-    devices = jax.devices()
+    source = protocol.data[split]
+    sample = source.episodes(ways=5, shots=shots, queries=15)
+    devices, count = jax.devices(), episodes or protocol.episodes
     run = evaluator(
-        solver.learner,
-        {"accuracy": accuracy},
-        sample,
-        protocol.episodes,
-        spread=by_shard_map(devices),
+        solver.learner, {"accuracy": accuracy}, sample, count, spread=by_shard_map(devices)
     )
-    given = replicate((solver.params, solver.state, source.data, streams(0).test), devices)
+    key = getattr(streams(0), split)
+    given = replicate((solver.params, solver.state, source.data, key), devices)
     values: list[float] = np.asarray(run(*given)["accuracy"], np.float64).tolist()
     return values
 
@@ -234,8 +278,17 @@ def climb(
     rungs: Sequence[str],
     folder: Path,
     report: Callable[[Outcome], None],
+    leave_out: Callable[[str], None],
 ) -> None:
-    """Trains and evaluates all rungs of one learner and number of shots, and reports each."""
+    """Trains and evaluates all rungs of one learner and number of shots.
+
+    Args:
+      protocol: what they share.
+      rungs: the rungs, the plain one first.
+      folder: where all is kept.
+      report: is told each outcome.
+      leave_out: is told what diverged.
+    """
     asked = protocol.asked
     outcomes: list[Outcome] = []
 
@@ -253,23 +306,44 @@ def climb(
         )
         report(outcomes[-1])
 
-    learned = [rung for rung in rungs if rung.partition(":")[0] in hallucination.TRAINED]
-    others = [rung for rung in rungs if rung not in learned]
+    def learn(rung: str, seed: int, rate: float) -> None:
+        plain_rate = chosen_rates(outcomes).get(PLAIN, 0.0)
+        try:
+            add(rung, seed, rate, *trained(protocol, rung, seed, rate, folder, plain_rate))
+        except Diverged as error:
+            leave_out(f"{asked.learner}, {asked.shots}-shot, {rung}, {rate:g}, {seed} ({error})")
+
     if asked.learner == FIXED:
         for rung in rungs:
-            add(rung, 0, 0.0, untrained(protocol, unlearned(protocol), rung), 0.0)
+            tried = {
+                inverse: untrained(protocol, unlearned(inverse), rung, inverse)
+                for inverse in INVERSE_PENALTIES
+            }
+            scores = {
+                inverse: float(np.mean(accuracies(protocol, solver, rung, "valid", CHOOSING)))
+                for inverse, solver in tried.items()
+            }
+            best = max(scores, key=lambda inverse: scores[inverse])
+            add(rung, 0, best, tried[best], scores[best])
         return
+    learned = [rung for rung in rungs if rung.partition(":")[0] in hallucination.TRAINED]
     for seed in range(protocol.seeds):
         for rung in learned:
-            rates = protocol.rates if seed == 0 else [chosen_rates(outcomes)[rung]]
-            if classes_of(rung):  # on the chosen plain learner
-                rates = [chosen_rates(outcomes)[PLAIN]]
-            for rate in rates:
-                add(rung, seed, rate, *trained(protocol, rung, seed, rate, folder))
-        rate = chosen_rates(outcomes)[PLAIN]
-        plain, validation = trained(protocol, PLAIN, seed, rate, folder)
-        for rung in others:
-            add(rung, seed, rate, untrained(protocol, plain, rung), validation)
+            chosen = chosen_rates(outcomes)
+            if rung != PLAIN and not any((PLAIN, seed) == (e.rung, e.seed) for e in outcomes):
+                break  # there is nothing to compare with
+            if rung == "untrained":
+                learn(rung, seed, protocol.rates[0])
+            elif seed == 0:
+                for rate in protocol.rates:
+                    learn(rung, seed, rate)
+            elif rung in chosen:
+                learn(rung, seed, chosen[rung])
+        else:
+            rate = chosen_rates(outcomes)[PLAIN]
+            plain, validation = trained(protocol, PLAIN, seed, rate, folder)
+            for rung in (rung for rung in rungs if rung not in learned):
+                add(rung, seed, rate, untrained(protocol, plain, rung), validation)
 
 
 def drawn_from(
@@ -281,14 +355,14 @@ def drawn_from(
     found = {}
     for rung, rate in chosen_rates(own).items():
         if rung.partition(":")[0] == "generator":
-            solver, _ = trained(protocol, rung, 0, rate, folder)
+            solver, _ = trained(protocol, rung, 0, rate, folder, chosen_rates(own)[PLAIN])
             params = solver.params["learner"]["generator"]["model"]
             found[rung] = imagine(params, protocol.data["test"], classes, streams(0).init)
     return found
 
 
 def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row for each learner, number of shots and rung, with paired gains over the plain rung."""
+    """A row for each learner, number of shots and rung, with paired gains over other rungs."""
     rows = []
     for learner, shots in dict.fromkeys((each.learner, each.shots) for each in outcomes):
         own = [each for each in outcomes if (each.learner, each.shots) == (learner, shots)]
@@ -298,19 +372,11 @@ def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             for each in own
             if each.rate == rates[each.rung]
         }
-        seeds = sorted({seed for _, seed in kept})
         for rung in sorted(dict.fromkeys(rung for rung, _ in kept), key=place_of):
-            at = [seed for seed in seeds if (rung, seed) in kept and (PLAIN, seed) in kept]
-            apart = [kept[rung, seed] - kept[PLAIN, seed] for seed in at]
-            gains = [float(each.mean()) for each in apart]
-            share = [
-                float(gain / np.mean(kept[ORACLE, seed] - kept[PLAIN, seed]))
-                for gain, seed in zip(gains, at, strict=True)
-                if (ORACLE, seed) in kept
-            ]
-            # Of one run, the interval is over episodes.
-            over_episodes = 1.96 * float(np.std(apart[0], ddof=1)) / len(apart[0]) ** 0.5
-            gain = mean_and_interval(gains)
+            at = sorted(seed for name, seed in kept if name == rung)
+            gain = paired(kept, rung, PLAIN)
+            whole = paired(kept, ORACLE, PLAIN)
+            share = None if whole is None or gain is None else gain["mean"] / whole["mean"]
             rows.append(
                 {
                     "learner": learner,
@@ -319,12 +385,31 @@ def tabulated(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                     "rate": rates[rung],
                     "seeds": at,
                     "accuracy": mean_and_interval([float(kept[rung, s].mean()) for s in at]),
-                    "gain": {**gain, "ci95": gain["ci95"] or over_episodes},
-                    "above": sum(each > 0 for each in gains),
-                    "share": mean_and_interval(share) if share else None,
+                    "gain": gain,
+                    "over_larger": paired(kept, rung, "larger"),
+                    "over_zero": paired(kept, rung, "zero"),
+                    "share": share,
                 }
             )
     return rows
+
+
+def paired(
+    kept: Mapping[tuple[str, int], np.ndarray], rung: str, other: str
+) -> dict[str, Any] | None:
+    """What a rung gains over another on the same episodes, by the seeds that both have.
+
+    The interval is of 95%, for other seeds and other episodes: half of it is the root of the sum of
+    the squares of Student's t interval over seeds and of that over episodes.
+    """
+    at = [seed for name, seed in kept if name == rung and (other, seed) in kept]
+    if not at or rung == other:
+        return None
+    apart = np.stack([kept[rung, seed] - kept[other, seed] for seed in at])
+    gain = mean_and_interval(apart.mean(axis=1).tolist())
+    episodes = 1.96 * float(apart.mean(axis=0).std(ddof=1)) / apart.shape[1] ** 0.5
+    half = float(np.hypot(gain["ci95"] or 0.0, episodes))
+    return {"mean": gain["mean"], "ci95": half, "above": int((apart.mean(axis=1) > 0).sum())}
 
 
 def place_of(rung: str) -> tuple[int, int]:
@@ -335,15 +420,15 @@ def place_of(rung: str) -> tuple[int, int]:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown, in percent."""
     head = ["learner", "shots", "rung", "accuracy, %", "gain over `plain`", "seeds above it"]
-    lines = [[*head, "share of the oracle's gain, %", "rate"], ["---"] * 8]
+    head += ["gain over `larger`", "over `zero`", "share of the oracle's gain, %", "rate"]
+    lines = [head, ["---"] * len(head)]
     for row in rows:
         cells = [f"`{row['learner']}`", str(row["shots"]), f"`{row['rung']}`"]
-        cells += [percent(row["accuracy"])]
-        plain = row["rung"] == PLAIN
-        cells += ["" if plain else percent(row["gain"], "+")]
-        cells += ["" if plain else f"{row['above']} of {len(row['seeds'])}"]
-        cells += ["" if plain or row["share"] is None else percent(row["share"])]
-        lines.append([*cells, f"{row['rate']:g}" if row["rate"] else ""])
+        cells += [percent(row["accuracy"]), percent(row["gain"], "+")]
+        cells += [f"{row['gain']['above']} of {len(row['seeds'])}" if row["gain"] else ""]
+        cells += [percent(row[name], "+") for name in ("over_larger", "over_zero")]
+        cells += ["" if row["share"] is None else f"{100 * row['share']:.0f}"]
+        lines.append([*cells, f"{row['rate']:g}"])
     return markdown(lines)
 
 

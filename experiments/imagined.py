@@ -30,6 +30,16 @@ class Imagined(NamedTuple):
     drawn: np.ndarray
 
 
+def check_examples(source: Source) -> None:
+    """Raises ``ValueError`` if a class has too few examples to compare with."""
+    least = int(np.asarray(source.data.counts).min())
+    if least < SEEDS + 2:
+        raise ValueError(
+            f"A test class has {least} examples, and {SEEDS} seeds are compared with others: give "
+            f"features of {SEEDS + 2} or more of each."
+        )
+
+
 def imagine(params: PyTree, source: Source, classes: int, key: Key) -> Imagined:
     """Draws from a generator.
 
@@ -68,10 +78,10 @@ def realism(found: Imagined) -> dict[str, float]:
     drawn = found.drawn.var(axis=2, ddof=1).sum(axis=-1)
     energies: dict[str, list[float]] = {"of_generator": [], "of_copies": []}
     for real, seeds, of_class in zip(*found, strict=True):
-        among = mean_distance(real, real) * len(real) / (len(real) - 1)
+        among = among_each_other(real)
         for seed, own in zip(seeds, of_class, strict=True):
             for name, sample in (("of_generator", own), ("of_copies", seed[None])):
-                inside = mean_distance(sample, sample)
+                inside = among_each_other(sample)
                 energies[name].append(2 * mean_distance(real, sample) - among - inside)
     means = {f"energy_{name}": float(np.mean(values)) for name, values in energies.items()}
     return {"variance": float((drawn.mean(axis=1) / within).mean()), **means}
@@ -81,3 +91,8 @@ def mean_distance(one: np.ndarray, other: np.ndarray) -> float:
     """The mean Euclidean distance between two sets of rows."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
     return float(np.sqrt(np.maximum(squares, 0)).mean())
+
+
+def among_each_other(rows: np.ndarray) -> float:
+    """The mean distance between two different rows; 0 of a single one."""
+    return mean_distance(rows, rows) * len(rows) / max(len(rows) - 1, 1)

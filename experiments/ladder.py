@@ -4,14 +4,20 @@
       [--shots=1,2,5] [--rungs=all] [--extra=4] [--seeds=5] [--rates=0.0003,0.001] \
       [--steps=1000] [--episodes=2000] [--classes=] [--images=100] [--workdir=runs/ladder]
 
-``--features`` is a file that ``experiments.features`` writes. Rungs: plain, the learner as it is;
-larger, with as many parameters as with a generator; copies, of each example; zero, a generator
-without noise; noise, of a learned size; calibration, by the statistics of training classes;
-generator; learned_codes, in place of noise; shuffled, a generator trained on classes without
-meaning; oracle, as many real examples as others imagine. ``copies``, ``calibration`` and ``oracle``
-use what ``plain`` has learned. Learners: prototypical, prototypical_scaled (of features of unit
-length, with a learned temperature), matching, prototype_matching, ridge, and logistic_regression,
-which has no outer loop and so no generator.
+``--features`` is a file that ``experiments.features`` writes. Rungs:
+
+- plain, the learner as it is; untrained, before training; larger, with about as many parameters as
+  with a generator;
+- copies, of each example; zero, a generator without noise; noise, of a learned size; calibration,
+  by the statistics of training classes;
+- generator; learned_codes, in place of noise; shuffled, a generator of classes without meaning,
+  trained beside the plain learner, which stays as it is;
+- oracle, as many real examples as others imagine.
+
+``copies``, ``calibration`` and ``oracle`` use what ``plain`` has learned. Learners: prototypical,
+prototypical_scaled (of features of unit length, with a learned temperature), matching,
+prototype_matching, ridge, and logistic_regression, which has no outer loop and so no generator;
+its penalty is chosen in place of a rate.
 
 With ``--classes=5,8,16,32,64``, generators are also trained alone, on ``--images`` examples of so
 many training classes, which each seed draws anew, beside a plain learner that has learned from all
@@ -19,12 +25,13 @@ of them and stays as it is: in the table, ``generator:16``, and in ``classes.png
 
 With several rates, the first seed of each rung is trained at every rate, and the others at the one
 with the best validation. All rungs have the same test episodes. Finished work is kept: the same
-command continues where it stopped.
+command continues where it stopped. Intervals are of 95%, for other seeds and other episodes.
 
 Writes ``ladder.json``, ``ladder.md`` and ``ladder.png``, and into a folder for each learner and
 number of shots ``imagined.png``, what the first generator imagines of four test classes.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +40,7 @@ import jax
 from absl import flags
 
 from jaxmeta.data import features
-from jaxmeta.runs import Diverged, Stopped
+from jaxmeta.runs import Stopped
 from jaxmeta.runs.spec import suggest
 
 from . import hallucinating, imagined, multitasking, plots, program, same_episodes
@@ -65,6 +72,7 @@ def main(arguments: list[str]) -> None:
         size = data["train"].data.examples.shape[1]
         asked = hallucination.Imagining(
             path=str(Path(FEATURES.value).resolve()),
+            digest=hashlib.sha256(Path(FEATURES.value).read_bytes()).hexdigest(),
             extra=EXTRA.value,
             steps=STEPS.value,
             size=size,
@@ -72,7 +80,27 @@ def main(arguments: list[str]) -> None:
         )
         shots = same_episodes.chosen_shots(SHOTS.value)
         rates = multitasking.rates_of(RATES.value)
+        if not LEARNERS.value or not rates:
+            raise ValueError("--learners or --rates is empty: give one or more of each.")
+        rungs = {
+            name: hallucinating.rungs_of(RUNGS.value, name, COUNTS.value) for name in LEARNERS.value
+        }
         base = hallucinating.statistics_of(data)
+        protocols = [
+            hallucinating.Protocol(
+                asked._replace(learner=name, shots=count),
+                SEEDS.value,
+                rates,
+                EPISODES.value,
+                data,
+                base,
+            )
+            for name in rungs
+            for count in shots
+        ]
+        for protocol in protocols:
+            hallucinating.check_episodes(protocol, rungs[protocol.asked.learner])
+        imagined.check_examples(data["test"])
         folder = Path(program.WORKDIR.value or "runs/ladder")
         folder.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
@@ -86,27 +114,26 @@ def main(arguments: list[str]) -> None:
         plots.ladder(folder, [row for row in rows if ":" not in row["rung"]])
         plots.classes(folder, [row for row in rows if ":" in row["rung"]])
 
-    for learner in LEARNERS.value:
-        rungs = hallucinating.rungs_of(RUNGS.value, learner, COUNTS.value)
-        for count in shots:
-            own = asked._replace(learner=learner, shots=count)
-            protocol = hallucinating.Protocol(own, SEEDS.value, rates, EPISODES.value, data, base)
-            try:
-                with program.one_sentence():
-                    hallucinating.climb(protocol, rungs, folder, report)
-            except Stopped as stopped:
-                sys.exit(str(stopped))
-            except Diverged as error:
-                left_out.append(f"{learner}, {count} shots ({error})")
-                continue
-            drawn = hallucinating.drawn_from(protocol, outcomes, folder, data["test"].classes or 1)
-            for rung, found in drawn.items():
-                about = {"learner": learner, "shots": count, "rung": rung}
-                generators.append(about | imagined.realism(found))
-                if rung == "generator":
-                    few = imagined.Imagined(*(each[:4] for each in found))
-                    plots.imagined(folder / f"{learner}_{count}", few)
-            hallucinating.write(folder, outcomes, left_out, generators)
+    def leave_out(what: str) -> None:
+        print(f"left out: {what}", file=sys.stderr)
+        left_out.append(what)
+        hallucinating.write(folder, outcomes, left_out, generators)
+
+    for protocol in protocols:
+        learner, count = protocol.asked.learner, protocol.asked.shots
+        try:
+            with program.one_sentence():
+                hallucinating.climb(protocol, rungs[learner], folder, report, leave_out)
+        except Stopped as stopped:
+            sys.exit(str(stopped))
+        drawn = hallucinating.drawn_from(protocol, outcomes, folder, data["test"].classes or 1)
+        for rung, found in drawn.items():
+            about = {"learner": learner, "shots": count, "rung": rung}
+            generators.append(about | imagined.realism(found))
+            if rung == "generator":
+                few = imagined.Imagined(*(each[:4] for each in found))
+                plots.imagined(hallucinating.folder_of(folder, protocol.asked), few)
+        hallucinating.write(folder, outcomes, left_out, generators)
     print((folder / "ladder.md").read_text())
 
 

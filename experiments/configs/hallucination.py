@@ -5,8 +5,8 @@ python -m experiments.train --config=experiments/configs/hallucination.py:RUNG \
     --workdir=DIR --config.data.path=RUN/features.npz
 Rungs, as experiments.ladder compares them: generator; learned_codes, whose codes are parameters;
 zero, the same network without noise; noise, of a learned size, instead of a network; shuffled, a
-generator that is trained on classes without meaning; plain, which imagines nothing; larger, the
-same with as many parameters as with a generator.
+generator of classes without meaning; plain, which imagines nothing; larger, the same with about as
+many parameters as with a generator; untrained, plain before training.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +23,16 @@ GENERATOR = {
     "codes": NOISE,
     "nonnegative": True,
 }
-TRAINED = ("plain", "larger", "zero", "noise", "generator", "learned_codes", "shuffled")
+TRAINED = (
+    "plain",
+    "untrained",
+    "larger",
+    "zero",
+    "noise",
+    "generator",
+    "learned_codes",
+    "shuffled",
+)
 LEARNERS = {
     "prototypical": "prototypical",
     "prototypical_scaled": "prototypical",
@@ -32,6 +41,8 @@ LEARNERS = {
     "ridge": "ridge",
 }
 """What learners are called here and in the library; ``_scaled`` has a temperature."""
+WITH_HEAD = ("prototype_matching", "ridge")
+"""Learners with parameters besides those of the network."""
 
 
 class Imagining(NamedTuple):
@@ -47,8 +58,9 @@ class Imagining(NamedTuple):
       size: of the features.
       classes: how many training classes there are; ``None`` for all.
       examples: how many examples of each, if ``classes`` is given.
-      frozen: a run of the plain learner, whose network is taken and not trained; ``None`` to train
-        all.
+      frozen: a run of the plain learner, whose parameters are taken and not trained; ``None`` to
+        train all.
+      digest: what tells the file of features from another one at its path.
     """
 
     path: str = "features.npz"
@@ -61,6 +73,7 @@ class Imagining(NamedTuple):
     classes: int | None = None
     examples: int = 100
     frozen: str | None = None
+    digest: str = ""
 
 
 def configure(asked: Imagining, rung: str) -> ConfigDict:
@@ -81,7 +94,7 @@ def configure(asked: Imagining, rung: str) -> ConfigDict:
     config.data = ConfigDict(data_of(asked, rung))
     config.model = ConfigDict({"make": "jaxmeta.nn.chained", **network_of(asked, rung)})
     inner = common.learner(config, LEARNERS[asked.learner])
-    if rung not in ("plain", "larger"):
+    if rung not in ("plain", "untrained", "larger"):
         inner = ConfigDict(
             {"make": "jaxmeta.learners.hallucinated", "learner": inner, "extra": asked.extra}
             | generator_of(asked, rung)
@@ -92,12 +105,16 @@ def configure(asked: Imagining, rung: str) -> ConfigDict:
     )
     schedule = common.cosine(config, asked.rate)
     config.optimizer = ConfigDict({"make": "optax.adam", "learning_rate": schedule})
-    if asked.classes is not None:  # other seeds have other classes
+    if asked.classes is not None or rung == "shuffled":  # other seeds have others
         config.data.seed = config.get_oneway_ref("seed")
     if asked.frozen is not None:
-        part = "learner/model"
+        part = "learner"
         config.init_from = ConfigDict({"workdir": asked.frozen, "take": part, "at": part})
-        config.rates = ConfigDict({part: 0.0})
+        own = ["model", "head"] if asked.learner in WITH_HEAD else ["model"]
+        config.rates = ConfigDict({f"{part}/{name}": 0.0 for name in own})
+    if rung == "untrained":
+        config.steps = 0
+        config.optimizer = ConfigDict({"make": "optax.identity"})
     return config
 
 

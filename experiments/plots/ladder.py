@@ -70,7 +70,7 @@ def classes(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         counts = [int(row["rung"].partition(":")[2]) for row in own]
         gains = 100 * np.asarray([row["gain"]["mean"] for row in own])
         half = 100 * np.asarray([row["gain"]["ci95"] for row in own])
-        name = f"{line[0]}, {line[1]} shots"
+        name = f"{line[0]}, {line[1]}-shot"
         axes.errorbar(counts, gains, half, label=name, capsize=2, **line_style(2 * number))
     axes.axhline(0, color="0.5", linewidth=0.8)
     axes.set_xscale("log", base=2)

@@ -1,6 +1,8 @@
 """Features in a file, as few-shot tasks: what an encoder made of a data set, once and for all."""
 
 import os
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -36,7 +38,7 @@ def features(path: str | os.PathLike[str]) -> dict[str, Source]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"The features '{name}' cannot be read ({error}): {remedy}") from error
     sources = {}
     for split in SPLITS:
@@ -48,5 +50,16 @@ def features(path: str | os.PathLike[str]) -> dict[str, Source]:
                 f"{split}_x in '{name}' has shape {x.shape} and type {x.dtype}, and features are "
                 f"floating [n, d]: {remedy}"
             )
-        sources[split] = array_source(x.astype(np.float32), y)
+        if not np.isfinite(x).all():
+            raise ValueError(f"{split}_x in '{name}' has numbers that are not finite: {remedy}")
+        width = arrays["train_x"].shape[1]
+        if x.shape[1] != width:
+            raise ValueError(
+                f"{split}_x in '{name}' has features of size {x.shape[1]} and train_x of size "
+                f"{width}: {remedy}"
+            )
+        try:
+            sources[split] = array_source(x.astype(np.float32), y)
+        except ValueError as error:
+            raise ValueError(f"{split}_x and {split}_y in '{name}' do not fit: {error}") from error
     return sources

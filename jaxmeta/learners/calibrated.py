@@ -73,7 +73,8 @@ def calibrated(
               \Sigma' = \frac1k \sum_{c \in N(x)} \Sigma_c + \alpha \mathbf{1} \mathbf{1}^\top
 
     where N(x) are the k base classes whose means are nearest to the example x. As in the authors'
-    code, :math:`\alpha` is added to every entry, not only to the diagonal. Nothing is trained. The
+    code, :math:`\alpha` is added to every entry, not only to the diagonal. Unlike theirs, all
+    examples share the noise, so that their order does not matter. Nothing is trained. The
     authors take square roots of features that are not negative, of those of the base classes too:
     put :func:`jaxmeta.nn.power` in front by :func:`embedded`.
 

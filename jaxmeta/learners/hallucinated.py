@@ -41,8 +41,8 @@ def hallucinated(
       same parameters serve the learner alone.
 
     Raises:
-      ValueError: a count is not valid, ``codes`` is none of the three, the inputs are not features
-        or the generator has a state or other outputs.
+      ValueError: a count is not valid, ``codes`` is none of the three, the inputs are not features,
+        the learner has no parameters or the generator has a state or other outputs.
 
     References:
       Wang, Girshick, Hebert and Hariharan, 2018, Low-Shot Learning from Imaginary Data, section 4
@@ -66,6 +66,11 @@ def hallucinated(
         check_features(x, "hallucinated")
         own_key, model_key, code_key = jax.random.split(key, 3)
         params, state = learner.init(own_key, episode)
+        if not isinstance(params, dict):
+            raise ValueError(
+                f"The parameters of the learner are a {type(params).__name__}, and the generator's "
+                "are added to a dictionary: give a learner that learns something."
+            )
         drawn = jax.random.normal(code_key, (extra, noise), jnp.float32)
         zeros = jnp.zeros((x.shape[0], noise), x.dtype)
         own, kept = generator.init(model_key, jnp.concatenate([x, zeros], axis=1))

@@ -43,7 +43,7 @@ def test_fewer_classes_are_among_more_and_labels_are_exchanged(path):
         return {tuple(row) for row in np.asarray(source.data.examples).tolist()}
 
     few, more = (fewer_examples(data, classes, 10)["train"] for classes in (2, 5))
-    assert few.classes, more.classes == (2, 5)
+    assert (few.classes, more.classes) == (2, 5)
     assert few.data.counts.tolist() == [10, 10]
     assert rows(few) < rows(more) < rows(data["train"])
     other = shuffled_labels(data)
@@ -65,9 +65,11 @@ def outcomes(gain: float, seeds: int) -> list[Outcome]:
     rows = []
     for seed in range(seeds):
         plain = random.uniform(0.3, 0.7, size=50)
-        for rung, added in (("plain", 0.0), ("generator", gain * (1 + seed)), ("oracle", 0.2)):
+        for rung, added in (("plain", 0.0), ("zero", 0.01), ("generator", gain), ("oracle", 0.2)):
+            more = added * (1 + seed) if rung == "generator" else added
             for rate in (0.1, 0.2) if seed == 0 else (0.2,):
-                values = (plain + added).tolist()
+                # The rate that is not chosen would gain less.
+                values = (plain + more - (0.1 if rate == 0.1 else 0.0)).tolist()
                 rows.append(Outcome("prototypical", 1, rung, seed, rate, rate, values))
     return rows
 
@@ -75,22 +77,34 @@ def outcomes(gain: float, seeds: int) -> list[Outcome]:
 def test_the_table_has_paired_gains_at_the_rate_that_validation_chose():
     rows = hallucinating.tabulated(outcomes(0.01, seeds=3))
     by_rung = {row["rung"]: row for row in rows}
-    assert list(by_rung) == ["plain", "generator", "oracle"]
+    assert list(by_rung) == ["plain", "zero", "generator", "oracle"]
     generator = by_rung["generator"]
     assert generator["rate"] == 0.2
     np.testing.assert_allclose(generator["gain"]["mean"], 0.02)
+    # All episodes gain the same, so that only seeds differ.
     np.testing.assert_allclose(generator["gain"]["ci95"], 4.302653 * 0.01 / 3**0.5, rtol=1e-5)
-    assert generator["above"] == 3
-    np.testing.assert_allclose(generator["share"]["mean"], 0.1)
-    np.testing.assert_allclose(by_rung["oracle"]["share"]["mean"], 1.0)
+    assert generator["gain"]["above"] == 3
+    np.testing.assert_allclose(generator["over_zero"]["mean"], 0.01)
+    assert generator["over_larger"] is None
+    np.testing.assert_allclose(generator["share"], 0.1)
+    np.testing.assert_allclose(by_rung["oracle"]["share"], 1.0)
     text = hallucinating.table(rows)
     assert "+2.0 ± 2.5" in text
     assert "3 of 3" in text
 
 
-def test_one_seed_has_an_interval_over_episodes():
-    rows = hallucinating.tabulated(outcomes(0.01, seeds=1))
-    np.testing.assert_allclose(rows[1]["gain"]["ci95"], 0, atol=1e-12)  # each gains the same
+def test_an_interval_is_over_seeds_and_episodes():
+    random = np.random.default_rng(0)
+    noise = random.normal(size=(2, 400))
+    kept = {("plain", seed): np.zeros(400) for seed in range(2)}
+    kept |= {("generator", seed): noise[seed] for seed in range(2)}
+    found = hallucinating.paired(kept, "generator", "plain")
+    means = noise.mean(axis=1)
+    seeds = 12.7062 * means.std(ddof=1) / 2**0.5
+    episodes = 1.96 * noise.mean(axis=0).std(ddof=1) / 20
+    np.testing.assert_allclose(found["ci95"], np.hypot(seeds, episodes), rtol=1e-4)
+    one = hallucinating.paired({k: v for k, v in kept.items() if k[1] == 0}, "generator", "plain")
+    np.testing.assert_allclose(one["ci95"], 1.96 * noise[0].std(ddof=1) / 20)
 
 
 def test_realism_of_real_examples_is_perfect_and_of_copies_none():
@@ -118,45 +132,69 @@ def test_errors():
 
 
 @pytest.mark.parametrize(
-    "learner", ["logistic_regression", pytest.param("prototypical", marks=pytest.mark.slow)]
+    "learner",
+    [
+        "logistic_regression",
+        pytest.param("prototypical", marks=pytest.mark.slow),
+        pytest.param("ridge", marks=pytest.mark.slow),
+    ],
 )
-def test_copies_are_the_plain_learner_and_finished_work_is_kept(learner, path, tmp_path):
+def test_rungs_are_what_they_say_and_finished_work_is_kept(learner, path, tmp_path):
     data = features(path)
     asked = hallucination.Imagining(
         path=str(path), learner=learner, steps=2, size=SIZE, shots=1, extra=2, examples=20
     )
     base = hallucinating.statistics_of(data)
     protocol = hallucinating.Protocol(asked, 1, [0.001], 8, data, base)
-    found: list[Outcome] = []
-    wanted = ["copies", "calibration", "oracle", "generator"]
+    wanted = ["copies", "calibration", "oracle", "generator", "untrained"]
     rungs = hallucinating.rungs_of(wanted, learner, ["6"])
-    hallucinating.climb(protocol, rungs, tmp_path, found.append)
-    assert [each.rung for each in found if each.rung in hallucinating.UNTRAINED] == [
-        *("plain", "copies", "calibration", "oracle")
-    ]
+    hallucinating.check_episodes(protocol, rungs)
+    found: list[Outcome] = []
+    hallucinating.climb(protocol, rungs, tmp_path, found.append, pytest.fail)
     values = {each.rung: each.values for each in found}
-    if learner == "prototypical":
-        np.testing.assert_allclose(values["copies"], values["plain"])
-        of_six = workdir.restore(tmp_path / "prototypical_1/generator_of_6_0.001_0", trust=("*",))
-        plain = workdir.restore(tmp_path / "prototypical_1/plain_0.001_0", trust=("*",))
-        jax.tree.map(
-            np.testing.assert_array_equal,
-            of_six.params["learner"]["model"],
-            plain.params["learner"]["model"],
-        )
     assert np.mean(values["oracle"]) > np.mean(values["plain"])
     rows = hallucinating.write(tmp_path, found)
-    plots.ladder(tmp_path, rows)
+    plots.ladder(tmp_path, [row for row in rows if ":" not in row["rung"]])
     plots.classes(tmp_path, [row for row in rows if ":" in row["rung"]])
     assert (tmp_path / "ladder.png").stat().st_size > 10_000
+    own = hallucinating.folder_of(tmp_path, asked)
     drawn = hallucinating.drawn_from(protocol, found, tmp_path, classes=3)
-    if learner == "prototypical":
+    if learner != "logistic_regression":
+        assert set(values) == {"plain", *wanted, "generator:6"}
+        if learner == "prototypical":
+            np.testing.assert_allclose(values["copies"], values["plain"])
+        of_six, plain = (
+            workdir.restore(own / name, trust=("*",)).params["learner"]
+            for name in ("generator_of_6x20_0.001_0", "plain_0.001_0")
+        )
+        for part in ("model", "head"):  # stay as they are
+            jax.tree.map(np.testing.assert_array_equal, of_six[part], plain[part])
         assert set(drawn) == {"generator", "generator:6"}
+        assert drawn["generator"].drawn.shape == (3, 20, 50, SIZE)
         plots.imagined(tmp_path, drawn["generator"])
         assert (tmp_path / "imagined.png").stat().st_size > 10_000
-        assert drawn["generator"].drawn.shape == (3, 20, 50, SIZE)
     again: list[Outcome] = []
-    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*_1/*.json")}
-    hallucinating.climb(protocol, rungs, tmp_path, again.append)
+    stored = {path: path.stat().st_mtime_ns for path in own.glob("*.json")}
+    assert stored
+    hallucinating.climb(protocol, rungs, tmp_path, again.append, pytest.fail)
     assert again == found
-    assert stored == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*_1/*.json")}
+    assert stored == {path: path.stat().st_mtime_ns for path in own.glob("*.json")}
+
+
+def test_what_cannot_be_drawn_is_refused_before_training(path):
+    data = features(path)
+    asked = hallucination.Imagining(path=str(path), size=SIZE, extra=30)
+    protocol = hallucinating.Protocol(asked, 1, [0.001], 8, data, None)
+    with pytest.raises(ValueError, match="46"):
+        hallucinating.check_episodes(protocol, ["plain", "oracle"])
+    protocol = protocol._replace(asked=asked._replace(extra=1, examples=20))
+    hallucinating.check_episodes(protocol, ["plain", "oracle", "generator:6"])
+    with pytest.raises(ValueError, match="9"):
+        hallucinating.check_episodes(protocol, ["plain", "generator:9"])
+    negative = {
+        "train": data["train"]._replace(
+            data=data["train"].data._replace(examples=-1 * data["train"].data.examples)
+        )
+    }
+    with pytest.raises(ValueError, match=r"100\.0%"):
+        hallucinating.statistics_of(negative)
