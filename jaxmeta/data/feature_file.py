@@ -3,6 +3,7 @@
 import os
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def features(path: str | os.PathLike[str]) -> dict[str, Source]:
     """
     name, remedy = os.fspath(path), "give an .npz file as experiments.features writes it."
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, because np.load leaves a broken file open.
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"The features '{name}' cannot be read ({error}): {remedy}") from error

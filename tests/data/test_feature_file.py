@@ -38,5 +38,5 @@ def test_files_that_cannot_be_read(kind, tmp_path):
             np.save(file, np.ones(3))
     elif kind == "text":
         path.write_text("no features")
-    with pytest.raises(ValueError, match="experiments.features"):
+    with pytest.raises(ValueError, match=r"experiments\.features"):
         features(path)
