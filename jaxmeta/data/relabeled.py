@@ -24,7 +24,7 @@ def shuffled_labels(data: Mapping[str, Source], seed: int = 0) -> dict[str, Sour
     >>> from jaxmeta.data import array_source
     >>> data = {"train": array_source(np.arange(6.0)[:, None], [0, 0, 0, 1, 1, 1])}
     >>> shuffled_labels(data)["train"].data.examples.ravel().tolist()
-    [2.0, 3.0, 5.0, 1.0, 4.0, 6.0]
+    [1.0, 2.0, 4.0, 0.0, 3.0, 5.0]
     """
     labels, relabeled = _fixed(data)
     return {**data, "train": relabeled(np.random.RandomState(seed).permutation(labels))}

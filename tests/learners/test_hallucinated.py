@@ -13,6 +13,7 @@ from jaxmeta.learners import (
     class_statistics,
     embedded,
     fine_tuning,
+    from_scratch,
     hallucinated,
     logistic_regression,
     matching,
@@ -257,27 +258,34 @@ def test_embedded_is_the_learner_with_the_embedding_as_its_model(normalization):
 
 def test_a_path_goes_through():
     learner = embedded(
-        identity(),
+        projector(4, hidden=[6]),  # whose statistics, inductive, are part of what is adapted
         hallucinated(fine_tuning(identity(), WAYS, steps=3), residual_mlp(codes=64), extra=1),
         normalization="inductive",
     )
     params, state = learner.init(KEY, EPISODE)
-    path, _ = learner.path(params, state, SUPPORT, KEY)
-    adapted, _ = learner.adapt(params, state, SUPPORT, KEY)
+    path, _ = jax.jit(learner.path)(params, state, SUPPORT, KEY)
+    adapted, _ = jax.jit(learner.adapt)(params, state, SUPPORT, KEY)
+    assert jax.tree.leaves(adapted.statistics)
     jax.tree.map(
         lambda rows, last: np.testing.assert_allclose(rows[-1], last, atol=1e-6), path, adapted
     )
 
 
 def test_prototype_matching_counts_classes_and_not_examples():
-    """Without context, copies of some examples change matching by counting them, and this not."""
-    learner = prototype_matching(identity(), WAYS)
-    params, _ = learner.init(KEY, EPISODE)
-    plain = jax.tree.map(jnp.zeros_like, params)  # LSTMs of zero weights add nothing
-    logits = predicted(learner, plain)
-    means = jnp.stack([SUPPORT.x[k::WAYS].mean(axis=0) for k in range(WAYS)])
-    units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (QUERY.x, means)]
-    np.testing.assert_allclose(logits, units[0] @ units[1].T, atol=1e-5)
+    """Without context, copies of a class's only example change matching, and not this."""
+    few = Batch(SUPPORT.x[:WAYS], SUPPORT.y[:WAYS], SUPPORT.mask[:WAYS])
+    more = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1], leaf[:1]]), few)
+    answers = {}
+    for make in (matching, prototype_matching):
+        learner = make(identity(), WAYS)
+        params = jax.tree.map(jnp.zeros_like, learner.init(KEY, EPISODE)[0])
+        answers[make] = [predicted(learner, params, support=each) for each in (few, more)]
+    units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (QUERY.x, few.x)]
+    for logits in answers[prototype_matching]:
+        np.testing.assert_allclose(logits, units[0] @ units[1].T, atol=1e-5)
+    apart = answers[matching][1] - answers[matching][0]
+    np.testing.assert_allclose(apart[:, 0], np.log(3), atol=1e-5)
+    np.testing.assert_allclose(apart[:, 1:], 0, atol=1e-5)
 
 
 def test_class_statistics_are_numpys():
@@ -333,8 +341,12 @@ def test_calibration_with_all_classes_and_one_covariance_is_linear_discriminant_
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: hallucinated(prototypical(identity(), 3), residual_mlp(), extra=-1), "-1"),
-        (lambda: hallucinated(prototypical(identity(), 3), residual_mlp(), 1, noise=0), "0"),
+        (lambda: hallucinated(prototypical(identity(), 3), residual_mlp(), extra=-1), "extra.*-1"),
+        (lambda: hallucinated(prototypical(identity(), 3), residual_mlp(), 1, noise=0), "noise.*0"),
+        (
+            lambda: hallucinated(from_scratch(identity(), 3), residual_mlp(), 1).init(KEY, EPISODE),
+            "tuple",
+        ),
         (lambda: hallucinated(prototypical(identity(), 3), residual_mlp(), 1, codes="no"), "no"),
         (
             lambda: hallucinated(prototypical(identity(), 3), projector(5), 1).init(KEY, EPISODE),
@@ -342,14 +354,17 @@ def test_calibration_with_all_classes_and_one_covariance_is_linear_discriminant_
         ),
         (lambda: hallucinated(prototypical(identity(), 3), mlp(2), 1).init(KEY, EPISODE), "64"),
         (lambda: residual_mlp(codes=5).init(KEY, SUPPORT.x), "5 codes"),
-        (lambda: calibrated(prototypical(identity(), 3), BASE, extra=0), "0"),
-        (lambda: calibrated(prototypical(identity(), 3), BASE, extra=1, neighbors=4), "4"),
+        (lambda: calibrated(prototypical(identity(), 3), BASE, extra=0), "extra.*0"),
+        (
+            lambda: calibrated(prototypical(identity(), 3), BASE, extra=1, neighbors=4),
+            "neighbors.*4",
+        ),
         (lambda: calibrated(prototypical(identity(), 3), BASE, extra=1, spread=-1.0), "-1.0"),
         (lambda: calibrated(prototypical(identity(), 3), SMALL, 1).init(KEY, EPISODE), "size 5"),
         (lambda: class_statistics([[1.0], [2.0], [3.0]], [0, 0, 1]), "Class 1"),
         (lambda: class_statistics([1.0, 2.0], [0, 0]), "n, d"),
-        (lambda: power(0.0), "0.0"),
-        (lambda: isotropic(-1.0), "-1.0"),
+        (lambda: power(0.0), "exponent.*0.0"),
+        (lambda: isotropic(-1.0), "spread.*-1.0"),
     ],
 )
 def test_errors(make, says):
