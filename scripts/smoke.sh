@@ -25,6 +25,11 @@ smoke() {
       python -c "import numpy; numpy.save('$out/clusters.npy', numpy.arange(22_000) % 500)"
       config=$config:$out/clusters.npy
       ;;
+    hallucination) # these stand for the features of a run
+      python -c "import numpy as np; x = np.random.default_rng(0).uniform(size=(200, 8)); y = np.arange(200) % 8
+np.savez('$out/features.npz', **{f'{s}_x': x for s in ('train', 'valid', 'test')}, **{f'{s}_y': y for s in ('train', 'valid', 'test')})"
+      options=("--config.data.path=$out/features.npz")
+      ;;
   esac
   case $name in # <method>_<data>
     *omniglot*) data=omniglot ;;

@@ -38,8 +38,8 @@ def class_statistics(x: Any, y: Any) -> ClassStatistics:
       ValueError: the features are not ``[n, d]`` with n labels, or a class has fewer than two.
 
     >>> statistics = class_statistics([[0.0], [2.0], [5.0], [7.0]], [0, 0, 1, 1])
-    >>> statistics.means.ravel().tolist(), [round(f, 3) for f in statistics.factors.ravel().tolist()]
-    ([1.0, 6.0], [1.414, 1.414])
+    >>> statistics.means.ravel().tolist(), round(statistics.factors[0].item(), 3)
+    ([1.0, 6.0], 1.414)
     """
     x, y = np.asarray(x, np.float64), np.asarray(y)
     if x.ndim != 2 or y.shape != x.shape[:1]:
