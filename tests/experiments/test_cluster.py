@@ -73,7 +73,7 @@ def test_a_run_is_trained_on_the_clusters_of_another(tmp_path):
     assert prepared.sources["valid"].classes == 5
     train(prepared, writers=[])
     # Its examples are in another order than those of the data set.
-    with pytest.raises(ValueError, match=r"are clusters already, .* cluster the features of a run"):
+    with pytest.raises(ValueError, match=r"are clusters already, .* give a run on the data set"):
         clustering.cluster(tmp_path / "cactus", clusters=4, least=4, seed=0)
 
 
