@@ -43,7 +43,7 @@ from jaxmeta.data import features
 from jaxmeta.runs import Stopped
 from jaxmeta.runs.spec import suggest
 
-from . import hallucinating, imagined, multitasking, plots, program, same_episodes
+from . import hallucinating, imagined, ladder_table, multitasking, plots, program, same_episodes
 from .configs import hallucination
 
 FEATURES = flags.DEFINE_string("features", None, "A file that experiments.features wrote.")
@@ -104,20 +104,20 @@ def main(arguments: list[str]) -> None:
         folder = Path(program.WORKDIR.value or "runs/ladder")
         folder.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    outcomes: list[hallucinating.Outcome] = []
+    outcomes: list[ladder_table.Outcome] = []
     left_out: list[str] = []
     generators: list[dict[str, Any]] = []
 
-    def report(outcome: hallucinating.Outcome) -> None:
+    def report(outcome: ladder_table.Outcome) -> None:
         outcomes.append(outcome)
-        rows = hallucinating.write(folder, outcomes, left_out, generators)
+        rows = ladder_table.write(folder, outcomes, left_out, generators)
         plots.ladder(folder, [row for row in rows if ":" not in row["rung"]])
         plots.classes(folder, [row for row in rows if ":" in row["rung"]])
 
     def leave_out(what: str) -> None:
         print(f"left out: {what}", file=sys.stderr)
         left_out.append(what)
-        hallucinating.write(folder, outcomes, left_out, generators)
+        ladder_table.write(folder, outcomes, left_out, generators)
 
     for protocol in protocols:
         learner, count = protocol.asked.learner, protocol.asked.shots
@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> None:
             if rung == "generator":
                 few = imagined.Imagined(*(each[:4] for each in found))
                 plots.imagined(hallucinating.folder_of(folder, protocol.asked), few)
-        hallucinating.write(folder, outcomes, left_out, generators)
+        ladder_table.write(folder, outcomes, left_out, generators)
     print((folder / "ladder.md").read_text())
 
 

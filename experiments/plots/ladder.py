@@ -15,7 +15,7 @@ def ladder(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
       folder: where to write ``ladder.png``.
-      rows: as of ``experiments.hallucinating.tabulated``.
+      rows: as of ``experiments.ladder_table.tabulated``.
     """
     learners = list(dict.fromkeys(row["learner"] for row in rows))
     rungs = list(dict.fromkeys(row["rung"] for row in rows if row["rung"] != "plain"))

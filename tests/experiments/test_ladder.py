@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import hallucinating, imagined, plots
+from experiments import hallucinating, imagined, ladder_table, plots
 from experiments.configs import hallucination
-from experiments.hallucinating import Outcome
+from experiments.ladder_table import Outcome
 from jaxmeta.data import features, fewer_examples, shuffled_labels
 from jaxmeta.runs import workdir
 
@@ -75,7 +75,7 @@ def outcomes(gain: float, seeds: int) -> list[Outcome]:
 
 
 def test_the_table_has_paired_gains_at_the_rate_that_validation_chose():
-    rows = hallucinating.tabulated(outcomes(0.01, seeds=3))
+    rows = ladder_table.tabulated(outcomes(0.01, seeds=3))
     by_rung = {row["rung"]: row for row in rows}
     assert list(by_rung) == ["plain", "zero", "generator", "oracle"]
     generator = by_rung["generator"]
@@ -88,7 +88,7 @@ def test_the_table_has_paired_gains_at_the_rate_that_validation_chose():
     assert generator["over_larger"] is None
     np.testing.assert_allclose(generator["share"], 0.1)
     np.testing.assert_allclose(by_rung["oracle"]["share"], 1.0)
-    text = hallucinating.table(rows)
+    text = ladder_table.table(rows)
     assert "+2.0 ± 2.5" in text
     assert "3 of 3" in text
 
@@ -98,12 +98,12 @@ def test_an_interval_is_over_seeds_and_episodes():
     noise = random.normal(size=(2, 400))
     kept = {("plain", seed): np.zeros(400) for seed in range(2)}
     kept |= {("generator", seed): noise[seed] for seed in range(2)}
-    found = hallucinating.paired(kept, "generator", "plain")
+    found = ladder_table.paired(kept, "generator", "plain")
     means = noise.mean(axis=1)
     seeds = 12.7062 * means.std(ddof=1) / 2**0.5
     episodes = 1.96 * noise.mean(axis=0).std(ddof=1) / 20
     np.testing.assert_allclose(found["ci95"], np.hypot(seeds, episodes), rtol=1e-4)
-    one = hallucinating.paired({k: v for k, v in kept.items() if k[1] == 0}, "generator", "plain")
+    one = ladder_table.paired({k: v for k, v in kept.items() if k[1] == 0}, "generator", "plain")
     np.testing.assert_allclose(one["ci95"], 1.96 * noise[0].std(ddof=1) / 20)
 
 
@@ -147,7 +147,7 @@ def test_rungs_are_what_they_say_and_finished_work_is_kept(learner, path, tmp_pa
     hallucinating.climb(protocol, rungs, tmp_path, found.append, pytest.fail)
     values = {each.rung: each.values for each in found}
     assert np.mean(values["oracle"]) > np.mean(values["plain"])
-    rows = hallucinating.write(tmp_path, found)
+    rows = ladder_table.write(tmp_path, found)
     plots.ladder(tmp_path, [row for row in rows if ":" not in row["rung"]])
     plots.classes(tmp_path, [row for row in rows if ":" in row["rung"]])
     assert (tmp_path / "ladder.png").stat().st_size > 10_000
