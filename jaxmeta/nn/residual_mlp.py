@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_count, check_sizes
-from jaxmeta.nn.layers import dense, init_dense
+from jaxmeta.nn.adapters import from_functions
+from jaxmeta.nn.models import mlp
 from jaxmeta.types import Array, Key, Model, PyTree
 
 
@@ -45,35 +46,21 @@ def residual_mlp(
     """
     check_sizes(hidden)
     check_count("codes", codes)
-    names = [f"layer{i}" for i in range(len(hidden))] + ["head"]
 
-    def init(key: Key, x: Array) -> tuple[PyTree, PyTree]:
+    def change(x: Array) -> Model:
+        return mlp(x.shape[1] - codes, hidden)
+
+    def init(key: Key, x: Array) -> PyTree:
         if x.ndim != 2 or x.shape[1] <= codes:
             raise ValueError(
                 f"A residual_mlp takes features [n, d] followed by {codes} codes, and got shape "
                 f"{x.shape}: give it an encoder without a head that flattens its maps."
             )
-        sizes = [x.shape[1], *hidden, x.shape[1] - codes]
-        keys = jax.random.split(key, len(names))
-        params = {
-            name: init_dense(k, a, b)
-            for name, k, a, b in zip(names, keys, sizes[:-1], sizes[1:], strict=True)
-        }
-        params["head"] = jax.tree.map(jnp.zeros_like, params["head"])
-        return params, {}
+        params, _ = change(x).init(key, x)
+        return {**params, "head": jax.tree.map(jnp.zeros_like, params["head"])}
 
-    def apply(
-        params: PyTree,
-        state: PyTree,
-        x: Array,
-        mask: Array | None = None,
-        key: Key | None = None,
-        batch_statistics: bool = True,
-    ) -> tuple[Array, PyTree]:
-        change = x
-        for name in names[:-1]:
-            change = jax.nn.relu(dense(params[name], change))
-        outputs = x[:, : x.shape[1] - codes] + dense(params["head"], change)
-        return (jax.nn.relu(outputs) if nonnegative else outputs), state
+    def apply(params: PyTree, x: Array) -> Array:
+        outputs = x[:, : x.shape[1] - codes] + change(x).apply(params, {}, x)[0]
+        return jax.nn.relu(outputs) if nonnegative else outputs
 
-    return Model(init, apply)
+    return from_functions(init, apply)
