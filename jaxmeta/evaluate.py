@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
-from jaxmeta.data.placed import at_place, changed_tasks
+from jaxmeta.data.placed import at_place
 from jaxmeta.distributed.memory import tasks_at_a_time
 from jaxmeta.distributed.microbatches import (
     Spread,
@@ -21,7 +21,6 @@ from jaxmeta.distributed.processes import shared_sharding
 from jaxmeta.types import (
     Array,
     Batch,
-    Episode,
     Key,
     Learner,
     Loss,
@@ -154,7 +153,7 @@ def over_all(
     References:
       Tukey, 1958, Bias and Confidence in Not-quite Large Samples (pseudo-values).
 
-    >>> from jaxmeta.data import array_source
+    >>> from jaxmeta.data import array_source, without_support
     >>> from jaxmeta.learners import fixed_classifier
     >>> from jaxmeta.losses import accuracy
     >>> from jaxmeta.nn import mlp
@@ -220,15 +219,6 @@ def pseudo_values(metric: Loss, outputs: Array, query: Batch, groups: Array) -> 
     )(jnp.arange(count))
     # Their mean is the metric itself, also where groups differ in size or the metric is no mean.
     return whole - (count - 1) * (without - jnp.mean(without))
-
-
-def without_support(whole: Sampler) -> Sampler:
-    """A task without a support set, whose queries are the batch that a sampler draws."""
-
-    def alone(data: PyTree, query: Batch) -> Episode:
-        return Episode(jax.tree.map(lambda leaf: leaf[:0], query), query)
-
-    return changed_tasks(whole, alone)
 
 
 def summarize(values: Array | np.ndarray) -> Evaluation:

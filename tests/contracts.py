@@ -283,7 +283,7 @@ def learns_without_recompiling(case: Case) -> None:
         params, state, moments = move(params, state, moments, grads, report.statistics)
         losses.append(report.metrics["loss"])
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:5])
-    assert gradient(case)._cache_size() == 1
+    assert gradient(case)._cache_size() <= 1  # 0 if many other programs have pushed it out
 
 
 def chance_without_signal(case: Case) -> None:

@@ -185,7 +185,7 @@ def keeps_its_promises(case: Case, folder: Path) -> None:
         train_state, metrics = update(train_state, data, KEY, 1)
         losses.append(metrics["loss"])
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-    assert update._cache_size() == 1
+    assert update._cache_size() <= 1  # 0 if many other programs have pushed it out
     assert train_state.state["constant"] == 1
     assert train_state.state["count"] == LARGE + STEPS
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.data import array_source, class_source, looked_up
+from jaxmeta.data import array_source, class_source, looked_up, without_support
 from jaxmeta.distributed.parallel import by_shard_map, replicate
-from jaxmeta.evaluate import GROUPS, over_all, summarize, without_support
+from jaxmeta.evaluate import GROUPS, over_all, summarize
 from jaxmeta.learners import fixed_classifier
 from jaxmeta.losses import accuracy, balanced_accuracy
 from jaxmeta.nn import mlp

@@ -11,7 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from rooms before its own, never from later ones.
 ROOMS = (
     ("types", "checks", "keys", "distributed", "distributed.varying"),
-    ("losses", "nn", "inner", "diagnostics", "runs.spec"),
+    ("losses",),
+    ("blocking_losses", "nn", "inner", "diagnostics", "runs.spec"),
     ("distributed.memory", "distributed.processes"),
     ("distributed.microbatches",),
     ("distributed.parallel",),

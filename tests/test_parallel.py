@@ -190,7 +190,7 @@ def test_what_is_carried_is_laid_out_as_it_comes_back(tasks):
     )
     for _ in range(2):
         train_state, _ = update(train_state, (), key, 2)
-    assert update._cache_size() == 1
+    assert update._cache_size() <= 1  # 0 if many other programs have pushed it out
 
 
 def test_surgery_over_devices_is_that_of_one():

@@ -1,5 +1,6 @@
 """Pictures of runs: how they learned, what an episode looks like, views and features."""
 
+from .attacks import attacks
 from .curves import comparison, curve, learning
 from .domains import adaptation, domains
 from .episodes import episode
@@ -12,6 +13,7 @@ from .pretraining import features, reconstructions, views
 
 __all__ = [
     "adaptation",
+    "attacks",
     "classes",
     "comparison",
     "curve",

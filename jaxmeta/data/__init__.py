@@ -29,7 +29,14 @@ from jaxmeta.data.color import (
     simclr_augmentation,
     solarize,
 )
-from jaxmeta.data.combine import Drawn, beside, mixture, paired, without_labels
+from jaxmeta.data.combine import (
+    Drawn,
+    beside,
+    mixture,
+    paired,
+    without_labels,
+    without_support,
+)
 from jaxmeta.data.decode import decode_inputs, decode_rotated_image
 from jaxmeta.data.digits import mnist, mnist_m, usps
 from jaxmeta.data.domain_shift import domain_shift, with_unlabeled
@@ -38,8 +45,10 @@ from jaxmeta.data.feature_file import features
 from jaxmeta.data.fewrel import fewrel
 from jaxmeta.data.gaussians import gaussians
 from jaxmeta.data.glyphs import glyphs
+from jaxmeta.data.harmful import beside_harmful, harmful_classes
 from jaxmeta.data.held_out import held_out_task
 from jaxmeta.data.images import folder, load_images
+from jaxmeta.data.linear_labels import harmful_labels, linear_labels
 from jaxmeta.data.many_tasks import adapted_tasks, splits_to_adapt, task_source
 from jaxmeta.data.multi_mnist import multi_mnist
 from jaxmeta.data.omniglot import omniglot
@@ -69,6 +78,7 @@ __all__ = [
     "adapted_tasks",
     "array_source",
     "beside",
+    "beside_harmful",
     "blur",
     "brightness",
     "cifar100_tasks",
@@ -92,8 +102,11 @@ __all__ = [
     "gaussians",
     "glyphs",
     "gray",
+    "harmful_classes",
+    "harmful_labels",
     "held_out_task",
     "hue",
+    "linear_labels",
     "load_images",
     "looked_up",
     "make_batch",
@@ -134,4 +147,5 @@ __all__ = [
     "vocabulary",
     "with_unlabeled",
     "without_labels",
+    "without_support",
 ]

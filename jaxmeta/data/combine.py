@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxmeta.data.batches import described
 from jaxmeta.data.placed import changed_tasks
-from jaxmeta.types import UNLABELED, Array, Batch, Key, PyTree, Sampler, Source
+from jaxmeta.types import UNLABELED, Array, Batch, Episode, Key, PyTree, Sampler, Source
 
 
 class Drawn(NamedTuple):
@@ -113,6 +113,28 @@ def without_labels(sample: Sampler) -> Sampler:
         return jax.tree.map(blank, task, is_leaf=lambda node: isinstance(node, Batch))
 
     return changed_tasks(sample, without)
+
+
+def without_support(sample: Sampler) -> Sampler:
+    """Draws tasks without a support set, whose queries are the batches that a sampler draws.
+
+    For learners that need none, such as :func:`jaxmeta.learners.fixed_classifier`.
+
+    Args:
+      sample: a sampler of batches.
+
+    >>> import jax
+    >>> from jaxmeta.data import array_source
+    >>> source = array_source([[1.0], [2.0]], ["ant", "bee"])
+    >>> task = without_support(source.batches(3))(source.data, jax.random.key(0))
+    >>> task.support.x.shape, task.query.x.shape
+    ((0, 1), (3, 1))
+    """
+
+    def alone(data: PyTree, query: Batch) -> Episode:
+        return Episode(jax.tree.map(lambda leaf: leaf[:0], query), query)
+
+    return changed_tasks(sample, alone)
 
 
 def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:

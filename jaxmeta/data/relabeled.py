@@ -26,7 +26,7 @@ def shuffled_labels(data: Mapping[str, Source], seed: int = 0) -> dict[str, Sour
     >>> shuffled_labels(data)["train"].data.examples.ravel().tolist()
     [1.0, 2.0, 4.0, 0.0, 3.0, 5.0]
     """
-    labels, relabeled = _fixed(data)
+    labels, relabeled = labels_of(data["train"])
     return {**data, "train": relabeled(np.random.RandomState(seed).permutation(labels))}
 
 
@@ -52,7 +52,7 @@ def fewer_examples(
     """
     check_count("classes", classes, least=1)
     check_count("examples", examples, least=1)
-    labels, relabeled = _fixed(data)
+    labels, relabeled = labels_of(data["train"])
     random = np.random.RandomState(seed)
     order = random.permutation(labels.max() + 1)
     if classes > len(order):
@@ -69,12 +69,13 @@ def fewer_examples(
     return {**data, "train": relabeled(kept)}
 
 
-def _fixed(data: Mapping[str, Source]) -> tuple[np.ndarray, Callable[[Any], Source]]:
-    """The labels of the training examples, and what gives them others."""
-    train = data["train"]
-    if train.relabeled is None:
-        raise ValueError(
-            "The training source has no fixed examples to give other labels: give a data set."
-        )
-    counts = np.asarray(train.data.counts)
-    return np.repeat(np.arange(counts.size), counts), train.relabeled
+def labels_of(source: Source) -> tuple[np.ndarray, Callable[[Any], Source]]:
+    """The labels of a source's examples, and what gives them others.
+
+    Raises:
+      ValueError: it has no fixed examples.
+    """
+    if source.relabeled is None:
+        raise ValueError("A source has no fixed examples to give other labels: give a data set.")
+    counts = np.asarray(source.data.counts)
+    return np.repeat(np.arange(counts.size), counts), source.relabeled

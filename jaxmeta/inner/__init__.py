@@ -7,6 +7,7 @@ your own consists of the same plain functions: ``init``, ``run`` and, if it has 
 """
 
 from jaxmeta.inner.coordinate_gates import coordinate_gates
+from jaxmeta.inner.drawn_rate import drawn_rate
 from jaxmeta.inner.gated import Chosen, Gates, gated
 from jaxmeta.inner.implicit import implicit
 from jaxmeta.inner.layer_gates import layer_gates
@@ -34,6 +35,7 @@ __all__ = [
     "check_differentiable",
     "coordinate_gates",
     "coordinatewise_lstm",
+    "drawn_rate",
     "factored_moments",
     "gated",
     "implicit",

@@ -2,6 +2,7 @@
 
 from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
+from jaxmeta.learners.attacks import adversary, attacks, on_new_network
 from jaxmeta.learners.calibrated import ClassStatistics, calibrated, class_statistics
 from jaxmeta.learners.chosen import chosen
 from jaxmeta.learners.embedded import embedded
@@ -33,8 +34,10 @@ __all__ = [
     "ClassStatistics",
     "Comparison",
     "Head",
+    "adversary",
     "alfa",
     "anil",
+    "attacks",
     "calibrated",
     "chosen",
     "class_statistics",
@@ -54,6 +57,7 @@ __all__ = [
     "matching",
     "meta_sgd",
     "nearest_mean",
+    "on_new_network",
     "proto_maml",
     "prototype_matching",
     "prototypical",

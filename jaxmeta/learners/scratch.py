@@ -1,23 +1,13 @@
 """Training from scratch on the support set: the baseline that every meta-learner must beat."""
 
-from typing import Any, NamedTuple
-
 import jax
-import jax.numpy as jnp
 import optax
 
 from jaxmeta.inner import InnerLoop, unroll
 from jaxmeta.learners.frames.gradient import gradient_learner
+from jaxmeta.learners.frames.restarted import Learned, restarted
 from jaxmeta.losses import cross_entropy
-from jaxmeta.types import Array, Batch, Episode, Key, Learner, Loss, Metrics, Model, PyTree
-
-
-class Adapted(NamedTuple):
-    """A whole network, trained for this task alone."""
-
-    params: PyTree
-    state: PyTree
-    adapted: PyTree
+from jaxmeta.types import Episode, Key, Learner, Loss, Model, PyTree
 
 
 def from_scratch(
@@ -80,39 +70,10 @@ def from_scratch(
         hyper = learner.init(key, episode)[0]["hyper"]
         return ({"hyper": hyper} if jax.tree.leaves(hyper) else ()), ()
 
-    def initialized(params: PyTree, support: Batch, key: Key) -> tuple[PyTree, PyTree]:
-        own, state = learner.init(key, Episode(support, support))
-        return {**own, **params} if params else own, state
+    return restarted(learner, anew)._replace(init=init)
 
-    def adapt(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Adapted, Metrics]:
-        init_key, adapt_key = jax.random.split(key)
-        own, own_state = initialized(params, support, init_key)
-        adapted, metrics = learner.adapt(own, own_state, support, adapt_key)
-        return Adapted(own, own_state, adapted), metrics
 
-    def predict(
-        params: PyTree,
-        state: PyTree,
-        adapted: Adapted,
-        x: PyTree,
-        mask: Array | None = None,
-        key: Key | None = None,
-    ) -> tuple[Array, PyTree]:
-        outputs, _ = learner.predict(adapted.params, adapted.state, adapted.adapted, x, mask, key)
-        return outputs, state
-
-    own_path = learner.path
-    if own_path is None:
-        return Learner(init, adapt, predict)
-
-    def path(params: PyTree, state: PyTree, support: Batch, key: Key) -> tuple[Any, Metrics]:
-        init_key, adapt_key = jax.random.split(key)
-        own, own_state = initialized(params, support, init_key)
-        rows, metrics = own_path(own, own_state, support, adapt_key)
-        count = jax.tree.leaves(rows)[0].shape[0]
-        own, own_state = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), (own, own_state)
-        )
-        return Adapted(own, own_state, rows), metrics
-
-    return Learner(init, adapt, predict, path)
+def anew(given: Learned, fresh: Learned) -> Learned:
+    """A new network and state, for all but what is learned about adapting."""
+    params, (new, state) = given[0], fresh
+    return {**new, "hyper": params["hyper"]} if "hyper" in params else new, state

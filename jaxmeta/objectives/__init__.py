@@ -4,6 +4,8 @@ from jaxmeta.objectives.added import added
 from jaxmeta.objectives.along import along, evenly
 from jaxmeta.objectives.augmented import augmented
 from jaxmeta.objectives.averages import changes, running_average, running_average_of_tasks
+from jaxmeta.objectives.blocked import blocked
+from jaxmeta.objectives.booster import booster
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.evolution_strategies import evolution_strategies
 from jaxmeta.objectives.multi_step import multi_step
@@ -17,6 +19,8 @@ __all__ = [
     "added",
     "along",
     "augmented",
+    "blocked",
+    "booster",
     "changes",
     "episodic",
     "evenly",

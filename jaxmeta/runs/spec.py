@@ -34,6 +34,7 @@ ROOMS = (
         "data",
     ),
     "losses",
+    "blocking_losses",
 )
 # The modules whose public functions may always be named. None of them runs a program, imports a
 # module by name, unpickles or writes a file, except for the data sets below. The submodules of

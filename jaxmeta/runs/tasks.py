@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmeta.evaluate import without_support
+from jaxmeta.data import without_support
 from jaxmeta.keys import Streams, streams
 from jaxmeta.learners.frames.support import check_labels
 from jaxmeta.runs.config import ways_of

@@ -20,10 +20,11 @@ from jaxmeta.data import (
     reviews,
     task_source,
     without_labels,
+    without_support,
 )
 from jaxmeta.data.placed import at_place
 from jaxmeta.distributed.parallel import by_shard_map
-from jaxmeta.evaluate import evaluator, over_all, summarize, without_support
+from jaxmeta.evaluate import evaluator, over_all, summarize
 from jaxmeta.learners import fixed_classifier
 from jaxmeta.nn import from_functions
 from jaxmeta.types import Episode

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxmeta.checks import check_count
 from jaxmeta.inner import InnerLoop, merge, partition
@@ -13,7 +12,7 @@ from jaxmeta.learners.frames.normalized import normalized
 from jaxmeta.learners.frames.support import (
     check_support,
     check_ways,
-    labeled,
+    draw_minibatch,
     mask_absent_classes,
     present_classes,
     support_loss,
@@ -121,12 +120,3 @@ def gradient_learner(
 
     adapt, path = by_inner_loop(inner, problem)
     return Learner(init, adapt, predict, path)
-
-
-def draw_minibatch(support: Batch, size: int, key: Key) -> Batch:
-    """Draws ``size`` different labeled examples; all of them and padding if there are fewer."""
-    known = labeled(support)
-    scores = jax.random.uniform(key, known.shape, jnp.float32)
-    _, rows = jax.lax.top_k(jnp.where(known > 0, scores, -1), min(size, known.size))
-    drawn: Batch = jax.tree.map(lambda leaf: leaf[rows], support._replace(mask=known))
-    return drawn

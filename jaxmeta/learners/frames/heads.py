@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_count
 from jaxmeta.inner import InnerLoop, merge, partition
 from jaxmeta.learners.frames.adaptation import Problem, by_inner_loop
 from jaxmeta.learners.frames.comparison import no_head_params
@@ -19,6 +20,7 @@ from jaxmeta.learners.frames.support import (
     check_ways,
     class_means,
     cosine_similarities,
+    draw_minibatch,
     mask_absent_classes,
     membership,
     present_classes,
@@ -100,6 +102,19 @@ def mean_head() -> Head:
     return Head(no_head_params, _means, affine)
 
 
+def zero_head() -> Head:
+    """A linear layer that starts from zeros, so that it knows nothing of the classes."""
+
+    def start(head_params: PyTree, embedded: Array, member: Array) -> PyTree:
+        sizes = (embedded.shape[1], member.shape[1])
+        return {
+            "kernel": jnp.zeros(sizes, embedded.dtype),
+            "bias": jnp.zeros(sizes[1:], embedded.dtype),
+        }
+
+    return Head(no_head_params, start, affine)
+
+
 def cosine_head(temperature: float) -> Head:
     r"""A head of cosines :math:`z_k = \cos(w_k, f(x)) / T + b_k`; w starts from the means."""
 
@@ -124,6 +139,7 @@ def head_learner(
     *,
     fast: Callable[[str], bool] | None = None,
     entropy: float = 0.0,
+    batch: int | None = None,
     normalization: str = "transductive",
 ) -> Learner:
     r"""Adapts a head, and the parts of its embedding that ``fast`` names, by an inner loop.
@@ -142,6 +158,8 @@ def head_learner(
         ``"block3/kernel"``; ``None`` for the head alone.
       entropy: beta, the weight of the entropy of the predictions on the query set. Unless it is 0,
         adaptation waits for the queries: it happens in ``predict`` and reports no metrics.
+      batch: number of labeled examples of the support set that each inner step draws, as in
+        :func:`gradient_learner`; by default all.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
@@ -150,8 +168,8 @@ def head_learner(
       has one and adaptation does not wait for the queries.
 
     Raises:
-      ValueError: ``ways`` is not positive, the entropy's weight is negative, the normalization is
-        unknown, or (when adapting) the support set does not fit.
+      ValueError: ``ways`` or ``batch`` is not positive, the entropy's weight is negative, the
+        normalization is unknown, or (when adapting) the support set does not fit.
 
     >>> import optax
     >>> from jaxmeta.inner import unroll
@@ -161,6 +179,8 @@ def head_learner(
     """
     embedding = normalized(model, normalization)
     check_ways(ways)
+    if batch is not None:
+        check_count("batch", batch, least=1)
     if entropy < 0:
         raise ValueError(f"entropy is {entropy}: give 0 or more.")
 
@@ -181,26 +201,30 @@ def head_learner(
         check_support(support, ways)
         present, member = present_classes(support, ways), membership(support, ways)
 
-        def embed(weights: PyTree) -> tuple[Array, Array | None, PyTree]:
-            """The embedded support set and queries, and the statistics of the support set."""
-            embedded, kept = embedding.on_support(weights, state, support)
+        def embed(weights: PyTree, shown: Batch) -> tuple[Array, Array | None, PyTree]:
+            """The embedded examples and queries, and the statistics of the examples."""
+            embedded, kept = embedding.on_support(weights, state, shown)
             if query is None:
                 return embedded, None, kept
             asked, _ = embedding.on_query(weights, state, kept, query.x, query.mask)
             return embedded, asked, kept
 
-        initial = embed(params["model"])
+        initial = embed(params["model"], support)
         start = {"head": head.start(params.get("head", ()), initial[0], member)}
         slow: PyTree = ()
         if fast is not None:
             start["model"], slow = partition(params["model"], fast)
 
         def inner_loss(leaves: PyTree, key: Key) -> Array:
-            embedded, asked, _ = initial
+            # What does not adapt is embedded once.
+            shown = support._replace(x=initial[0]) if fast is None else support
+            if batch is not None:
+                shown = draw_minibatch(shown, batch, key)
+            embedded, asked = shown.x, initial[1]
             if fast is not None:
-                embedded, asked, _ = embed(merge(leaves["model"], slow))
+                embedded, asked, _ = embed(merge(leaves["model"], slow), shown)
             logits = head.apply(leaves["head"], embedded)
-            value = support_loss(cross_entropy, logits, support, present)
+            value = support_loss(cross_entropy, logits, shown, present)
             value += head.penalty(leaves["head"], member)
             if query is None or asked is None:
                 return value

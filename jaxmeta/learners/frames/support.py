@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.checks import check_count
-from jaxmeta.types import UNLABELED, Array, Batch, Loss
+from jaxmeta.types import UNLABELED, Array, Batch, Key, Loss
 
 MASK_VALUE = -1e9
 """In place of minus infinity, whose derivative would be NaN."""
@@ -33,6 +33,15 @@ def labeled(support: Batch) -> Array:
     if support.y.ndim > 1:
         return support.mask
     return support.mask * (support.y != UNLABELED).astype(support.mask.dtype)
+
+
+def draw_minibatch(support: Batch, size: int, key: Key) -> Batch:
+    """Draws ``size`` different labeled examples; all of them and padding if there are fewer."""
+    known = labeled(support)
+    scores = jax.random.uniform(key, known.shape, jnp.float32)
+    _, rows = jax.lax.top_k(jnp.where(known > 0, scores, -1), min(size, known.size))
+    drawn: Batch = jax.tree.map(lambda leaf: leaf[rows], support._replace(mask=known))
+    return drawn
 
 
 def class_means(embedded: Array, member: Array) -> Array:

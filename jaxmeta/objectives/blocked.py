@@ -1,0 +1,105 @@
+"""A model that is useful, and that an adversary cannot make useful for what is harmful."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.blocking_losses import entropy_deficit
+from jaxmeta.losses import accuracy
+from jaxmeta.objectives.along import path_loss
+from jaxmeta.objectives.on_part import on_part
+from jaxmeta.types import Array, Carried, Key, Learner, Loss, Objective, PyTree, Report
+
+DESIRED, HARMFUL = "desired", "harmful"
+"""What the parts of a task are called."""
+
+
+def blocked(
+    objective: Objective,
+    adversaries: Sequence[Learner],
+    *,
+    blocking: Loss = entropy_deficit,
+    weight: float = 1.0,
+) -> Objective:
+    r"""A desired objective, and along the paths of adversaries a loss that wants them to fail.
+
+    .. math:: \ell = L_{\text{desired}}(\theta) + c\, \operatorname*{mean}_{a,\; 0 \leq k \leq K_a}
+              B\big(\mathrm{predict}(\theta_k^{(a)}, x_{\text{harmful}})\big)
+
+    where adversary a goes from :math:`\theta_0 = \theta` to :math:`\theta_K` on a harmful support
+    set. Adversaries without steps make it adversarial censoring. What it withstands is what
+    :func:`jaxmeta.learners.attacks` has not broken, and no more.
+
+    Args:
+      objective: the desired one, over the part ``"desired"`` of a task. Its parameters hold the
+        attacked ones under ``"model"``.
+      adversaries: learners with a ``path`` that take only ``"model"`` from the parameters, such as
+        :func:`jaxmeta.learners.adversary`; they see the part ``"harmful"``, an episode.
+      blocking: the loss of their predictions on harmful queries, such as those of
+        :mod:`jaxmeta.blocking_losses`.
+      weight: c. With 0 this is the desired objective, and no adversary is computed.
+
+    Returns:
+      An objective over ``{"desired": ..., "harmful": Episode}``, as drawn by
+      :func:`jaxmeta.data.paired`, with the parameters and state of ``objective``. Besides its
+      metrics it reports ``blocking``, and ``harmful_accuracy`` after the last step.
+
+    Raises:
+      ValueError: there is no adversary, or one has no path.
+
+    References:
+      Henderson et al., 2023, Self-Destructing Models: Increasing the Costs of Harmful Dual Uses of
+      Foundation Models.
+
+    >>> from jaxmeta.learners import adversary
+    >>> from jaxmeta.nn import mlp
+    >>> from jaxmeta.pretraining import supervised
+    >>> model = mlp(8)
+    >>> objective = blocked(supervised(model, classes=60), [adversary(model, ways=5, steps=4)])
+    """
+    if not adversaries:
+        raise ValueError("blocked got 0 adversaries: give at least one.")
+    losses = [
+        path_loss(adversary, blocking, _everywhere, {"accuracy": accuracy})
+        for adversary in adversaries
+    ]
+    own = on_part(objective, DESIRED)
+    if weight == 0:
+        return own
+
+    def loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:
+        desired_key, harmful_key = jax.random.split(key)
+        value, report = own.loss(params, state, task, desired_key)
+        episode = harmful_part(task)
+        values, reports = [], []
+        for each, key in zip(losses, jax.random.split(harmful_key, len(losses)), strict=True):
+            resisted, found = each(attacked(params), attacked_state(state), episode, key)
+            values.append(resisted)
+            reports.append(found.metrics["accuracy"])
+        resisted = jnp.mean(jnp.stack(values))
+        metrics = {"blocking": resisted, "harmful_accuracy": jnp.mean(jnp.stack(reports))}
+        return value + weight * resisted, report._replace(metrics={**report.metrics, **metrics})
+
+    return own._replace(loss=loss)
+
+
+def _everywhere(state: PyTree, steps: int) -> Array:
+    """The same weight before the first step and after each."""
+    return jnp.full(steps + 1, 1 / (steps + 1), jnp.float32)
+
+
+def harmful_part(task: Any) -> Any:
+    """The harmful part of a task, whose desired part may carry something."""
+    return (task.task if isinstance(task, Carried) else task)[HARMFUL]
+
+
+def attacked(params: PyTree) -> PyTree:
+    """What adversaries take from the parameters."""
+    return {"model": params["model"]}
+
+
+def attacked_state(state: PyTree) -> PyTree:
+    """The model's part of a state that has several, or a state that has one."""
+    return state["model"] if isinstance(state, dict) and "model" in state else state
