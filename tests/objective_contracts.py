@@ -24,11 +24,7 @@ from jaxmeta.types import Carried, Key, Metrics, Model, Objective, PyTree, Repor
 
 TASKS, STEPS, KEY = 12, 40, jax.random.key(0)
 LARGE = 2**24  # a float32 cannot count beyond it
-SKETCHES = (
-    "adapting_adversary",
-    "learned_optimizer",
-    "tokens",
-)
+SKETCHES = ("learned_optimizer", "tokens")
 
 
 class Case(NamedTuple):

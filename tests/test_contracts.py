@@ -9,6 +9,7 @@ import pytest
 
 from jaxmeta.evaluate import evaluator
 from jaxmeta.learners import (
+    adversary,
     alfa,
     anil,
     calibrated,
@@ -161,6 +162,9 @@ CASES = {
         fine_tuning(EMBEDDING, WAYS, steps=2, learning_rate=1e-3, trained="all", entropy=0.5),
         equivariant=True,
         learns=False,
+    ),
+    "adversary": Case(
+        adversary(EMBEDDING, WAYS, steps=2, most_rate=0.1), equivariant=True, learns=False
     ),
     "chosen": Case(
         chosen(

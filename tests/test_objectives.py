@@ -18,6 +18,7 @@ from jaxmeta import domains, learners, multitask, pretraining
 from jaxmeta.data import (
     array_source,
     beside,
+    beside_harmful,
     domain_shift,
     held_out_task,
     looked_up,
@@ -33,6 +34,8 @@ from jaxmeta.objectives import (
     added,
     along,
     augmented,
+    blocked,
+    booster,
     episodic,
     evolution_strategies,
     multi_step,
@@ -76,6 +79,10 @@ SHARED = multitask.hard_sharing(EMBEDDING, LINEAR, tasks=3)
 STRETCHES = trajectories(
     linear(1), coordinatewise_lstm((3,), log_range=None), sum_of_squares, stretch=2, horizon=6
 )
+DESIRED = episodic(
+    learners.fixed_classifier(EMBEDDING, LINEAR, normalization="transductive"), cross_entropy
+)
+HARMFUL = beside_harmful(SOURCE, SHIFTED, ways=3, shots=2, queries=2)
 EPISODES, BATCHES = SOURCE.episodes(ways=3, shots=2, queries=2), SOURCE.batches(8)
 
 
@@ -189,6 +196,13 @@ CASES = {
         DOMAINS["train"].data,
     ),
     **{
+        name: Case(objective, HARMFUL.batches(8), HARMFUL.data)
+        for name, objective in {
+            "blocked": blocked(DESIRED, [learners.adversary(EMBEDDING, 3, steps=2)]),
+            "booster": booster(DESIRED, learners.prototypical(EMBEDDING, 3)),
+        }.items()
+    },
+    **{
         name: Case(objective, TASKS.batches(8), TASKS.data)
         for name, objective in {
             "multitask": multitask.by_uncertainty(
@@ -221,7 +235,7 @@ SLOW = (
     "added",
     "along",
     "multi_step",
-    "adapting_adversary",
+    "booster",
     "simclr",
     "supcon",
     "barlow_twins",

@@ -1,13 +1,12 @@
 """A model that is useful, and that an adversary cannot make useful for what is harmful."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.blocking_losses import entropy_deficit
-from jaxmeta.losses import accuracy
 from jaxmeta.objectives.along import path_loss
 from jaxmeta.objectives.on_part import on_part
 from jaxmeta.types import Array, Carried, Key, Learner, Loss, Objective, PyTree, Report
@@ -22,6 +21,7 @@ def blocked(
     *,
     blocking: Loss = entropy_deficit,
     weight: float = 1.0,
+    metrics: Mapping[str, Loss] | None = None,
 ) -> Objective:
     r"""A desired objective, and along the paths of adversaries a loss that wants them to fail.
 
@@ -40,11 +40,12 @@ def blocked(
       blocking: the loss of their predictions on harmful queries, such as those of
         :mod:`jaxmeta.blocking_losses`.
       weight: c. With 0 this is the desired objective, and no adversary is computed.
+      metrics: metrics of the harmful queries after the last step to report, by name.
 
     Returns:
       An objective over ``{"desired": ..., "harmful": Episode}``, as drawn by
       :func:`jaxmeta.data.paired`, with the parameters and state of ``objective``. Besides its
-      metrics it reports ``blocking``, and ``harmful_accuracy`` after the last step.
+      metrics it reports ``blocking``, and ``metrics`` as in ``harmful_accuracy``.
 
     Raises:
       ValueError: there is no adversary, or one has no path.
@@ -61,10 +62,7 @@ def blocked(
     """
     if not adversaries:
         raise ValueError("blocked got 0 adversaries: give at least one.")
-    losses = [
-        path_loss(adversary, blocking, _everywhere, {"accuracy": accuracy})
-        for adversary in adversaries
-    ]
+    losses = [path_loss(adversary, blocking, _everywhere, metrics) for adversary in adversaries]
     own = on_part(objective, DESIRED)
     if weight == 0:
         return own
@@ -73,14 +71,14 @@ def blocked(
         desired_key, harmful_key = jax.random.split(key)
         value, report = own.loss(params, state, task, desired_key)
         episode = harmful_part(task)
-        values, reports = [], []
+        reports = []
         for each, key in zip(losses, jax.random.split(harmful_key, len(losses)), strict=True):
             resisted, found = each(attacked(params), attacked_state(state), episode, key)
-            values.append(resisted)
-            reports.append(found.metrics["accuracy"])
-        resisted = jnp.mean(jnp.stack(values))
-        metrics = {"blocking": resisted, "harmful_accuracy": jnp.mean(jnp.stack(reports))}
-        return value + weight * resisted, report._replace(metrics={**report.metrics, **metrics})
+            named = {f"harmful_{name}": found.metrics[name] for name in metrics or ()}
+            reports.append({"blocking": resisted, **named})
+        mean = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves)), *reports)
+        total = value + weight * mean["blocking"]
+        return total, report._replace(metrics={**report.metrics, **mean})
 
     return own._replace(loss=loss)
 

@@ -1,0 +1,107 @@
+"""Attacks: where they start, how they descend, and what they do not depend on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta.data import glyphs
+from jaxmeta.learners import adversary, attacks, fine_tuning, on_new_network
+from jaxmeta.learners.attacks import OPTIMIZERS, any_optimizer, tuning
+from jaxmeta.nn import conv4
+
+MODEL = conv4(filters=4, halvings=2)
+SOURCE = glyphs(size=8)["train"]
+TASK = SOURCE.episodes(ways=3, shots=3, queries=2)(SOURCE.data, jax.random.key(0))
+GRID = attacks(MODEL, ways=3, steps=3)
+PARAMS, STATE = MODEL.init(jax.random.key(1), TASK.support.x)
+KEY = jax.random.key(2)
+
+
+def logits(learner, model=PARAMS, optimizer="momentum", rate=0.1):
+    @jax.jit
+    def run(model):
+        params = {"model": model, "hyper": tuning(optimizer, rate)}
+        adapted, _ = learner.adapt(params, STATE, TASK.support, KEY)
+        return learner.predict(params, STATE, adapted, TASK.query.x, TASK.query.mask)[0]
+
+    return np.asarray(run(model))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_program_descends_by_any_optimizer(name):
+    gradient = {"w": jnp.array([0.3, -2.0])}
+    own, any_one = OPTIMIZERS[name](0.1), any_optimizer(tuning(name, 0.1))
+    states = [own.init(gradient), any_one.init(gradient)]
+    for _ in range(3):
+        found = []
+        for place, optimizer in enumerate((own, any_one)):
+            with jax.numpy_dtype_promotion("standard"):  # as inner_step does for optax
+                updates, states[place] = optimizer.update(gradient, states[place], gradient)
+            found.append(updates["w"])
+        np.testing.assert_array_equal(*found)
+
+
+def test_an_attack_from_class_means_is_fine_tuning():
+    whole = fine_tuning(MODEL, 3, trained="all", steps=3, learning_rate=0.01)
+
+    @jax.jit
+    def run(model):
+        adapted, _ = whole.adapt({"model": model}, STATE, TASK.support, KEY)
+        return whole.predict({"model": model}, STATE, adapted, TASK.query.x)[0]
+
+    found = logits(GRID["means"], optimizer="adam", rate=0.01)
+    np.testing.assert_allclose(found, run(PARAMS), rtol=1e-4, atol=1e-5)
+
+
+def test_training_from_scratch_does_not_see_what_is_attacked():
+    bound = on_new_network(GRID["zeros"])
+    other = jax.tree.map(lambda leaf: 3 * leaf + 1, PARAMS)
+    np.testing.assert_array_equal(logits(bound), logits(bound, other))
+    assert np.abs(logits(GRID["zeros"]) - logits(GRID["zeros"], other)).max() > 1e-3
+
+
+def test_rescaling_undoes_a_scale_and_resetting_the_last_parts():
+    def kernels(change):
+        return {name: {**part, "kernel": change(part["kernel"])} for name, part in PARAMS.items()}
+
+    larger = kernels(lambda kernel: 100 * kernel)
+    np.testing.assert_allclose(
+        logits(GRID["rescaled"]), logits(GRID["rescaled"], larger), rtol=1e-3, atol=1e-4
+    )
+    assert np.abs(logits(GRID["means"]) - logits(GRID["means"], larger)).max() > 1e-2
+    last = [*PARAMS][-1]
+    spoiled = {**PARAMS, last: jax.tree.map(jnp.zeros_like, PARAMS[last])}
+    np.testing.assert_array_equal(logits(GRID["reset_1"]), logits(GRID["reset_1"], spoiled))
+
+
+def test_the_path_ends_where_adaptation_does_and_frozen_features_stay():
+    for name, attack in GRID.items():
+        params = {"model": PARAMS, "hyper": tuning("sgd", 0.01)}
+        shapes = jax.eval_shape(attack.path, params, STATE, TASK.support, KEY)[0]
+        assert {leaf.shape[0] for leaf in jax.tree.leaves(shapes)} == {4}, name
+    params = {"model": PARAMS, "hyper": tuning("sgd", 0.01)}
+    adapted, _ = jax.eval_shape(GRID["frozen"].adapt, params, STATE, TASK.support, KEY)
+    assert set(adapted.fast) == {"head"}
+
+
+def test_batches_of_a_smaller_support_set_are_all_of_it():
+    # Sixteen of nine examples are nine, in another order.
+    np.testing.assert_allclose(
+        logits(GRID["means, 16"]), logits(GRID["means"]), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_an_unknown_optimizer_is_told():
+    for make in (lambda: adversary(MODEL, 3, optimizer="adm"), lambda: tuning("adm", 0.1)):
+        with pytest.raises(ValueError, match="optimizer is 'adm': choose one of sgd, momentum"):
+            make()
+
+
+def test_an_adversarys_gradients_are_clipped():
+    huge = jax.tree.map(lambda leaf: 1e4 * leaf, PARAMS)
+    learner = adversary(MODEL, 3, steps=2, least_rate=1.0, most_rate=1.0)
+    adapted, _ = jax.jit(learner.adapt)({"model": huge}, STATE, TASK.support, KEY)
+    apart = jax.tree.map(lambda a, b: a - b, adapted.fast["model"], huge)
+    assert optax.tree.norm(apart) < 2.1
