@@ -8,7 +8,8 @@ their ``get_config`` takes a defense, as in
 - plain, the desired task alone, in the setting of the defenses;
 - censored, adversaries without steps; blocked, with steps; both by the entropy deficit;
 - uniform, inverse, calibrated: blocked by the other losses of ``jaxmeta.blocking_losses``;
-- second_order, blocked with second derivatives;
+- second_order, blocked with second derivatives; hardened, blocked against three adversaries, two
+  of which first initialize the last part of the model, or the last two, anew;
 - booster.
 
 All but ``pretrained`` are to start from a pretrained run: give ``--config.init_from.workdir=RUN
@@ -28,6 +29,7 @@ BLOCKING = {
     "censored": "entropy_deficit",
     "blocked": "entropy_deficit",
     "second_order": "entropy_deficit",
+    "hardened": "entropy_deficit",
     "uniform": "uniform_divergence",
     "inverse": "inverse_cross_entropy",
     "calibrated": "calibrated_deficit",
@@ -134,7 +136,10 @@ def objective_of(world: World, defense: str) -> dict[str, Any]:
     return {
         "make": "jaxmeta.objectives.blocked",
         "objective": desired,
-        "adversaries": [adversary],
+        "adversaries": [
+            {**adversary, "reset": parts}
+            for parts in ((0, 1, 2) if defense == "hardened" else (0,))
+        ],
         "blocking": {"function": f"jaxmeta.blocking_losses.{loss}"},
         "weight": 0.0 if defense == "plain" else world.weight,
     }

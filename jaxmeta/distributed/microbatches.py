@@ -53,7 +53,7 @@ def in_chunks(size: int) -> Spread:
             if parts == 1:
                 return mapped(common, items, weights)
             padded = pad(items, weights, parts)
-            chunks = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), padded)
+            chunks = jax.tree.map(lambda leaf: divide(leaf, parts), padded)
 
             def add(sums: PyTree, chunk: tuple[PyTree, Array]) -> tuple[PyTree, PyTree]:
                 more, per_task = once(common, *chunk)
@@ -86,9 +86,15 @@ def pad(items: PyTree, weights: Array, parts: int) -> tuple[PyTree, Array]:
     return items, jnp.where(places < total, weights[last], 0)
 
 
+def divide(leaf: Array, parts: int) -> Array:
+    """``[parts * each, ...]`` to ``[parts, each, ...]``."""
+    # Not -1, which says nothing of an empty leaf, such as a support set without examples.
+    return leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:])
+
+
 def join(parts: Array) -> Array:
     """``[parts, each, ...]`` to ``[parts * each, ...]``."""
-    return parts.reshape(-1, *parts.shape[2:])
+    return parts.reshape(parts.shape[0] * parts.shape[1], *parts.shape[2:])
 
 
 def even_weights(tasks: int) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmeta.distributed.microbatches import Mapped, Spread, join, one_device, pad
+from jaxmeta.distributed.microbatches import Mapped, Spread, divide, join, one_device, pad
 from jaxmeta.types import Array, PyTree
 
 TASKS = "tasks"
@@ -184,9 +184,8 @@ def by_pmap(devices: Sequence[jax.Device]) -> Spread:
         )
 
         def spread_out(common: PyTree, items: PyTree, weights: Array) -> tuple[PyTree, PyTree]:
-            shares = jax.tree.map(
-                lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), pad(items, weights, count)
-            )
+            padded = pad(items, weights, count)
+            shares = jax.tree.map(lambda leaf: divide(leaf, count), padded)
             sums, per_task = on_all(common, *shares)
             return sums, jax.tree.map(lambda leaf: join(leaf)[: weights.shape[0]], per_task)
 

@@ -34,6 +34,7 @@ def adversary(
     least_rate: float = 1e-3,
     most_rate: float = 1.0,
     optimizer: str = "sgd",
+    reset: int = 0,
     first_order: bool = True,
     normalization: str = "transductive",
 ) -> Learner:
@@ -49,6 +50,8 @@ def adversary(
       least_rate: the smallest rate.
       most_rate: the largest rate.
       optimizer: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adagrad"``.
+      reset: how many of the last parts of the model are initialized anew before, as the parts below
+        them are what a defense is then left with.
       first_order: treat the inner gradient as a constant when differentiating. The others of these
         than ``"sgd"`` and ``"momentum"`` have no second order at gradients of 0.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
@@ -57,17 +60,19 @@ def adversary(
       A learner with a ``path`` that takes only ``"model"`` from the parameters.
 
     Raises:
-      ValueError: there is no such optimizer, a rate is not positive, or as for
+      ValueError: there is no such optimizer, a rate is not positive, a count is negative, or as for
         :func:`jaxmeta.learners.head_learner`.
 
     >>> from jaxmeta.nn import conv4
     >>> learner = adversary(conv4(), ways=5)
     """
     _check_optimizer(optimizer)
+    check_count("reset", reset)
     # Without clipping, the highest rates would diverge, and with them the outer loss.
     clipped = _clipped(OPTIMIZERS[optimizer])
     loop = drawn_rate(clipped, steps, least_rate, most_rate, first_order=first_order)
-    return _tuned(model, loop, ways, normalization=normalization)
+    learner = _tuned(model, loop, ways, normalization=normalization)
+    return restarted(learner, _reset(reset)) if reset else learner
 
 
 class Tuning(NamedTuple):

@@ -6,14 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.data import glyphs
 from jaxmeta.learners import adversary, attacks, fine_tuning, on_new_network
 from jaxmeta.learners.attacks import OPTIMIZERS, any_optimizer, tuning
-from jaxmeta.nn import conv4
+from tests.contracts import small, task
 
-MODEL = conv4(filters=4, halvings=2)
-SOURCE = glyphs(size=8)["train"]
-TASK = SOURCE.episodes(ways=3, shots=3, queries=2)(SOURCE.data, jax.random.key(0))
+MODEL, TASK = small(8), task(0)
 GRID = attacks(MODEL, ways=3, steps=3)
 PARAMS, STATE = MODEL.init(jax.random.key(1), TASK.support.x)
 KEY = jax.random.key(2)
@@ -49,7 +46,8 @@ def test_an_attack_from_class_means_is_fine_tuning():
     @jax.jit
     def run(model):
         adapted, _ = whole.adapt({"model": model}, STATE, TASK.support, KEY)
-        return whole.predict({"model": model}, STATE, adapted, TASK.query.x)[0]
+        params, query = {"model": model}, TASK.query
+        return whole.predict(params, STATE, adapted, query.x, query.mask)[0]
 
     found = logits(GRID["means"], optimizer="adam", rate=0.01)
     np.testing.assert_allclose(found, run(PARAMS), rtol=1e-4, atol=1e-5)
