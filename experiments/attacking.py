@@ -20,8 +20,6 @@ SCRATCH = "scratch"
 WEAK = ("zeros, 16", "momentum", 1e-4)
 """The attack by which SOPHON was judged: momentum at a small rate, on batches, with a new layer."""
 FINALISTS, SEMIFINALISTS = 3, 12
-REPORTED = streams(0).test
-"""The key of the episodes that are reported."""
 
 
 class Target(NamedTuple):
@@ -211,6 +209,7 @@ def attacked(
     # Other keys than those of the reported episodes, even where the two splits are one.
     rounds = jax.random.split(streams(0).valid, 3)
     ways_to_descend = list(itertools.product(OPTIMIZERS, RATES))
+    reported = streams(0).test
     cells = [Cell(name, *each) for name in setting.grid for each in ways_to_descend]
     first = {cell: probe(target, cell, choosing, setting.first, rounds[0]) for cell in cells}
     by_rate = [
@@ -224,7 +223,7 @@ def attacked(
     if target.healed is not None:
         left = [*left, *(cell._replace(healed=True) for cell in left)]
     last = {cell: probe(target, cell, choosing, setting.draws, rounds[2]) for cell in left}
-    final = {cell: probe(target, cell, split, setting.draws, REPORTED) for cell in left}
+    final = {cell: probe(target, cell, split, setting.draws, reported) for cell in left}
     (chosen,) = best_of(last, 1)
     mark = int(last[chosen].mean(axis=0).argmax())
     stopped = [
@@ -242,7 +241,7 @@ def attacked(
         values=final[chosen][:, mark].tolist(),
         curve=[float(final[cell][:, place].mean()) for place, cell in enumerate(stopped)],
         upper=max(float(rows.mean(axis=0).max()) for rows in final.values()),
-        weak=float(probe(target, Cell(*WEAK), split, setting.draws, REPORTED)[:, -1].mean()),
+        weak=float(probe(target, Cell(*WEAK), split, setting.draws, reported)[:, -1].mean()),
         by_rate=by_rate,
     )
 

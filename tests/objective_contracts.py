@@ -113,9 +113,9 @@ def first_step(case: Case) -> Step:
     return draw(case.data)
 
 
-def on_all_devices(case: Case) -> tuple[Update, TrainState, PyTree]:
+def on_all_devices(case: Case, step: Step) -> tuple[Update, TrainState, PyTree]:
     """The outer loop, what it begins with, and the data, on every device of every process."""
-    devices, step = jax.devices(), first_step(case)
+    devices = jax.devices()
     spread = by_shard_map(devices)
     update = outer_loop(case.objective, case.optimizer, case.sample, TASKS, chunk=1, spread=spread)
     begun = init_train_state(case.optimizer, step.params, step.state, step.carry)
@@ -127,7 +127,7 @@ def trained(case: Case, steps: int) -> tuple[TrainState, Metrics]:
     """What is learned in so many steps by all devices, and the metrics of each step."""
     # Adam would magnify the rounding of gradients that are 0.
     case = case._replace(objective=held(case.objective), optimizer=optax.sgd(0.1))
-    update, train_state, data = on_all_devices(case)
+    update, train_state, data = on_all_devices(case, first_step(case))
     return update(train_state, data, KEY, steps)
 
 
@@ -159,7 +159,7 @@ def keeps_its_promises(case: Case, folder: Path) -> None:
     in_chunks = jax.jit(estimate(case.objective, chunk=5))
     same(in_chunks(step.params, step.state, step.tasks, step.keys), (gradient, report))
 
-    update, train_state, data = on_all_devices(case)
+    update, train_state, data = on_all_devices(case, step)
     train_state, metrics = update(train_state, data, KEY, 1)
     same(
         jax.tree.map(lambda row: row[0], metrics),

@@ -28,8 +28,6 @@ SHARED, CUT = PartitionSpec(), PartitionSpec("devices")
 MESH = jax.sharding.Mesh(np.array(DEVICES), ("devices",))
 over_devices = functools.partial(jax.shard_map, mesh=MESH, out_specs=SHARED)
 LEARNERS = {
-    "maml": maml(small(WAYS), WAYS, steps=2, learning_rate=0.1),
-    "first_order_maml": maml(small(WAYS), WAYS, steps=2, learning_rate=0.1, first_order=True),
     "maml_of_a_perceptron": maml(mlp(WAYS, (4,)), WAYS, steps=2, learning_rate=0.1),
     "maml_plus_plus": maml_plus_plus(small(WAYS), WAYS, steps=2),
     "imaml": imaml(small(WAYS), WAYS, steps=2, learning_rate=0.1, solver_steps=2),
@@ -157,7 +155,7 @@ def test_a_gradient_of_ones_own_is_that_of_one_device(learner):
 @pytest.mark.parametrize("chunk", [1, TASKS])
 def test_a_mean_gradient_is_that_of_the_tasks_of_the_device(chunk):
     episodes, keys = tasks(0)
-    learner = LEARNERS["maml"]
+    learner = maml(small(WAYS), WAYS, steps=2, learning_rate=0.1)
     params, state = learner.init(KEY, task())
     gradient = estimate(episodic(learner, cross_entropy), chunk=chunk)
 

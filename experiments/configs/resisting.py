@@ -12,8 +12,9 @@ their ``get_config`` takes a defense, as in
   of which first initialize the last part of the model, or the last two, anew;
 - booster.
 
-All but ``pretrained`` are to start from a pretrained run: give ``--config.init_from.workdir=RUN
---config.init_from.take=model --config.init_from.at=model``.
+All but ``pretrained`` are to start from a pretrained run: give ``--config.init_from.workdir=RUN``,
+and for linear labels, whose classes differ, ``--config.init_from.take=model
+--config.init_from.at=model``.
 """
 
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ class World(NamedTuple):
     pretraining: tuple[Spec, int] | None = None
     weight: float = 1.0
     steps: int = 500
-    pretraining_steps: int = 1_500
+    pretraining_steps: int = 6_000
     batch: int = 64
     rate: float = 1e-3
     adversary_steps: int = 16

@@ -23,7 +23,6 @@ WORLD = resisting.World(
     classes=60,
     model={"make": "jaxmeta.nn.conv4", "filters": 32},
     ways=5,
-    pretraining_steps=2_000,
 )
 
 

@@ -12,7 +12,12 @@ from . import resisting
 WORLD = resisting.World(
     data={
         "make": "jaxmeta.data.harmful_classes",
-        "data": {"make": "jaxmeta.data.omniglot", "split": "alphabets", "rotations": False},
+        "data": {
+            "make": "jaxmeta.data.omniglot",
+            "split": "alphabets",
+            "rotations": False,
+            "size": 16,
+        },
         "ways": 20,
         "shots": 3,
         "queries": 1,

@@ -10,6 +10,7 @@ import pytest
 from experiments import attack_table, attacked_models, attacking, plots
 from experiments.attacking import SCRATCH, Attacked, Cell, Setting, Target
 from experiments.configs import resisting_linear
+from jaxmeta.keys import streams
 from jaxmeta.learners import attacks
 from jaxmeta.learners.attacks import RATES
 from jaxmeta.losses import accuracy
@@ -25,7 +26,7 @@ def setting(draws=6):
 
 
 def is_reported(key):
-    return bool(np.all(jax.random.key_data(key) == jax.random.key_data(attacking.REPORTED)))
+    return bool(np.all(jax.random.key_data(key) == jax.random.key_data(streams(0).test)))
 
 
 def probe_of(worth):
