@@ -55,7 +55,7 @@ def _examples(
         axes.set_title(f"{split} classes", fontsize=10)
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("accuracy of the best adversary, %")
-    panels[0][-1].legend(fontsize=8)
+    _legend(figure, panels[0][0])
     save(figure, folder / "attack_examples.png")
 
 
@@ -79,8 +79,13 @@ def _steps(folder: Path, found: Sequence[Any], marks: Sequence[int], names: Sequ
         axes.set_title(f"n = {count}", fontsize=10)
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("accuracy on harmful classes, %")
-    panels[0][-1].legend(fontsize=8)
+    _legend(figure, panels[0][0])
     save(figure, folder / "attack_steps.png")
+
+
+def _legend(figure: plt.Figure, axes: plt.Axes) -> None:
+    """Beside the panels, all of which have the same lines."""
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside right center")
 
 
 def _rates(folder: Path, found: Sequence[Any], marks: Sequence[int]) -> None:
@@ -92,17 +97,27 @@ def _rates(folder: Path, found: Sequence[Any], marks: Sequence[int]) -> None:
     shown = [each for each in harmful if each.examples == most and each.seed == 0]
     if not shown:
         return
+    columns = min(len(shown), 5)
+    lines = -(-len(shown) // columns)
     figure, panels = plt.subplots(
-        1, len(shown), figsize=(1.5 + 2.3 * len(shown), 3.4), squeeze=False, layout="constrained"
+        lines,
+        columns,
+        figsize=(1.5 + 2.1 * columns, 0.6 + 2.6 * lines),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     high = max(100 * np.max(each.by_rate) for each in shown)
     low = min(100 * np.min(each.by_rate) for each in shown)
-    for axes, each in zip(panels[0], shown, strict=True):
+    for axes, each in zip(panels.flat, shown, strict=False):
         image = axes.imshow(100 * np.asarray(each.by_rate), vmin=low, vmax=high, aspect="auto")
         axes.set_xticks(range(len(marks)), [f"{mark:,}" for mark in marks], rotation=90)
         axes.set_yticks(range(len(RATES)), [f"{rate:g}" for rate in RATES])
         axes.set_title(each.name, fontsize=9)
-        axes.set_xlabel("steps")
-    panels[0][0].set_ylabel("rate")
-    figure.colorbar(image, ax=panels[0], label=f"best of the grid, %, n = {most}")
+    for axes in panels.flat[len(shown) :]:
+        axes.set_visible(False)
+    figure.supxlabel("steps", fontsize=10)
+    figure.supylabel("rate", fontsize=10)
+    figure.colorbar(image, ax=panels, label=f"best of the grid, %, n = {most}")
     save(figure, folder / "attack_rates.png")
