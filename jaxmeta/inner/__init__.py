@@ -18,6 +18,7 @@ from jaxmeta.inner.mixed_mode import mixed_mode
 from jaxmeta.inner.moments import factored_moments, momenta
 from jaxmeta.inner.part_rates import with_rates
 from jaxmeta.inner.per_parameter import Features, per_parameter
+from jaxmeta.inner.randomly_scaled import randomly_scaled
 from jaxmeta.inner.rates import PerStep, learning_rates, per_step, sgd
 from jaxmeta.inner.recurrent import coordinatewise_lstm
 from jaxmeta.inner.stages import then
@@ -49,6 +50,7 @@ __all__ = [
     "path_name",
     "per_parameter",
     "per_step",
+    "randomly_scaled",
     "sgd",
     "then",
     "unroll",
