@@ -10,7 +10,9 @@ number of steps, each rival has that rate of ``--rates``, spaced evenly on a log
 0.0001 to 10, whose loss after these steps is the lowest on 128 training tasks. All are then
 compared on the same test tasks, from the same starts.
 
-Writes ``optimizers.json``, ``optimizers.md`` and ``optimizers.png``. The loss is that of the whole
+Writes ``optimizers.json``, ``optimizers.md``, ``optimizers.png`` and, of the first number of steps
+on the first test task, how the coordinate that moves farthest is moved, ``optimizers_update.png``.
+The loss is that of the whole
 support set; a task diverged if its last loss is above its first, or is not finite.
 """
 
@@ -57,7 +59,15 @@ def main(arguments: list[str]) -> None:
             for name in RIVALS.value:
                 curves.append(optimizing.rival(name, problems, steps, TASKS.value, rates))
         written = Path(program.WORKDIR.value or "runs/optimizers")
-        text = optimizing.write(written, curves, reference)
+        moved = [
+            optimizing.movement(folder.name, problems, optimizer, horizons[0])
+            for folder, (_, optimizer) in zip(folders, loaded, strict=True)
+        ]
+        for curve in curves:
+            if curve.rate is not None and curve.steps == horizons[0]:
+                make = optimizing.RIVALS[curve.name](curve.rate, curve.steps)
+                moved.append(optimizing.movement(curve.name, problems, make, curve.steps))
+        text = optimizing.write(written, curves, reference, moved)
     print(text)
 
 

@@ -150,6 +150,59 @@ def learned(
     return Curve(name, steps, None, losses)
 
 
+class Movement(NamedTuple):
+    """How an optimizer moved one coordinate of a network, on the first test task.
+
+    Attributes:
+      name: of the optimizer.
+      gradient: ``[steps]``, before each step.
+      update: ``[steps]``.
+    """
+
+    name: str
+    gradient: np.ndarray
+    update: np.ndarray
+
+
+def movement(
+    name: str, problems: Problems, optimizer: optax.GradientTransformation, steps: int
+) -> Movement:
+    """How an optimizer moves the coordinate that it moves farthest."""
+    source, model = problems.sources["test"], problems.model
+    sample = source.episodes(**problems.protocol)
+    learner = from_scratch(
+        model, inner=unroll(optimizer, steps, first_order=True), loss=problems.loss
+    )
+    walk = learner.path
+    assert walk is not None
+    # The first of the tasks that losses_of draws.
+    task_key, adapt_key = jax.random.split(jax.random.split(streams(0).test, 2)[0])
+    support = sample(source.data, task_key).support
+    x, y, mask = support
+
+    @jax.jit
+    def walked(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rows, _ = walk((), (), support, key)
+        state = jax.tree.map(lambda leaf: leaf[0], rows.state)
+
+        def loss(fast: Any) -> jax.Array:
+            return problems.loss(model.apply(fast, state, x, mask)[0], y, mask)
+
+        fast = rows.adapted.fast
+        return _flat(fast), _flat(jax.lax.map(jax.grad(loss), fast))
+
+    places, gradients = (np.asarray(each) for each in walked(adapt_key))
+    updates = np.diff(places, axis=0)
+    farthest = int(np.argmax(np.abs(updates).sum(axis=0)))
+    return Movement(name, gradients[:-1, farthest], updates[:, farthest])
+
+
+def _flat(rows: Any) -> jax.Array:
+    """Rows of all coordinates, ``[steps, coordinates]``."""
+    leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
+    return jax.numpy.concatenate(leaves, axis=1)
+
+
 def row(curve: Curve, reference: Curve) -> dict[str, Any]:
     """What the table says of a curve; differences are of logarithms to the base 10."""
     last, base = (np.asarray(each.losses[:, -1], np.float64) for each in (curve, reference))
@@ -190,8 +243,10 @@ def table(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def write(folder: Path, curves: Sequence[Curve], reference: str) -> str:
-    """Writes ``optimizers.json``, ``.md`` and ``.png``, and returns the table."""
+def write(
+    folder: Path, curves: Sequence[Curve], reference: str, movements: Sequence[Movement] = ()
+) -> str:
+    """Writes ``optimizers.json``, ``.md`` and the pictures, and returns the table."""
     folder.mkdir(parents=True, exist_ok=True)
     bases = {curve.steps: curve for curve in curves if curve.name == reference}
     rows = [row(curve, bases[curve.steps]) for curve in curves]
@@ -199,4 +254,6 @@ def write(folder: Path, curves: Sequence[Curve], reference: str) -> str:
     (folder / "optimizers.json").write_text(json.dumps({"rows": rows}, indent=2))
     (folder / "optimizers.md").write_text(text)
     plots.optimizers(folder, curves)
+    if movements:
+        plots.movements(folder, movements)
     return text

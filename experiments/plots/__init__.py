@@ -8,7 +8,7 @@ from .evenness import evenness
 from .ladder import classes, imagined, ladder
 from .layers import layers
 from .multitask import multitask
-from .optimizers import optimizers
+from .optimizers import movements, optimizers
 from .pretraining import features, reconstructions, views
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ladder",
     "layers",
     "learning",
+    "movements",
     "multitask",
     "optimizers",
     "reconstructions",

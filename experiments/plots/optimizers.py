@@ -49,3 +49,33 @@ def optimizers(folder: Path, curves: Sequence[Any]) -> None:
     panels[0][0].set_ylabel("loss, mean over tasks")
     panels[0][-1].legend(fontsize=8)
     save(figure, folder / "optimizers.png")
+
+
+def movements(folder: Path, found: Sequence[Any]) -> None:
+    """Draws the update of one coordinate against its gradient, a panel for each optimizer.
+
+    Args:
+      folder: where to write ``optimizers_update.png``.
+      found: as of ``experiments.optimizing.movement``.
+    """
+    figure, panels = plt.subplots(
+        1, len(found), figsize=(1.5 + 3 * len(found), 3.4), squeeze=False, layout="constrained"
+    )
+    for axes, each in zip(panels[0], found, strict=True):
+        numbers = np.arange(1, len(each.update) + 1)
+        dots = axes.scatter(each.gradient, each.update, 14, c=numbers, cmap="viridis")
+        axes.axhline(0, color="0.7", linewidth=0.6)
+        axes.axvline(0, color="0.7", linewidth=0.6)
+        # The first steps would hide the others.
+        for axis, values in (("x", each.gradient), ("y", each.update)):
+            least = max(float(np.median(np.abs(values))), 1e-12)
+            powers = np.arange(
+                np.floor(np.log10(2 * least)), np.log10(np.abs(values).max() + least)
+            )
+            getattr(axes, f"set_{axis}scale")("symlog", linthresh=least)
+            axes.set(**{f"{axis}ticks": [*-(10.0 ** powers[::-1]), 0, *10.0**powers]})
+        axes.set_title(each.name, fontsize=10)
+        axes.set_xlabel("gradient")
+    panels[0][0].set_ylabel("update of one coordinate")
+    figure.colorbar(dots, ax=panels[0], label="step")
+    save(figure, folder / "optimizers_update.png")

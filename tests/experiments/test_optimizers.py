@@ -43,12 +43,19 @@ def test_all_start_alike_and_the_best_rate_of_training_tasks_is_chosen(
     ends = [optimizing.final(tuned(rate)) for rate in rates]
     assert curves[1].rate == rates[np.argmin(ends)] == 1e-2
     assert ends[2] > 1e3
-    text = optimizing.write(tmp_path, curves, "run")
+    moved = [
+        optimizing.movement("run", problems, optimizer, 5),
+        optimizing.movement("sgd", problems, optax.sgd(0.01), 5),
+    ]
+    np.testing.assert_allclose(moved[1].update, -0.01 * moved[1].gradient, rtol=1e-3, atol=1e-6)
+    assert np.abs(moved[0].update + 0.01 * moved[0].gradient).max() > 1e-4
+    text = optimizing.write(tmp_path, curves, "run", moved)
     assert "| `sgd` | 5 | 0.01 |" in text
     row = json.loads((tmp_path / "optimizers.json").read_text())["rows"][1]
     last = [np.log10(np.float64(curve.losses[:, -1])) for curve in curves]
     assert row["apart"]["mean"] == pytest.approx(np.mean(last[1] - last[0]), rel=1e-6)
     assert (tmp_path / "optimizers.png").exists()
+    assert (tmp_path / "optimizers_update.png").exists()
 
 
 def test_a_curve_has_the_loss_after_each_step(trained: Path) -> None:
