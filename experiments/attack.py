@@ -11,8 +11,9 @@ examples, ``--shots`` of each class, and who tries every attack of ``jaxmeta.lea
 four optimizers at eight rates, for up to ``--steps`` steps. Training from scratch, by the same
 grid, is the bound.
 
-Rivals of a defense: noise, the first model with random noise of the same length as the second one's
-change; and reset, the first model whose last part is initialized anew.
+Rivals of a defense: noise, the first model with random noise of the same length as the first
+defense's change; and reset, the first model whose last part is initialized anew and then trained on
+the desired task for ``--heal`` steps, at least 50.
 
 The best attack is chosen by successive halving on other episodes and classes than it is reported
 on: all on ``--first`` episodes, the best twelve on twice as many, and the best three on
@@ -60,6 +61,8 @@ def main(arguments: list[str]) -> None:
         world = attacked_models.load(
             [Path(each) for each in RUNS.value], program.DATA_DIR.value, TRUST.value
         )
+        if not SPLITS.value:
+            raise ValueError("--splits is empty: give harmful, benign or both.")
         for split in SPLITS.value:
             if split not in attack_table.SPLITS:
                 raise ValueError(
@@ -84,7 +87,7 @@ def main(arguments: list[str]) -> None:
         for split in SPLITS.value:
             for target in targets:
                 found.append(
-                    attacked_models.kept(target, setting, probe, split, count, folder, HEAL.value)
+                    attacked_models.kept(target, setting, probe, split, count, folder, world.about)
                 )
                 rows = attack_table.tabulated(found, targets[0].name, desired)
                 attack_table.write(folder, found, rows)

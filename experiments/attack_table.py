@@ -82,9 +82,11 @@ def _of_seed(
         same = [each for each in own if each.seed == seed]
         return next(iter([*same, *own]), None)
 
-    def values(split: str) -> list[np.ndarray] | None:
+    def values(split: str, weak: bool = False) -> list[np.ndarray] | None:
         three = [best(of, split) for of in (plain, name, SCRATCH)]
-        return None if None in three else [np.asarray(each.values) for each in three if each]
+        if None in three:
+            return None
+        return [np.asarray(each.weak if weak else each.values) for each in three if each]
 
     def figure(split: str) -> Figure | None:
         own = best(name, split)
@@ -92,16 +94,15 @@ def _of_seed(
 
     result: dict[str, Figure | None] = {split: figure(split) for split in (HARMFUL, BENIGN)}
     own = best(name, HARMFUL)
-    for field in ("upper", "weak"):
-        result[field] = None if own is None else {"mean": getattr(own, field), "ci95": None}
+    result["upper"] = None if own is None else {"mean": own.upper, "ci95": None}
+    result["weak"] = None if own is None else _mean(np.asarray(own.weak))
     three = values(HARMFUL)
     result["blocking"] = result["blocking_weak"] = result["trainability"] = None
     if three is not None and _head_start(three[0], three[2]):
         result["blocking"] = _ratio(three[0] - three[1], three[0] - three[2])
-        weak = [each.weak for of in (plain, name, SCRATCH) if (each := best(of, HARMFUL))]
-        if weak[0] > weak[2]:
-            share = (weak[0] - weak[1]) / (weak[0] - weak[2])
-            result["blocking_weak"] = {"mean": share, "ci95": None}
+    three = values(HARMFUL, weak=True)
+    if three is not None and _head_start(three[0], three[2]):
+        result["blocking_weak"] = _ratio(three[0] - three[1], three[0] - three[2])
     three = values(BENIGN)
     if three is not None and _head_start(three[0], three[2]):
         result["trainability"] = _ratio(three[1] - three[2], three[0] - three[2])
@@ -139,14 +140,15 @@ def _over_seeds(figures: Sequence[Figure | None]) -> Figure | None:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
-    head = ["n", "model", "desired, %", "best adversary, harmful, %", "benign, %"]
+    head = ["n", "model", "desired, %", "best adversary, harmful, %", "at most, %", "benign, %"]
     head += ["blocking S", "retention, %", "trainability", "weak attack, %", "S of the weak attack"]
     head += ["best attack"]
     lines = [head, ["---"] * len(head)]
     for row in sorted(rows, key=lambda row: row["shots"]):
         best = next((each for each in row["attacks"] if each["split"] == HARMFUL), None)
         cells = [str(row["examples"]), f"`{row['model']}`", percent(row["desired"])]
-        cells += [percent(row["harmful"]), percent(row["benign"]), share(row["blocking"])]
+        cells += [percent(row["harmful"]), percent(row["upper"]), percent(row["benign"])]
+        cells += [share(row["blocking"])]
         cells += [percent(row["retention"]), share(row["trainability"]), percent(row["weak"])]
         cells += [share(row["blocking_weak"])]
         cells += ["" if best is None else described(best)]

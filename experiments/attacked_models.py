@@ -15,6 +15,8 @@ from jaxmeta.data.harmful import CHOOSING
 from jaxmeta.distributed.parallel import by_shard_map, devices_for, replicate
 from jaxmeta.evaluate import summarize
 from jaxmeta.keys import streams
+from jaxmeta.learners.attacks import check_parts
+from jaxmeta.objectives.blocked import attacked_state
 from jaxmeta.runs import tasks, workdir
 from jaxmeta.runs.config import build_model, build_objective
 from jaxmeta.runs.measure import judged
@@ -54,29 +56,48 @@ class World(NamedTuple):
       model: the features that all have.
       ways: classes of a harmful episode.
       sources: of the desired, harmful and benign classes.
+      about: what tells this world from others.
+      trust: packages whose functions the runs' configs may name.
     """
 
     runs: Sequence[Loaded]
     model: Model
     ways: int
     sources: Mapping[str, Source]
+    about: Mapping[str, Any]
+    trust: Sequence[str]
 
 
 def load(folders: Sequence[Path], data_dir: str | None, trust: Sequence[str]) -> World:
     """Reads the runs.
 
     Raises:
-      ValueError: a folder holds no run, the runs differ in data or model, or there are no harmful
-        classes.
+      ValueError: a folder holds no run, or one without a desired part; the runs differ in data or
+        model; two have one name and seed, or the name of a rival; all have the first one's name; or
+        there are no harmful classes.
     """
-    runs = []
+    runs: list[Loaded] = []
     for folder in folders:
         config = workdir.read_config(folder)
+        if "objective" not in config["objective"]:
+            raise ValueError(
+                f"'{folder}' is trained with {config['objective']['make']}, which has no desired "
+                "part: give runs whose objective is jaxmeta.objectives.blocked or booster; with a "
+                "weight of 0 it is no defense."
+            )
         restored = workdir.restore(folder, trust=trust)
         name, _, seed = folder.name.rpartition("_")
         named = (name, int(seed)) if name and seed.isdigit() else (folder.name, 0)
+        if named in [(each.name, each.seed) for each in runs] or named[0] == SCRATCH:
+            raise ValueError(
+                f"'{folder}' is called {named[0]} with seed {named[1]}, which is taken: rename it."
+            )
         runs.append(Loaded(*named, config, restored.params, restored.state))
     first = runs[0].config
+    if all(each.name == runs[0].name for each in runs):
+        raise ValueError(
+            f"All of the runs are seeds of '{runs[0].name}': give one of another name as well."
+        )
     for folder, each in zip(folders, runs, strict=True):
         for field in ("data", "model", "ways"):
             if each.config[field] != first[field]:
@@ -91,13 +112,16 @@ def load(folders: Sequence[Path], data_dir: str | None, trust: Sequence[str]) ->
             f"The data of '{folders[0]}' have no split '{missing[0]}': give runs on data such as "
             "jaxmeta.data.harmful_classes makes."
         )
-    return World(runs, build_model(first, trust), first["ways"], sources)
+    about = {field: first[field] for field in ("data", "model", "ways", "mixed_precision")}
+    about["data_dir"] = data_dir
+    return World(runs, build_model(first, trust), first["ways"], sources, about, trust)
 
 
 def check_episodes(
     world: World, setting: Setting, splits: Sequence[str], shots: Sequence[int]
 ) -> None:
-    """Raises ``ValueError``, before anything is computed, where there are too few examples."""
+    """Raises ``ValueError``, before anything is computed, for too few examples or parts."""
+    check_parts(world.runs[0].params["model"], 2)
     for split in splits:
         for each in (split, CHOOSING[split]):
             for count in shots:
@@ -116,13 +140,15 @@ def targets_of(
       rivals: which of :data:`RIVALS`.
       heal: steps of the desired task before attacks; 0 for none.
     """
-    plain, first = world.runs[0], world.runs[1]
+    plain = world.runs[0]
+    first = next(each for each in world.runs if each.name != plain.name)
     runs = [*world.runs]
-    key = streams(0).init
+    keys = jax.random.split(streams(0).init)
     if "noise" in rivals:
-        runs.append(with_statistics(world, noisy(plain, first, key)))
+        # The averages are those of its own statistics.
+        runs.append(trained(world, noisy(plain, first, keys[0]), 50, 0.0))
     if "reset" in rivals:
-        runs.append(with_statistics(world, last_reset(world, plain, key)))
+        runs.append(trained(world, last_reset(world, plain, keys[1]), max(heal, 50), RATE))
     targets, desired = [], {}
     for each in runs:
         healed = trained(world, each, heal, RATE) if heal else None
@@ -131,8 +157,10 @@ def targets_of(
                 each.name,
                 each.seed,
                 attackable(each.params),
-                each.state["model"],
-                None if healed is None else (attackable(healed.params), healed.state["model"]),
+                attacked_state(each.state),
+                None
+                if healed is None
+                else (attackable(healed.params), attacked_state(healed.state)),
             )
         )
         desired[each.name, each.seed] = desired_accuracy(world, each)
@@ -169,16 +197,11 @@ def last_reset(world: World, plain: Loaded, key: jax.Array) -> Loaded:
     return plain._replace(name=f"{plain.name}, reset", params={**plain.params, "model": model})
 
 
-def with_statistics(world: World, changed: Loaded) -> Loaded:
-    """The model with the averages of its own statistics."""
-    return trained(world, changed, 50, 0.0)
-
-
-def desired_objective(config: Mapping[str, Any]) -> Objective:
+def desired_objective(config: Mapping[str, Any], trust: Sequence[str]) -> Objective:
     """The desired part of a defense's objective."""
     own = config["objective"]["objective"]
     part = {"make": "jaxmeta.objectives.on_part", "objective": own, "part": "desired"}
-    return build_objective({**config, "objective": part})
+    return build_objective({**config, "objective": part}, trust)
 
 
 def trained(world: World, run: Loaded, steps: int, rate: float) -> Loaded:
@@ -188,7 +211,7 @@ def trained(world: World, run: Loaded, steps: int, rate: float) -> Loaded:
     devices = devices_for(config["meta_batch"])
     optimizer = optax.adam(rate) if rate else optax.set_to_zero()
     loop = outer_loop(
-        desired_objective(config),
+        desired_objective(config, world.trust),
         optimizer,
         sample,
         config["meta_batch"],
@@ -203,7 +226,7 @@ def trained(world: World, run: Loaded, steps: int, rate: float) -> Loaded:
 def desired_accuracy(world: World, run: Loaded) -> float:
     """The accuracy on test examples of the desired classes."""
     name = next(iter(run.config["evaluations"]))
-    tried = judged(run.config, name, world.sources, "test")
+    tried = judged(run.config, name, world.sources, "test", world.trust)
     devices = jax.devices()
     program = tried.program(2, run.config["chunk"], by_shard_map(devices))
     data = world.sources["test"].data
@@ -218,10 +241,10 @@ def kept(
     split: str,
     shots: int,
     folder: Path,
-    heal: int,
+    about: Mapping[str, Any],
 ) -> Attacked:
-    """The best attack on a model, from the folder if it is known."""
-    settled = {**setting._asdict(), "grid": sorted(setting.grid), "heal": heal}
+    """The best attack on a model of a world, from the folder if it is known."""
+    settled = {**setting._asdict(), "grid": sorted(setting.grid), "world": about}
     about = json.loads(json.dumps({**settled, "digest": digest_of(target)}))
     name = target.name.replace(" ", "_").replace(",", "")
     path = folder / "attacks" / f"{name}_{target.seed}_{split}_{shots}.json"
@@ -239,6 +262,6 @@ def kept(
 def digest_of(target: Target) -> str:
     """What tells a model from another one in the same place."""
     total = hashlib.sha256()
-    for leaf in jax.tree.leaves((target.params, target.state)):
+    for leaf in jax.tree.leaves((target.params, target.state, target.healed)):
         total.update(np.asarray(leaf).tobytes())
     return total.hexdigest()

@@ -92,7 +92,7 @@ class Attacked(NamedTuple):
       curve: after each of the marks, the mean accuracy of the best attack at hand that is stopped
         there, on the reported episodes.
       upper: the most that one of the last few attacks reaches, chosen on the reported episodes.
-      weak: the mean accuracy of :data:`WEAK` on the reported episodes, at the last mark.
+      weak: the accuracy of :data:`WEAK` on each reported episode, at the last mark.
       by_rate: for each rate and mark, the best of the grid on the first episodes.
     """
 
@@ -106,7 +106,7 @@ class Attacked(NamedTuple):
     values: Sequence[float]
     curve: Sequence[float]
     upper: float
-    weak: float
+    weak: Sequence[float]
     by_rate: Sequence[Sequence[float]]
 
 
@@ -241,7 +241,7 @@ def attacked(
         values=final[chosen][:, mark].tolist(),
         curve=[float(final[cell][:, place].mean()) for place, cell in enumerate(stopped)],
         upper=max(float(rows.mean(axis=0).max()) for rows in final.values()),
-        weak=float(probe(target, Cell(*WEAK), split, setting.draws, reported)[:, -1].mean()),
+        weak=probe(target, Cell(*WEAK), split, setting.draws, reported)[:, -1].tolist(),
         by_rate=by_rate,
     )
 

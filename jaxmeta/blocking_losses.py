@@ -37,7 +37,8 @@ def entropy_deficit(outputs: Array, y: Array, mask: Array) -> Array:
     0.0
     """
     check_labeled(outputs, y)
-    present = jnp.isfinite(outputs)
+    outputs = _without_padding(outputs, mask)
+    present = outputs != -jnp.inf
     log_p = jnp.where(present, jax.nn.log_softmax(outputs), 0)
     entropy = -jnp.sum(jnp.where(present, jnp.exp(log_p) * log_p, 0), axis=-1)
     return masked_mean(_log_classes(present, outputs) - entropy, mask)
@@ -65,10 +66,12 @@ def uniform_divergence(outputs: Array, y: Array, mask: Array) -> Array:
     0.0
     """
     check_labeled(outputs, y)
-    present = jnp.isfinite(outputs)
+    outputs = _without_padding(outputs, mask)
+    present = outputs != -jnp.inf
     log_p = jnp.where(present, jax.nn.log_softmax(outputs), 0)
     classes = jnp.sum(present, axis=-1).astype(outputs.dtype)
-    return masked_mean(-jnp.sum(log_p, axis=-1) / classes - _log_classes(present, outputs), mask)
+    values = -jnp.sum(log_p, axis=-1) / classes - _log_classes(present, outputs)
+    return masked_mean(values, mask)
 
 
 def inverse_cross_entropy(outputs: Array, y: Array, mask: Array) -> Array:
@@ -96,10 +99,11 @@ def inverse_cross_entropy(outputs: Array, y: Array, mask: Array) -> Array:
     '0.693'
     """
     check_labeled(outputs, y)
+    outputs = _without_padding(outputs, mask)
     labels = jax.nn.one_hot(y, outputs.shape[1], dtype=outputs.dtype) > 0
     others = jnp.where(labels, -jnp.inf, outputs)
     values = jax.nn.logsumexp(outputs, axis=-1) - jax.nn.logsumexp(others, axis=-1)
-    return masked_mean(jnp.where(mask > 0, values, 0), mask)
+    return masked_mean(values, mask)
 
 
 def calibrated_deficit(outputs: Array, y: Array, mask: Array) -> Array:
@@ -128,7 +132,8 @@ def calibrated_deficit(outputs: Array, y: Array, mask: Array) -> Array:
     '0.69'
     """
     check_labeled(outputs, y)
-    present = jnp.isfinite(outputs)
+    outputs = _without_padding(outputs, mask)
+    present = outputs != -jnp.inf
     finite = jnp.where(present, outputs, 0)
 
     def error(weights: Array, logits: Array) -> Array:
@@ -140,7 +145,12 @@ def calibrated_deficit(outputs: Array, y: Array, mask: Array) -> Array:
     return chance - error(weights, finite)
 
 
-CALIBRATION_STEPS = 100
+def _without_padding(outputs: Array, mask: Array) -> Array:
+    """Zeros in place of padding, whose derivative could otherwise be NaN."""
+    return jnp.where(mask[:, None] > 0, outputs, 0)
+
+
+CALIBRATION_STEPS = 300
 
 
 def _in_box(error: Callable[[Array, Array], Array], logits: Array, mask: Array) -> Array:
@@ -150,13 +160,16 @@ def _in_box(error: Callable[[Array, Array], Array], logits: Array, mask: Array) 
     rate = 1 / jnp.maximum(curvature, 1e-6)
     start = jnp.zeros((logits.shape[1], logits.shape[1]), logits.dtype)
 
-    def step(carry: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
-        weights, ahead = carry
-        new = jnp.clip(ahead - rate * jax.grad(error)(ahead, logits), -1, 1)
-        number = number.astype(logits.dtype)
-        return (new, new + number / (number + 3) * (new - weights)), None
+    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        weights, ahead, count = carry
+        slope = jax.grad(error)(ahead, logits)
+        new = jnp.clip(ahead - rate * slope, -1, 1)
+        # Momentum that leads uphill starts anew.
+        count = jnp.where(jnp.sum(slope * (new - weights)) > 0, 0, count)
+        return (new, new + count / (count + 3) * (new - weights), count + 1), None
 
-    (weights, _), _ = jax.lax.scan(step, (start, start), jnp.arange(CALIBRATION_STEPS))
+    begun = (start, start, jnp.zeros((), logits.dtype))
+    (weights, _, _), _ = jax.lax.scan(step, begun, length=CALIBRATION_STEPS)
     return weights
 
 

@@ -107,6 +107,13 @@ def test_several_adversaries_have_the_mean_of_their_losses():
         blocked(DESIRED, [one])
     with pytest.raises(ValueError, match="0 adversaries: give at least one"):
         blocked(DESIRED, [])
+    with pytest.raises(ValueError, match=r"adversaries is one learner: give a list"):
+        blocked(DESIRED, one)
+    for weight in (-1, float("nan"), "1"):
+        with pytest.raises(ValueError, match=r"weight is .*: give a finite number, 0 or more"):
+            blocked(DESIRED, [adversary(MODEL, 3)], weight=weight)
+        with pytest.raises(ValueError, match=r"weight is .*: give a finite number, 0 or more"):
+            booster(DESIRED, one, weight=weight)
     # Adversaries that need no key, so that alone and together are alike.
     each = [
         adversary(MODEL, 3, steps=steps, least_rate=rate, most_rate=rate)
@@ -127,6 +134,8 @@ def test_a_rate_is_drawn_for_each_task_evenly_on_a_logarithmic_scale():
     assert drawn.min() >= -3.001
     assert drawn.max() <= -0.999
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [-2, 2 / 12**0.5], atol=0.08)
+    with pytest.raises(ValueError, match="give a function of a rate"):
+        drawn_rate(optax.sgd(0.1), 1, 0.1, 1)
     with pytest.raises(ValueError, match=r"least is 1 and most 0\.1: give the smaller rate first"):
         drawn_rate(optax.sgd, 1, 1, 0.1)
 

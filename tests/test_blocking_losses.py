@@ -66,18 +66,33 @@ def test_the_papers_formula_is_not_that_of_its_code():
 
 
 @pytest.mark.parametrize("loss", EVERY)
+def test_nothing_is_learned_from_nan(loss):
+    assert np.isnan(loss(LOGITS.at[2].set(jnp.nan), LABELS, ONES))
+
+
+@pytest.mark.parametrize("loss", EVERY)
 def test_padding_and_absent_classes_change_nothing(loss):
-    few = loss(LOGITS[:4, :3], LABELS[:4], ONES[:4])
-    padded = LOGITS.at[:, 3].set(-jnp.inf).at[5].set(jnp.nan)
-    mask = jnp.array([1.0, 1, 1, 1, 0, 0])
-    y = LABELS.at[4].set(0)
+    few, slope = jax.value_and_grad(loss)(LOGITS[:4, :3], LABELS[:4], ONES[:4])
+    mask, y = jnp.array([1.0, 1, 1, 1, 0, 0]), LABELS.at[4].set(0)
 
-    def value(z):
-        return loss(jnp.where(jnp.arange(6)[:, None] < 5, z, LOGITS), y, mask)
+    def padded(z):
+        return loss(z.at[:, 3].set(-jnp.inf).at[5].set(jnp.nan), y.at[5].set(3), mask)
 
-    np.testing.assert_allclose(value(padded), few, rtol=1e-4)
-    finite = jnp.where(jnp.isfinite(padded), padded, -jnp.inf)
-    assert np.all(np.isfinite(jax.grad(value)(jnp.where(jnp.arange(4)[None] < 3, finite, -1.0))))
+    value, gradient = jax.jit(jax.value_and_grad(padded))(LOGITS)
+    np.testing.assert_allclose(value, few, rtol=1e-4)
+    np.testing.assert_allclose(gradient[:4, :3], slope, rtol=1e-3, atol=1e-5)
+    assert not np.any(gradient[:, 3])
+    assert not np.any(gradient[4:])
+
+
+@pytest.mark.parametrize(("ways", "scale"), [(5, 10.0), (20, 30.0)])
+def test_calibration_of_many_ways_is_no_worse_than_none(ways, scale):
+    y = jnp.arange(200) % ways
+    z = scale * jax.random.normal(jax.random.key(1), (200, ways)) + 2 * jax.nn.one_hot(y, ways)
+    found = jax.jit(calibrated_deficit)(z, y, jnp.ones(200))
+    for weights in (np.eye(ways), np.eye(ways) / scale, np.zeros((ways, ways))):
+        other = cross_entropy(z @ weights.astype(np.float32), y, jnp.ones(200))
+        assert np.log(ways) - found <= other + 1e-3
 
 
 def test_calibration_is_no_worse_than_none_and_its_gradient_is_that_of_the_minimum():

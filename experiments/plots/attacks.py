@@ -94,9 +94,9 @@ def _rates(folder: Path, found: Sequence[Any], marks: Sequence[int]) -> None:
     if not harmful:
         return
     most = max(each.examples for each in harmful)
-    shown = [each for each in harmful if each.examples == most and each.seed == 0]
-    if not shown:
-        return
+    of_most = [each for each in harmful if each.examples == most]
+    # The first seed of each.
+    shown = [*{each.name: each for each in reversed(of_most)}.values()][::-1]
     columns = min(len(shown), 5)
     lines = -(-len(shown) // columns)
     figure, panels = plt.subplots(

@@ -96,8 +96,8 @@ def harmful_classes(
       - ``benign`` and ``benign_choosing``: the benign classes likewise, of all examples.
 
     Raises:
-      ValueError: the data are not fixed examples, a share is not between 0 and 1, or there are too
-        few examples or classes.
+      ValueError: the data are not fixed examples, a split is missing, ``seen`` is not between 0 and
+        1 or ``held_out`` not between 0 and 0.5, or there are too few examples or classes.
 
     >>> import jax
     >>> from jaxmeta.data import glyphs
@@ -105,9 +105,12 @@ def harmful_classes(
     >>> sorted(data)  # doctest: +NORMALIZE_WHITESPACE
     ['benign', 'benign_choosing', 'harmful', 'harmful_choosing', 'test', 'train', 'valid']
     """
-    for name, share in (("seen", seen), ("held_out", held_out)):
-        if not 0 < share < 1:
-            raise ValueError(f"{name} is {share}: give a share between 0 and 1.")
+    for name, share, most in (("seen", seen, 1), ("held_out", held_out, 0.5)):
+        if not 0 < share < most:
+            raise ValueError(f"{name} is {share}: give a share between 0 and {most}.")
+    for split in ("train", "valid", "test"):
+        if not isinstance(data, Mapping) or split not in data:
+            raise ValueError(f"The data have no split '{split}': give a few-shot data set.")
     check_count("seed", seed)
     valid, test, train = _divided(data["train"], (held_out, held_out), seed)
     shown, unseen = _divided(data["test"], (seen,), seed)

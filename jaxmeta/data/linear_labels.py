@@ -41,7 +41,8 @@ def linear_labels(size: int = 25) -> dict[str, Source]:
         bits = (x @ _directions(size).T > 0).astype(jnp.int32)
         return bits @ jnp.array([4, 2, 1], jnp.int32)
 
-    return dict.fromkeys(("train", "valid", "test"), _batches(size, label, classes=8))
+    splits = ("train", "valid", "test")
+    return {split: _batches(size, label, 8, place) for place, split in enumerate(splits)}
 
 
 def harmful_labels(size: int = 25, shots: int = 20, queries: int = 20) -> dict[str, Source]:
@@ -74,12 +75,12 @@ def harmful_labels(size: int = 25, shots: int = 20, queries: int = 20) -> dict[s
     def label(x: Array) -> Array:
         return (x @ _directions(size)[DESIRED] > 0).astype(jnp.int32)
 
-    desired = _batches(size, label, classes=2)
+    train, valid, test = (_batches(size, label, 2, place) for place in range(3))
     harmful, benign = (Source((), _episodes(size, which)) for which in (HARMFUL, BENIGN))
     return {
-        "train": beside_harmful(desired, harmful, 2, shots, queries),
-        "valid": desired,
-        "test": desired,
+        "train": beside_harmful(train, harmful, 2, shots, queries),
+        "valid": valid,
+        "test": test,
         "harmful": harmful,
         "harmful_choosing": harmful,
         "benign": benign,
@@ -93,7 +94,7 @@ def _directions(size: int) -> Array:
     return jnp.asarray(np.linalg.qr(random)[0].T, jnp.float32)
 
 
-def _batches(size: int, label: Callable[[Array], Array], classes: int) -> Source:
+def _batches(size: int, label: Callable[[Array], Array], classes: int, place: int) -> Source:
     def batches(count: int) -> Sampler:
         check_count("size", count, least=1)
 
@@ -104,7 +105,7 @@ def _batches(size: int, label: Callable[[Array], Array], classes: int) -> Source
         return draw
 
     def whole(data: PyTree, key: Key) -> Batch:
-        return batches(HELD_OUT)(data, jax.random.key(0))
+        return batches(HELD_OUT)(data, jax.random.key(place))
 
     def episodes(*given: int, **options: int) -> Sampler:
         raise ValueError("Linear labels have no episodes: train on batches.")

@@ -35,14 +35,18 @@ def drawn_rate(
       An inner loop with a path, in which nothing is learned.
 
     Raises:
-      ValueError: a rate is not positive, the smallest is above the largest, or as for
-        :func:`unroll`.
+      ValueError: the optimizer has a rate already, a rate is not positive, the smallest is above
+        the largest, or as for :func:`unroll`.
 
     >>> loop = drawn_rate(optax.sgd, steps=1, least=0.5, most=0.5)
     >>> loss = lambda theta, key: jnp.sum(theta**2) / 2
     >>> loop.run(loss, jnp.array([4.0]), (), jax.random.key(0))[0].round(4).tolist()
     [2.0]
     """
+    if isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(
+            "optimizer is a transformation: give a function of a rate, like optax.sgd."
+        )
     check_positive("least", least)
     check_positive("most", most)
     if least > most:

@@ -52,8 +52,8 @@ def adversary(
       optimizer: ``"sgd"``, ``"momentum"``, ``"adam"`` or ``"adagrad"``.
       reset: how many of the last parts of the model are initialized anew before, as the parts below
         them are what a defense is then left with.
-      first_order: treat the inner gradient as a constant when differentiating. The others of these
-        than ``"sgd"`` and ``"momentum"`` have no second order at gradients of 0.
+      first_order: treat the inner gradient as a constant when differentiating. In second order,
+        ``"adam"`` and ``"adagrad"`` have no derivative where a gradient is 0.
       normalization: ``"transductive"``, ``"inductive"`` or ``"running"``; see the design page.
 
     Returns:
@@ -123,7 +123,7 @@ def attacks(model: Model, ways: int, *, steps: int = 1_000) -> dict[str, Learner
       model: features f, ``[n, ...]`` to ``[n, d]``, whose parameters are a dictionary of its parts,
         the last one last.
       ways: largest number of classes.
-      steps: T; ``path`` has what fewer steps lead to.
+      steps: T; ``path`` has what fewer steps lead to, and keeps the parameters after each.
 
     Returns:
       Learners by name, with a ``path``. Their parameters are ``{"model": ..., "hyper": Tuning}``,
@@ -215,11 +215,22 @@ def _tuned(
     return head_learner(model, head or mean_head(), loop, ways, fast=lambda name: True, **options)
 
 
+def check_parts(model: PyTree, least: int) -> None:
+    """Raises ``ValueError`` unless a model's parameters are a dictionary of so many parts."""
+    if not isinstance(model, Mapping) or len(model) < least:
+        what = f"{len(model)} parts" if isinstance(model, Mapping) else type(model).__name__
+        raise ValueError(
+            f"The model's parameters are {what}, of which the last {least} cannot be initialized "
+            "anew: give a model whose parameters are a dictionary of its parts, the last one last."
+        )
+
+
 def _reset(parts: int) -> Callable[[Learned, Learned], Learned]:
     """The last parts of the model as they are initialized."""
 
     def start(given: Learned, fresh: Learned) -> Learned:
         model: Mapping[str, PyTree] = fresh[0]["model"]
+        check_parts(model, parts)
         last = {name: model[name] for name in list(model)[-parts:]}
         return {**given[0], "model": {**given[0]["model"], **last}}, given[1]
 

@@ -1,5 +1,6 @@
 """A model that is useful, and that an adversary cannot make useful for what is harmful."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,20 +49,26 @@ def blocked(
       metrics it reports ``blocking``, and ``metrics`` as in ``harmful_accuracy``.
 
     Raises:
-      ValueError: there is no adversary, or one has no path.
+      ValueError: there is no adversary, one has no path, or the weight is negative.
 
     References:
       Henderson et al., 2023, Self-Destructing Models: Increasing the Costs of Harmful Dual Uses of
       Foundation Models.
 
-    >>> from jaxmeta.learners import adversary
+    >>> from jaxmeta.learners import adversary, fixed_classifier
+    >>> from jaxmeta.losses import cross_entropy
     >>> from jaxmeta.nn import mlp
-    >>> from jaxmeta.pretraining import supervised
-    >>> model = mlp(8)
-    >>> objective = blocked(supervised(model, classes=60), [adversary(model, ways=5, steps=4)])
+    >>> from jaxmeta.objectives import episodic
+    >>> model, head = mlp(8), mlp(60, hidden=())
+    >>> classifier = fixed_classifier(model, head, normalization="transductive")
+    >>> desired = episodic(classifier, cross_entropy)  # of episodes without a support set
+    >>> objective = blocked(desired, [adversary(model, ways=5, steps=4)])
     """
+    if isinstance(adversaries, Learner):
+        raise ValueError("adversaries is one learner: give a list of them, as in [adversary].")
     if not adversaries:
         raise ValueError("blocked got 0 adversaries: give at least one.")
+    check_weight(weight)
     losses = [path_loss(adversary, blocking, _everywhere, metrics) for adversary in adversaries]
     own = on_part(objective, DESIRED)
     if weight == 0:
@@ -81,6 +88,12 @@ def blocked(
         return total, report._replace(metrics={**report.metrics, **mean})
 
     return own._replace(loss=loss)
+
+
+def check_weight(weight: float) -> None:
+    """Raises ``ValueError`` unless the weight of a defense is 0 or more, and finite."""
+    if not (isinstance(weight, int | float) and 0 <= weight < math.inf):
+        raise ValueError(f"weight is {weight!r}: give a finite number, 0 or more.")
 
 
 def _everywhere(state: PyTree, steps: int) -> Array:

@@ -7,7 +7,13 @@ import optax
 
 from jaxmeta.checks import check_positive
 from jaxmeta.losses import cross_entropy
-from jaxmeta.objectives.blocked import DESIRED, attacked, attacked_state, harmful_part
+from jaxmeta.objectives.blocked import (
+    DESIRED,
+    attacked,
+    attacked_state,
+    check_weight,
+    harmful_part,
+)
 from jaxmeta.objectives.episodic import episodic
 from jaxmeta.objectives.on_part import on_part
 from jaxmeta.types import Array, Key, Learner, Loss, Objective, PyTree, Report
@@ -43,7 +49,7 @@ def booster(
       An objective like that of :func:`blocked`, which reports ``booster``, the gain of the step.
 
     Raises:
-      ValueError: the step is not positive.
+      ValueError: the step is not positive, or the weight is negative.
 
     References:
       Huang et al., 2024, Booster: Tackling Harmful Fine-tuning for Large Language Models via
@@ -56,6 +62,7 @@ def booster(
     >>> objective = booster(supervised(model, classes=60), prototypical(model, ways=5))
     """
     check_positive("step", step)
+    check_weight(weight)
     own, harmful = on_part(objective, DESIRED), episodic(adversary, loss)
 
     def task_loss(params: PyTree, state: PyTree, task: Any, key: Key) -> tuple[Array, Report]:

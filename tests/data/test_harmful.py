@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.data import array_source, harmful_classes, harmful_labels, linear_labels
+from jaxmeta.data.linear_labels import DESIRED, HARMFUL, _directions
 
 EACH = 20
 
@@ -59,13 +60,15 @@ def test_a_step_has_the_desired_task_and_a_harmful_episode():
     [
         ({"seen": 1.0}, r"seen is 1\.0: give a share between 0 and 1"),
         ({"held_out": 0}, "held_out is 0: give a share"),
+        ({"held_out": 0.6}, r"held_out is 0\.6: give a share between 0 and 0\.5"),
         ({"held_out": 0.01}, "give other shares"),
-        ({"ways": 5}, "5"),
+        ({"ways": 5}, "[5-way|5 ways|ways=5]"),
+        ({"data": {"train": DATA["train"]}}, "no split 'valid': give a few-shot data set"),
     ],
 )
 def test_what_cannot_be_divided_is_told(given, words):
     with pytest.raises(ValueError, match=words):
-        harmful_classes(DATA, **given)
+        harmful_classes(**{"data": DATA, **given})
 
 
 def test_linear_labels_are_independent_and_episodes_have_their_own():
@@ -92,5 +95,12 @@ def test_linear_labels_are_independent_and_episodes_have_their_own():
     queries = np.asarray(task["harmful"].query.x) @ directions[1]
     agree = np.sign(queries) == 2 * np.asarray(task["harmful"].query.y) - 1
     np.testing.assert_allclose(agree.mean(), 0.5, atol=0.08)
+    # Of a direction at an angle, 1 - arccos(rho) / pi, with rho its cosine.
+    task = data["harmful"].episodes(2, 1, 2_000)((), jax.random.key(2))
+    y, x = np.asarray(task.query.y), np.asarray(task.query.x)
+    wanted, other = np.asarray(_directions(25))[[HARMFUL, DESIRED]]
+    for rho in (0.0, 0.6, 0.9):
+        agree = (x @ (rho * wanted + (1 - rho**2) ** 0.5 * other) > 0) == y
+        np.testing.assert_allclose(agree.mean(), 1 - np.arccos(rho) / np.pi, atol=0.03)
     with pytest.raises(ValueError, match="ways is 3, but a linear label has two classes: give 2"):
         data["harmful"].episodes(3, 1, 1)
