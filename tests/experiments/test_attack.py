@@ -180,6 +180,7 @@ def runs(tmp_path_factory):
     return [folder / "plain_0", folder / "blocked_0"]
 
 
+@pytest.mark.slow
 def test_runs_and_rivals_are_attacked_and_finished_work_is_kept(runs, tmp_path):
     world = attacked_models.load(runs, None, ())
     assert [(run.name, run.seed) for run in world.runs] == [("plain", 0), ("blocked", 0)]
