@@ -37,11 +37,9 @@ def entropy_deficit(outputs: Array, y: Array, mask: Array) -> Array:
     0.0
     """
     check_labeled(outputs, y)
-    outputs = _without_padding(outputs, mask)
-    present = outputs != -jnp.inf
-    log_p = jnp.where(present, jax.nn.log_softmax(outputs), 0)
+    present, log_p = _log_probabilities(outputs, mask)
     entropy = -jnp.sum(jnp.where(present, jnp.exp(log_p) * log_p, 0), axis=-1)
-    return masked_mean(_log_classes(present, outputs) - entropy, mask)
+    return masked_mean(_log_classes(present, log_p) - entropy, mask)
 
 
 def uniform_divergence(outputs: Array, y: Array, mask: Array) -> Array:
@@ -66,11 +64,9 @@ def uniform_divergence(outputs: Array, y: Array, mask: Array) -> Array:
     0.0
     """
     check_labeled(outputs, y)
-    outputs = _without_padding(outputs, mask)
-    present = outputs != -jnp.inf
-    log_p = jnp.where(present, jax.nn.log_softmax(outputs), 0)
+    present, log_p = _log_probabilities(outputs, mask)
     classes = jnp.sum(present, axis=-1).astype(outputs.dtype)
-    values = -jnp.sum(log_p, axis=-1) / classes - _log_classes(present, outputs)
+    values = -jnp.sum(log_p, axis=-1) / classes - _log_classes(present, log_p)
     return masked_mean(values, mask)
 
 
@@ -143,6 +139,13 @@ def calibrated_deficit(outputs: Array, y: Array, mask: Array) -> Array:
     weights = jax.lax.stop_gradient(_in_box(error, jax.lax.stop_gradient(finite), mask))
     chance = masked_mean(_log_classes(present, outputs), mask)
     return chance - error(weights, finite)
+
+
+def _log_probabilities(outputs: Array, mask: Array) -> tuple[Array, Array]:
+    """Which classes are present, and the logarithms of their probabilities, 0 for the others."""
+    outputs = _without_padding(outputs, mask)
+    present = outputs != -jnp.inf
+    return present, jnp.where(present, jax.nn.log_softmax(outputs), 0)
 
 
 def _without_padding(outputs: Array, mask: Array) -> Array:
