@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta.evaluate import summarize
 from jaxmeta.runs import workdir
 
 from .attacking import SCRATCH, Attacked
@@ -90,12 +91,12 @@ def _of_seed(
 
     def figure(split: str) -> Figure | None:
         own = best(name, split)
-        return None if own is None else _mean(np.asarray(own.values))
+        return None if own is None else _mean(own.values)
 
     result: dict[str, Figure | None] = {split: figure(split) for split in (HARMFUL, BENIGN)}
     own = best(name, HARMFUL)
     result["upper"] = None if own is None else {"mean": own.upper, "ci95": None}
-    result["weak"] = None if own is None else _mean(np.asarray(own.weak))
+    result["weak"] = None if own is None else _mean(own.weak)
     three = values(HARMFUL)
     result["blocking"] = result["blocking_weak"] = result["trainability"] = None
     if three is not None and _head_start(three[0], three[2]):
@@ -109,9 +110,9 @@ def _of_seed(
     return result
 
 
-def _mean(values: np.ndarray) -> Figure:
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
-    return {"mean": float(values.mean()), "ci95": half}
+def _mean(values: Sequence[float]) -> Figure:
+    found = summarize(np.asarray(values))
+    return {"mean": found.mean, "ci95": found.ci95}
 
 
 def _head_start(plain: np.ndarray, scratch: np.ndarray) -> bool:
