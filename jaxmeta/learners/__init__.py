@@ -2,7 +2,7 @@
 
 from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
-from jaxmeta.learners.attacks import adversary, attacks, on_new_network
+from jaxmeta.learners.attacks import adversary, attacks, on_new_network, tuning
 from jaxmeta.learners.calibrated import ClassStatistics, calibrated, class_statistics
 from jaxmeta.learners.chosen import chosen
 from jaxmeta.learners.embedded import embedded
@@ -66,4 +66,5 @@ __all__ = [
     "reptile",
     "ridge",
     "siamese",
+    "tuning",
 ]
